@@ -1,0 +1,1 @@
+"""Shared words of the package; nothing here knows about health care."""
