@@ -1,0 +1,126 @@
+"""Linear algebra on labelled rows: arrays and frames in, arrays and frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.typing import FloatArray, IntArray
+from vbceval.estimates import columns
+
+
+def _no_plotter(_: Any, **__: Any) -> Any:
+    raise EstimationError("figures are not loaded: import vbceval before plotting.")
+
+
+plotter: Callable[..., Any] = _no_plotter
+"""Draws an `Estimates`; the package sets it, because this room may not know about figures."""
+
+
+def t_quantile(probability: float, df: FloatArray) -> FloatArray:
+    """Return t quantiles, normal where `df` is infinite."""
+    finite = np.isfinite(df)
+    out = np.full(df.shape, special.ndtri(probability))
+    out[finite] = special.stdtrit(df[finite], probability)
+    return out
+
+
+def t_p_value(t: FloatArray, df: FloatArray) -> FloatArray:
+    """Return two-sided p-values of t statistics, normal where `df` is infinite."""
+    size = np.abs(t)
+    finite = np.isfinite(df)
+    out = 2 * special.ndtr(-size)
+    out[finite] = 2 * special.stdtr(df[finite], -size[finite])
+    return np.asarray(out)
+
+
+def normal_draws(
+    mean: FloatArray, vcov: FloatArray, size: int, rng: np.random.Generator
+) -> FloatArray:
+    """Return draws of a normal vector, shape (size, k); `vcov` may have less than full rank."""
+    values, vectors = np.linalg.eigh(vcov)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    return np.asarray(mean + rng.standard_normal((size, len(mean))) @ root.T)
+
+
+def contrast_matrix(
+    frame: pd.DataFrame, weights: FloatArray | Mapping[str, Mapping[Any, float]]
+) -> tuple[list[str], FloatArray]:
+    """Return names and an (m, k) coefficient matrix from an array or a dict of named rows."""
+    k = len(frame)
+    if not isinstance(weights, Mapping):
+        matrix = np.atleast_2d(np.asarray(weights, dtype=float))
+        if matrix.shape[1] != k:
+            raise DesignError(
+                f"the contrast has {matrix.shape[1]} coefficients, but there are {k} estimates."
+            )
+        return [f"contrast_{i + 1}" for i in range(len(matrix))], matrix
+    matrix = np.zeros((len(weights), k))
+    for i, (name, parts) in enumerate(weights.items()):
+        for row, coefficient in parts.items():
+            matrix[i, _one_row(frame, row, name)] += coefficient
+    return list(weights), matrix
+
+
+def _one_row(frame: pd.DataFrame, row: Any, name: str) -> int:
+    if isinstance(row, str):
+        found = frame.query(row).index
+        if len(found) != 1:
+            raise DesignError(
+                f"contrast `{name}`: `{row}` selects {len(found)} estimates, but it must select "
+                "exactly one."
+            )
+        return int(found[0])
+    if not 0 <= int(row) < len(frame):
+        raise DesignError(
+            f"contrast `{name}` uses row {row}, but there are {len(frame)} estimates (0 to "
+            f"{len(frame) - 1})."
+        )
+    return int(row)
+
+
+def contrast_frame(
+    frame: pd.DataFrame, matrix: FloatArray, names: Sequence[str], estimate: FloatArray
+) -> pd.DataFrame:
+    """Return the frame of new rows: keys that the used rows share, smallest df, counts."""
+    shared = [c for c in columns.KEYS if c != "estimand"]
+    records = []
+    for name, coefficients in zip(names, matrix, strict=True):
+        used = frame[coefficients != 0]
+        record: dict[str, Any] = {"estimand": name}
+        for key in shared:
+            values = used[key].unique()
+            record[key] = values[0] if len(values) == 1 else None
+        record["df"] = used["df"].min() if len(used) else np.inf
+        for key in columns.COUNTS:
+            record[key] = used[key].max()
+        records.append(record)
+    out = pd.DataFrame(records)
+    out["estimate"] = matrix @ estimate
+    return out
+
+
+def union_of_labels(labels: Sequence[pd.Index | None]) -> tuple[pd.Index, list[IntArray]]:
+    """Return all cluster labels, once each, and the place of each part's labels among them."""
+    parts = [pd.Index(np.asarray(x, dtype=object)) for x in labels]
+    union = pd.Index(pd.unique(np.concatenate([np.asarray(x) for x in parts])))
+    return union, [union.get_indexer(x) for x in parts]
+
+
+def spread(
+    matrices: Sequence[FloatArray | None], places: Sequence[IntArray], n_clusters: int
+) -> FloatArray:
+    """Put influence matrices side by side; a cluster that a part does not have gets zeros."""
+    out = []
+    for place, matrix in zip(places, matrices, strict=True):
+        if matrix is None:
+            raise EstimationError("an influence matrix is missing.")
+        full = np.zeros((n_clusters, matrix.shape[1]))
+        full[place] = matrix
+        out.append(full)
+    return np.concatenate(out, axis=1)

@@ -1,0 +1,537 @@
+"""`Estimates`: a tidy frame that carries what is needed for the joint law of anything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.typing import Array, BoolArray, FloatArray, IntArray
+from vbceval.estimates import algebra, columns
+from vbceval.inference import WaldTest, sup_t, wald_test
+
+Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence[bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """
+    Weights that average rows of `Estimates`, with their sampling error.
+
+    Parameters
+    ----------
+    value : array, shape (k,)
+        Share of each row: not normalised, non-negative.
+    psi : array, shape (G, k), or None
+        Influence of each cluster on `value`; None when the shares are taken as fixed.
+    vcov_scale : float, default 1
+        Root of the small-sample factor, applied to `psi` where a covariance is built.
+    """
+
+    value: FloatArray
+    psi: FloatArray | None = None
+    vcov_scale: float = 1.0
+
+    def take(self, rows: IntArray) -> Shares:
+        """Return the shares of some rows."""
+        psi = None if self.psi is None else self.psi[:, rows]
+        return replace(self, value=self.value[rows], psi=psi)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Estimates:
+    """
+    Estimates and the joint law of their errors.
+
+    Closed under linear operations: aggregating, contrasting and scaling return `Estimates` with
+    covariance, influence and draws carried through, so the covariance between strata, outcomes,
+    periods and estimators is always joint. Exactly one of `psi`, `samples`, `covariance` is given.
+
+    Parameters
+    ----------
+    frame : DataFrame, k rows
+        Keys (see `vbceval.estimates.columns`), ``estimate``, and optionally ``df``, ``n_units``,
+        ``n_clusters`` and further describing columns. Estimates are in ``unit_of_measure``.
+    psi : array, shape (G, k), optional
+        Influence: the derivative of each estimate with respect to each cluster's weight, so that
+        without a small-sample factor the covariance is ``psi.T @ psi``.
+    psi_vcov : array, shape (G, k), optional
+        What the covariance is built from, ``psi_vcov.T @ psi_vcov``: `psi` with the small-sample
+        adjustment of the chosen covariance. Default: `psi`.
+    clusters : Index, length G
+        Labels of the rows of `psi`; results are aligned by label, never by position.
+    cluster_name : str
+        Name of the cluster variable.
+    samples : array, shape (S, k), optional
+        Posterior (or bootstrap) draws.
+    covariance : array, shape (k, k), optional
+        Joint covariance where nothing else is known, as for a published event study.
+    shares : Shares, optional
+        Weights by which `aggregate` averages rows.
+    interval : {"confidence", "credible"}
+        What the intervals are.
+    meta : mapping
+        Estimator and options, design, counts, versions, seed, warnings.
+    tree : object, optional
+        ArviZ DataTree of a posterior, returned by `to_arviz`.
+
+    Raises
+    ------
+    EstimationError
+        If shapes disagree or the error law is given twice or not at all.
+    """
+
+    frame: pd.DataFrame
+    psi: FloatArray | None = None
+    psi_vcov: FloatArray | None = None
+    clusters: pd.Index | None = None
+    cluster_name: str = "cluster"
+    samples: FloatArray | None = None
+    covariance: FloatArray | None = None
+    shares: Shares | None = None
+    interval: Literal["confidence", "credible"] = "confidence"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    tree: Any = None
+
+    def __post_init__(self) -> None:
+        frame = self.frame.reset_index(drop=True)
+        for key in (*columns.KEYS, *columns.COUNTS):
+            if key not in frame:
+                frame[key] = None if key in ("unit_of_measure", "stratum") else np.nan
+        if "df" not in frame:
+            frame["df"] = np.inf
+        object.__setattr__(self, "frame", frame)
+        laws = [x is not None for x in (self.psi, self.samples, self.covariance)]
+        if sum(laws) != 1:
+            raise EstimationError(
+                "Estimates need exactly one of `psi`, `samples` and `covariance`, so that there "
+                f"is one joint law; {sum(laws)} were given."
+            )
+        self._check_shapes(len(frame))
+        if self.psi is not None and self.psi_vcov is None:
+            object.__setattr__(self, "psi_vcov", self.psi)
+
+    def _check_shapes(self, k: int) -> None:
+        wrong = []
+        if self.psi is not None:
+            labels = -1 if self.clusters is None else len(self.clusters)
+            if self.psi.shape != (labels, k):
+                wrong.append(f"`psi` is {self.psi.shape}, expected ({labels} clusters, {k} rows)")
+            if self.psi_vcov is not None and self.psi_vcov.shape != self.psi.shape:
+                wrong.append(f"`psi_vcov` is {self.psi_vcov.shape}, `psi` {self.psi.shape}")
+            if self.clusters is not None and self.clusters.has_duplicates:
+                wrong.append("`clusters` has repeated labels")
+        if self.samples is not None and (self.samples.ndim != 2 or self.samples.shape[1] != k):
+            wrong.append(f"`samples` is {self.samples.shape}, expected (draws, {k})")
+        if self.covariance is not None and self.covariance.shape != (k, k):
+            wrong.append(f"`covariance` is {self.covariance.shape}, expected ({k}, {k})")
+        if self.shares is not None and self.shares.value.shape != (k,):
+            wrong.append(f"`shares` is {self.shares.value.shape}, expected ({k},)")
+        if wrong:
+            raise EstimationError("Estimates do not fit together: " + "; ".join(wrong) + ".")
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    # ---------------------------------------------------------------- what is known
+
+    @property
+    def estimate(self) -> FloatArray:
+        """Point estimates, shape (k,); posterior means where draws exist."""
+        return np.asarray(self.frame["estimate"], dtype=float)
+
+    def influence(self) -> pd.DataFrame:
+        """
+        Return the influence matrix, one row a cluster (labelled), one column an estimate.
+
+        Raises
+        ------
+        EstimationError
+            If the estimates carry draws or only a covariance.
+        """
+        if self.psi is None:
+            raise EstimationError(
+                "these estimates carry no influence matrix (they hold "
+                f"{'draws' if self.samples is not None else 'a covariance'}). Use vcov() or draws()."
+            )
+        index = pd.Index(np.asarray(self.clusters), name=self.cluster_name)
+        return pd.DataFrame(self.psi, index=index, columns=self.frame.index)
+
+    def draws(self) -> FloatArray:
+        """
+        Return posterior or bootstrap draws, shape (S, k).
+
+        Raises
+        ------
+        EstimationError
+            If the estimates carry no draws.
+        """
+        if self.samples is None:
+            raise EstimationError(
+                "these estimates carry no draws: they come from an influence matrix or a "
+                "covariance. Use `simulate_draws` for draws from their joint normal law."
+            )
+        return self.samples
+
+    def simulate_draws(self, size: int, rng: np.random.Generator) -> FloatArray:
+        """Return draws, shape (size, k): resampled where draws exist, else joint normal."""
+        if self.samples is not None:
+            return self.samples[rng.integers(0, len(self.samples), size)]
+        return algebra.normal_draws(self.estimate, self.vcov(), size, rng)
+
+    def vcov(self) -> FloatArray:
+        """Return the joint covariance of the estimates, shape (k, k)."""
+        if self.psi_vcov is not None:
+            return np.asarray(self.psi_vcov.T @ self.psi_vcov)
+        if self.samples is not None:
+            return np.atleast_2d(np.cov(self.samples, rowvar=False))
+        return np.asarray(self.covariance)
+
+    @cached_property
+    def _sd(self) -> FloatArray:
+        if self.psi_vcov is not None:
+            # a variance at rounding level is a row without variation (a reference period)
+            sd = np.sqrt(np.einsum("gk,gk->k", self.psi_vcov, self.psi_vcov))
+        elif self.samples is not None:
+            sd = self.samples.std(axis=0, ddof=1)
+        else:
+            sd = np.sqrt(np.clip(np.diag(np.asarray(self.covariance)), 0.0, None))
+        return np.where(sd > 0, sd, np.nan)
+
+    @cached_property
+    def _maxima(self) -> dict[tuple[int, ...], FloatArray]:
+        return {}
+
+    def _family_maxima(self, rows: IntArray) -> FloatArray:
+        """Sorted draws of the largest |t| over some rows, cached: any level reads them."""
+        key = tuple(int(i) for i in rows)
+        if key not in self._maxima:
+            if self.samples is not None:
+                z = (self.samples[:, rows] - self.estimate[rows]) / self._sd[rows]
+                self._maxima[key] = np.sort(np.abs(z).max(axis=1))
+            else:
+                df = float(np.min(self.frame["df"].to_numpy(dtype=float)[rows]))
+                seed = int(self.meta.get("seed", 20210101))
+                self._maxima[key] = sup_t(self.vcov()[np.ix_(rows, rows)], df=df, seed=seed)
+        return self._maxima[key]
+
+    # ---------------------------------------------------------------- tables
+
+    def tidy(self, level: float = 0.95) -> pd.DataFrame:
+        """
+        Return the estimates as a table, intervals at `level`.
+
+        ``conf_*`` hold row by row; ``band_*`` hold simultaneously over the rows shown that share
+        an ``estimand``. For posteriors they are equal-tailed quantiles, ``estimate`` is the mean,
+        ``std_error`` the standard deviation and ``p_value`` is missing. A row without sampling
+        variation (the reference period) has estimate 0 and missing errors.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Probability content, strictly between 0 and 1.
+
+        Returns
+        -------
+        DataFrame, k rows
+            Keys, then values, in the order of `vbceval.estimates.columns`, then describing
+            columns.
+        """
+        if not 0 < level < 1:
+            raise DesignError(f"`level` is {level}: give a probability between 0 and 1.")
+        out = self.frame.copy()
+        sd, estimate = self._sd, self.estimate
+        df = out["df"].to_numpy(dtype=float)
+        out["std_error"] = sd
+        if self.samples is not None:
+            tails = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            out["conf_low"], out["conf_high"] = tails[0], tails[1]
+            out["p_value"] = np.nan
+        else:
+            quantile = algebra.t_quantile((1 + level) / 2, df)
+            out["conf_low"] = estimate - quantile * sd
+            out["conf_high"] = estimate + quantile * sd
+            out["p_value"] = algebra.t_p_value(estimate / sd, df)
+        band = np.full(len(out), np.nan)
+        families = out.groupby("estimand", sort=False, dropna=False).indices
+        for rows in families.values():
+            live = np.asarray(rows)[np.isfinite(sd[rows]) & (sd[rows] > 0)]
+            if len(live):
+                band[live] = np.quantile(self._family_maxima(live), level) * sd[live]
+        out["band_low"], out["band_high"] = estimate - band, estimate + band
+        out["interval"] = self.interval
+        first = [*columns.KEYS, *columns.VALUES]
+        return out[[*first, *[c for c in out.columns if c not in first]]]
+
+    def bands(self, level: float = 0.95) -> pd.DataFrame:
+        """Return the keys, estimate and simultaneous band of each row (see `tidy`)."""
+        out = self.tidy(level)
+        return out[[*columns.KEYS, "estimate", "band_low", "band_high"]]
+
+    def probability(self, *, below: float) -> pd.Series:
+        """
+        Return the probability that each quantity lies below a threshold.
+
+        Posterior share of draws where draws exist. For confidence procedures this is refused:
+        a p-value is not the probability of a hypothesis.
+        """
+        return pd.Series((self.draws() < below).mean(axis=0), index=self.frame.index)
+
+    # ---------------------------------------------------------------- selection and algebra
+
+    def where(self, rows: Rows | None = None, **keys: Any) -> Estimates:
+        """
+        Return some rows, by a query string, a mask, positions, or ``column=value`` pairs.
+
+        Raises
+        ------
+        DesignError
+            If no row is selected.
+        """
+        positions = self._positions(rows, keys)
+        if len(positions) == 0:
+            raise DesignError(
+                f"no row of the estimates matches {rows if rows is not None else keys!r}: "
+                f"`estimand` has {sorted(self.frame['estimand'].dropna().unique())}, `stratum` "
+                f"has {sorted(self.frame['stratum'].dropna().unique())}."
+            )
+        return self._take(positions)
+
+    def _positions(self, rows: Rows | None, keys: Mapping[str, Any]) -> IntArray:
+        mask = np.ones(len(self), dtype=bool)
+        if isinstance(rows, str):
+            mask &= self.frame.index.isin(self.frame.query(rows).index)
+        elif isinstance(rows, Mapping):
+            keys = {**rows, **keys}
+        elif rows is not None:
+            array = np.asarray(rows)
+            if array.dtype != bool:
+                return array.astype(np.int64)
+            mask &= array
+        for name, value in keys.items():
+            if name not in self.frame:
+                raise DesignError(f"the estimates have no column `{name}`.")
+            column = self.frame[name]
+            if value is None:
+                mask &= np.asarray(column.isna())
+            elif isinstance(value, (list, tuple, set)):
+                mask &= np.asarray(column.isin(list(value)))
+            else:
+                mask &= np.asarray((column == value).fillna(False), dtype=bool)
+        return np.flatnonzero(mask)
+
+    def _take(self, rows: IntArray) -> Estimates:
+        shares = None if self.shares is None else self.shares.take(rows)
+        return self._linear(self.frame.iloc[rows], lambda x: x[..., rows], shares=shares)
+
+    def _linear(
+        self, frame: pd.DataFrame, apply: Callable[[Array], Array], **changes: Any
+    ) -> Estimates:
+        """Rebuild with `apply` mapping the last axis of influence and draws to new rows."""
+        covariance = None
+        if self.covariance is not None:
+            half = apply(self.covariance)
+            covariance = apply(half.T).T
+        return replace(
+            self,
+            frame=frame,
+            psi=None if self.psi is None else apply(self.psi),
+            psi_vcov=None if self.psi_vcov is None else apply(self.psi_vcov),
+            samples=None if self.samples is None else apply(self.samples),
+            covariance=covariance,
+            **{"shares": None, **changes},
+        )
+
+    def by(self, stratum: str) -> Estimates:
+        """
+        Return the rows of one stratifying variable, as ``stratum`` values ``"variable=level"``.
+
+        Raises
+        ------
+        DesignError
+            If the estimates have no such strata.
+        """
+        names = self.frame["stratum"].astype("string")
+        mask = np.asarray(names.str.startswith(f"{stratum}=").fillna(False), dtype=bool)
+        if not mask.any():
+            found = sorted({str(s).split("=")[0] for s in names.dropna()})
+            raise DesignError(
+                f"the estimates have no stratum `{stratum}` (they have {found or 'none'}). Name it "
+                "in `strata=` of the panel or the moments before estimating."
+            )
+        return self.where(mask)
+
+    def contrast(self, weights: FloatArray | Mapping[str, Mapping[Any, float]]) -> Estimates:
+        """
+        Return linear combinations of rows, with their joint law.
+
+        Parameters
+        ----------
+        weights : array, shape (m, k) or (k,), or dict
+            Coefficients. A dict maps the name of each new row to ``{row: coefficient}``, where a
+            row is a position or a query string that selects exactly one row.
+
+        Returns
+        -------
+        Estimates, m rows
+            ``estimand`` is the name; keys that all used rows share are kept. Degrees of freedom
+            are the smallest of the rows used (conservative).
+        """
+        names, matrix = algebra.contrast_matrix(self.frame, weights)
+        frame = algebra.contrast_frame(self.frame, matrix, names, self.estimate)
+        return self._linear(frame, lambda x: np.asarray(x @ matrix.T))
+
+    def scale(self, factor: float | FloatArray, *, unit_of_measure: str) -> Estimates:
+        """Return the rows multiplied by known constants, in a new unit of measure."""
+        factors = np.broadcast_to(np.asarray(factor, dtype=float), (len(self),))
+        frame = self.frame.assign(estimate=self.estimate * factors, unit_of_measure=unit_of_measure)
+        return self._linear(frame, lambda x: x * factors, shares=self.shares)
+
+    def wald(self, rows: Rows | None = None, *, allow_rank_deficient: bool = False) -> WaldTest:
+        """
+        Test jointly that the selected rows are zero; rows without variance are left out.
+
+        With finite ``df`` the statistic over its rank is compared with F(rank, smallest df);
+        otherwise with the chi-square law.
+        """
+        part = self if rows is None else self.where(rows)
+        live = np.flatnonzero(np.isfinite(part._sd))
+        part = part._take(live)
+        df = float(part.frame["df"].min()) if len(live) else np.inf
+        return wald_test(
+            part.estimate, part.vcov(), df=df, allow_rank_deficient=allow_rank_deficient
+        )
+
+    def aggregate(
+        self,
+        kind: Literal["simple", "event_time", "cohort", "period"],
+        *,
+        balance: int | None = None,
+        window: tuple[int, int] | None = None,
+        weights_random: bool = True,
+    ) -> Estimates:
+        """
+        Average group-time effects.
+
+        Within each outcome and stratum: "simple" averages every effect at or after entry by the
+        cohort shares; "event_time" averages cohorts at each e = t - g; "cohort" averages each
+        cohort over its treated periods; "period" averages treated cohorts in each period. The
+        last three add one row ``att_overall``: the plain mean over event times e >= 0 or over
+        periods, and the share-weighted mean over cohorts.
+
+        Parameters
+        ----------
+        kind : {"simple", "event_time", "cohort", "period"}
+            Which average.
+        balance : int, optional
+            For "event_time": keep cohorts observed at least this many periods after entry, and
+            event times up to it, so that the mix of cohorts does not change after entry.
+        window : (int, int), optional
+            First and last event time used, both included.
+        weights_random : bool, default True
+            Add the sampling error of the cohort shares to the influence.
+
+        Returns
+        -------
+        Estimates
+
+        Raises
+        ------
+        DesignError
+            If the estimates are not group-time effects, or no effect is left to average.
+
+        References
+        ----------
+        .. [1] Callaway, B. and Sant'Anna, P. H. C. (2021). Difference-in-differences with
+           multiple time periods. *Journal of Econometrics* 225(2), 200-230. Section 3.
+        """
+        from vbceval.estimates.aggregate import aggregate
+
+        return aggregate(self, kind, balance=balance, window=window, weights_random=weights_random)
+
+    def overall(self) -> Estimates:
+        """Return the overall row(s) of an aggregate."""
+        return self.where(estimand=[columns.OVERALL, columns.SIMPLE])
+
+    def to_arviz(self) -> Any:
+        """Return the ArviZ DataTree of a posterior."""
+        if self.tree is None:
+            raise EstimationError("only a posterior has an ArviZ tree; these estimates have none.")
+        return self.tree
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the estimates with the figure that suits them; see `vbceval.figures`."""
+        return algebra.plotter(self, **options)
+
+
+def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) -> Estimates:
+    """
+    Put estimates side by side with their joint covariance, through the clusters they share.
+
+    Parameters
+    ----------
+    parts : sequence of Estimates
+        Each carries an influence matrix on the same cluster variable. A cluster that one part
+        does not have contributes zero there.
+    labels : sequence of str, optional
+        Value of a new column ``run`` for each part.
+
+    Raises
+    ------
+    EstimationError
+        If a part has no influence matrix, or cluster variables differ: then the covariance
+        between parts is unknown.
+    """
+    if not parts:
+        raise EstimationError("`stack` was given no estimates.")
+    names = {p.cluster_name for p in parts}
+    if any(p.psi is None for p in parts) or len(names) > 1:
+        raise EstimationError(
+            "these estimates cannot be stacked: each needs an influence matrix on the same "
+            f"cluster variable (found {sorted(names)}; "
+            f"{sum(p.psi is None for p in parts)} without influence), otherwise the covariance "
+            "between them is unknown."
+        )
+    if labels is not None and len(labels) != len(parts):
+        raise EstimationError(f"{len(labels)} labels were given for {len(parts)} estimates.")
+    frames = [p.frame for p in parts]
+    if labels is not None:
+        frames = [f.assign(run=label) for f, label in zip(frames, labels, strict=True)]
+    union, places = algebra.union_of_labels([p.clusters for p in parts])
+    return Estimates(
+        frame=pd.concat([f.astype(object) for f in frames], ignore_index=True).infer_objects(),
+        psi=algebra.spread([p.psi for p in parts], places, len(union)),
+        psi_vcov=algebra.spread([p.psi_vcov for p in parts], places, len(union)),
+        clusters=union,
+        cluster_name=parts[0].cluster_name,
+        shares=_stack_shares([p.shares for p in parts], places, len(union)),
+        meta=_stack_meta([p.meta for p in parts]),
+    )
+
+
+def _stack_shares(
+    shares: Sequence[Shares | None], places: Sequence[IntArray], n_clusters: int
+) -> Shares | None:
+    known = [s for s in shares if s is not None]
+    if len(known) < len(shares) or len({s.vcov_scale for s in known}) > 1:
+        return None
+    psi = None
+    if all(s.psi is not None for s in known):
+        psi = algebra.spread([s.psi for s in known], places, n_clusters)
+    value = np.concatenate([s.value for s in known])
+    return Shares(value=value, psi=psi, vcov_scale=known[0].vcov_scale)
+
+
+def _stack_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Keep what all parts agree on at the top, and each part's own record below."""
+    shared = {
+        key: value
+        for key, value in metas[0].items()
+        if all(key in m and repr(m[key]) == repr(value) for m in metas)
+    }
+    return {**shared, "stacked": [dict(m) for m in metas]}

@@ -1,0 +1,110 @@
+"""Small-sample factors of cluster-robust covariances, each by the name of who uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vbceval.core.errors import EstimationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSC:
+    """
+    Small-sample factor that multiplies the plain sandwich (CR0).
+
+    The factor is ``G/(G-1)`` if `G`, times ``(N-1)/(N-K)`` unless ``K="none"``.
+
+    Parameters
+    ----------
+    G : bool, default True
+        Multiply by clusters / (clusters - 1).
+    K : {"none", "nested", "full"}, default "none"
+        Which parameters count in ``(N-1)/(N-K)``: none (the term is left out), slopes and levels
+        of effects that are not nested in the cluster, or every column with absorbed levels.
+    min_G : bool, default True
+        With several cluster variables use the smallest number of clusters in every term.
+    name : str
+        How the choice is named in results.
+
+    Notes
+    -----
+    `none` is what R `did` prints (division by n, no factor). `cluster` is the default of
+    influence-only estimators. `fixest` is the default of regressions; `stata` is `xtreg`/`reghdfe`
+    (absorbed nested effects not counted); `statsmodels` counts every column.
+    """
+
+    G: bool = True
+    K: Literal["none", "nested", "full"] = "none"
+    min_G: bool = True
+    name: str = "custom"
+
+    @classmethod
+    def none(cls) -> SSC:
+        """No factor, normal quantiles: R `did`, CR0."""
+        return cls(G=False, K="none", name="none")
+
+    @classmethod
+    def cluster(cls) -> SSC:
+        """``G/(G-1)`` only: clubSandwich CR1; the default of influence-only estimators."""
+        return cls(G=True, K="none", name="G")
+
+    @classmethod
+    def fixest(cls) -> SSC:
+        """R fixest: effects nested in the cluster are not counted in K."""
+        return cls(G=True, K="nested", name="fixest")
+
+    @classmethod
+    def stata(cls) -> SSC:
+        """Stata `xtreg, fe` and `reghdfe`: absorbed effects nested in the cluster not counted."""
+        return cls(G=True, K="nested", name="stata")
+
+    @classmethod
+    def statsmodels(cls) -> SSC:
+        """Statsmodels: every column of the design counts in K."""
+        return cls(G=True, K="full", name="statsmodels")
+
+    def factor(
+        self, *, n_clusters: int, n_rows: int | None = None, n_params: int | None = None
+    ) -> float:
+        """
+        Return the factor for a sample.
+
+        Parameters
+        ----------
+        n_clusters : int
+            Number of clusters G.
+        n_rows, n_params : int, optional
+            N and K, needed unless ``K="none"``; `n_params` counted by the rule of `K`.
+
+        Raises
+        ------
+        EstimationError
+            With fewer than two clusters, or when N - K is not positive or not defined.
+        """
+        if n_clusters < 2:
+            raise EstimationError(
+                f"{n_clusters} cluster cannot support a cluster-robust covariance: variation "
+                "between clusters is what it measures. Cluster on a finer unit, or use "
+                "randomization inference."
+            )
+        value = n_clusters / (n_clusters - 1) if self.G else 1.0
+        if self.K == "none":
+            return value
+        if n_rows is None or n_params is None:
+            raise EstimationError(
+                f"small-sample factor '{self.name}' needs (N-1)/(N-K), and this estimator is not "
+                "one regression with K parameters. Use SSC.cluster() (the default) or SSC.none()."
+            )
+        if n_rows <= n_params:
+            raise EstimationError(
+                f"{n_rows:,} rows and {n_params:,} parameters leave no degrees of freedom for "
+                f"small-sample factor '{self.name}'. Drop covariates or effects."
+            )
+        return value * (n_rows - 1) / (n_rows - n_params)
+
+    def df(self, n_clusters: int) -> float:
+        """Return degrees of freedom of t intervals: G - 1, or infinity (normal) without factor."""
+        return float(n_clusters - 1) if self.G else float(np.inf)
