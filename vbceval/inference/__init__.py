@@ -1,8 +1,8 @@
 """Inference: arrays in, arrays out. Nothing here knows an estimator or a program."""
 
-from vbceval.inference.bands import multiplier_draws, sup_t
+from vbceval.inference.bands import sup_t
 from vbceval.inference.clusters import sum_by_cluster
 from vbceval.inference.ssc import SSC
 from vbceval.inference.wald import WaldTest, wald_test
 
-__all__ = ["SSC", "WaldTest", "multiplier_draws", "sum_by_cluster", "sup_t", "wald_test"]
+__all__ = ["SSC", "WaldTest", "sum_by_cluster", "sup_t", "wald_test"]

@@ -1,13 +1,10 @@
-"""Simultaneous confidence bands: analytic sup-t and the multiplier bootstrap."""
+"""Simultaneous confidence bands: the analytic sup-t law."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 from scipy import special
 
-from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 
 SOBOL_LOG2_POINTS = 17
@@ -66,46 +63,3 @@ def sup_t(vcov: FloatArray, *, df: float = np.inf, seed: int = 20210101) -> Floa
             t /= np.sqrt(special.chdtri(df, 1 - uniform[:, rank]) / df)
         maxima.append(t)
     return np.sort(np.concatenate(maxima))
-
-
-def multiplier_draws(
-    psi: FloatArray,
-    rng: np.random.Generator,
-    *,
-    draws: int = 1000,
-    weights: Literal["mammen", "rademacher"] = "mammen",
-) -> FloatArray:
-    """
-    Draw the multiplier bootstrap of estimates from their cluster influence.
-
-    Parameters
-    ----------
-    psi : array, shape (G, k)
-        Influence of each cluster, scaled so that ``psi.T @ psi`` is the covariance.
-    rng : Generator
-        Source of the multipliers.
-    draws : int, default 1000
-        Number of draws S.
-    weights : {"mammen", "rademacher"}
-        Two-point law of the multipliers; Mammen is what R `did` uses.
-
-    Returns
-    -------
-    array, shape (S, k)
-        Draws of (estimate - truth). Cost O(S G k).
-
-    References
-    ----------
-    .. [1] Callaway, B. and Sant'Anna, P. H. C. (2021). Difference-in-differences with multiple
-       time periods. *Journal of Econometrics* 225(2), 200-230. Section 4.1.
-    """
-    if draws < 2:
-        raise EstimationError(f"`draws` is {draws}: a bootstrap needs at least 2.")
-    uniform = rng.random((draws, psi.shape[0]))
-    if weights == "mammen":
-        root5 = np.sqrt(5.0)
-        low, high, share = (1 - root5) / 2, (1 + root5) / 2, (1 + root5) / (2 * root5)
-        multipliers = np.where(uniform < share, low, high)
-    else:
-        multipliers = np.where(uniform < 0.5, -1.0, 1.0)
-    return np.asarray(multipliers @ psi)

@@ -1,0 +1,136 @@
+"""Cells of one stratum as arrays, and the sample of each comparison."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.design import Design, GroupTimePair
+from vbceval.moments import Moments
+
+
+class Block(NamedTuple):
+    """
+    The cells of one stratum, or of all together, as arrays over K cells.
+
+    Parameters
+    ----------
+    unit, cluster : int array, shape (K,)
+        Codes; cluster codes refer to all clusters of the fit.
+    cohort : array, shape (K,)
+        First treated period, NaN = never treated.
+    period : array, shape (K,)
+        Period.
+    y : array, shape (K,)
+        Outcome.
+    x : array, shape (K, p)
+        Covariates.
+    w : array, shape (K,)
+        Analysis weight times balance weight.
+    xx, xy : arrays, shapes (K, p, p), (K, p), or None
+        Second moments within cells.
+    names : tuple of str
+        Covariate names.
+    """
+
+    unit: IntArray
+    cluster: IntArray
+    cohort: FloatArray
+    period: FloatArray
+    y: FloatArray
+    x: FloatArray
+    w: FloatArray
+    xx: FloatArray | None
+    xy: FloatArray | None
+    names: tuple[str, ...]
+
+    def take(self, rows: BoolArray | IntArray) -> Block:
+        """Return some cells."""
+        picked: dict[str, Any] = {}
+        for name, value in self._asdict().items():
+            picked[name] = value[rows] if isinstance(value, np.ndarray) else value
+        return Block(**picked)
+
+
+def make_block(moments: Moments, design: Design, clusters: pd.Index) -> Block:
+    """Return all cells that have the outcome, the covariates and a positive weight."""
+    j = moments.column(design.outcome)
+    columns = moments.covariate_positions(design.covariates)
+    keys = [moments.cells["unit"], *[moments.cells[s] for s in moments.strata]]
+    labels = moments.attribute("cluster")
+    factor = design.weights_for(labels)
+    w = moments.w * factor
+    # balance weights multiply a cell's moments as they multiply its rows
+    xx = None if moments.xx is None else moments.xx[:, columns[:, None], columns]
+    xy = None if moments.xy is None else moments.xy[:, columns, j]
+    block = Block(
+        unit=pd.MultiIndex.from_arrays(keys).factorize()[0].astype(np.int64),
+        cluster=clusters.get_indexer(pd.Index(labels)).astype(np.int64),
+        cohort=moments.attribute("cohort").to_numpy(dtype=float, na_value=np.nan),
+        period=moments.cells["period"].to_numpy(dtype=float),
+        y=moments.y_mean[:, j],
+        x=moments.x_mean[:, columns],
+        w=w,
+        xx=None if xx is None else xx * factor[:, None, None],
+        xy=None if xy is None else xy * factor[:, None],
+        names=tuple(moments.covariates[i] for i in columns),
+    )
+    return block
+
+
+def complete(block: Block) -> BoolArray:
+    """Return which cells have the outcome, every covariate and a positive weight."""
+    return np.asarray(
+        np.isfinite(block.y) & np.isfinite(block.x).all(axis=1) & (block.w > 0), dtype=bool
+    )
+
+
+def usable_cohorts(block: Block, dropped: FloatArray) -> Block:
+    """Return the cells of cohorts that have a base period, and of the never treated."""
+    return block.take(~np.isin(block.cohort, dropped))
+
+
+def side(cohort: FloatArray, pair: GroupTimePair, last: float) -> tuple[BoolArray, BoolArray]:
+    """
+    Return which cohorts are treated and which are comparison in a pair.
+
+    Parameters
+    ----------
+    cohort : array
+        Cohort of each row, NaN = never treated.
+    pair : GroupTimePair
+        The comparison.
+    last : float
+        Last period plus anticipation: later cohorts are never treated in these data.
+    """
+    never = np.isnan(cohort) | (cohort > last)
+    return cohort == pair.cohort, never | np.isin(cohort, pair.controls)
+
+
+class Followed(NamedTuple):
+    """
+    Where each unit's cell of each period is.
+
+    Parameters
+    ----------
+    at : int array, shape (units, periods)
+        Cell position, -1 where the unit is not seen.
+    first : int array, shape (units,)
+        Cell of the unit's earliest period.
+    """
+
+    at: IntArray
+    first: IntArray
+
+
+def follow(block: Block, periods: FloatArray) -> Followed:
+    """Index cells by unit and period."""
+    codes, inverse = np.unique(block.unit, return_inverse=True)
+    column = np.searchsorted(periods, block.period)
+    at = np.full((len(codes), len(periods)), -1, dtype=np.int64)
+    at[inverse, column] = np.arange(len(block.unit))
+    seen = at >= 0
+    return Followed(at, at[np.arange(len(codes)), seen.argmax(axis=1)])

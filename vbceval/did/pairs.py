@@ -1,0 +1,281 @@
+"""Estimate every (g, t) comparison of a block, sharing what comparisons have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.design import GroupTimePair
+from vbceval.did import followed, unfollowed
+from vbceval.did.blocks import Block, Followed, follow, side
+from vbceval.did.solve import ComparisonFailure, Regressors, standardise
+from vbceval.inference import sum_by_cluster
+
+
+class Settings(NamedTuple):
+    """Options of the estimator that the arrays need, and what kind of data these are."""
+
+    method: str
+    unbalanced: str
+    fix_weights: str | None
+    covariate_period: str
+    trim: float | None
+    compatible: bool
+    followed: bool
+    last: float
+
+
+class Counts(NamedTuple):
+    """
+    Who is behind one comparison.
+
+    Parameters
+    ----------
+    treated_weight : array, shape (G,)
+        Weight of treated units used, by cluster.
+    n_treated, n_comparison, n_clusters : int
+        Units on each side and distinct clusters.
+    note : str or None
+        What to know about the row.
+    """
+
+    treated_weight: FloatArray
+    n_treated: int
+    n_comparison: int
+    n_clusters: int
+    note: str | None
+
+
+class PairResult(NamedTuple):
+    """
+    One comparison, estimated or not.
+
+    Parameters
+    ----------
+    pair : GroupTimePair
+        Cohort, period, base, controls.
+    estimate : float
+        Effect; NaN where it failed.
+    psi : array, shape (G,)
+        Influence summed by cluster; zero where it failed or is zero by definition.
+    counts : Counts
+        Units and clusters used.
+    failure : str or None
+        Why it could not be estimated.
+    no_comparison : bool
+        Whether the reason is that nobody is left to compare with.
+    """
+
+    pair: GroupTimePair
+    estimate: float
+    psi: FloatArray
+    counts: Counts
+    failure: str | None = None
+    no_comparison: bool = False
+
+
+class Sample(NamedTuple):
+    """Cells of one comparison: the base (or earlier) cell and the later cell of each unit."""
+
+    before: IntArray
+    after: IntArray
+    treated: BoolArray
+    baseline: IntArray
+    weight: IntArray
+
+
+def estimate_pairs(
+    block: Block,
+    periods: FloatArray,
+    pairs: list[GroupTimePair],
+    settings: Settings,
+    n_clusters: int,
+) -> list[PairResult]:
+    """
+    Estimate comparisons; those without a treated unit in the data are left out.
+
+    Pairs with the same units, weights and covariates share one propensity score and one
+    factorization, with a right-hand side for each period. Cost O(n p^2) for each such group plus
+    O(n p) for each pair.
+
+    Parameters
+    ----------
+    block : Block
+        K cells.
+    periods : array
+        Observed periods, increasing.
+    pairs : list of GroupTimePair
+        Comparisons.
+    settings : Settings
+        Options.
+    n_clusters : int
+        G, the rows of every influence vector.
+    """
+    if not settings.followed or settings.fix_weights == "varying" or settings.unbalanced == "rc":
+        if settings.followed and settings.unbalanced == "balance":
+            at = follow(block, periods).at
+            block = block.take(np.sort(at[(at >= 0).all(axis=1)].ravel()))
+        results = (_cross_section(block, pair, settings, n_clusters) for pair in pairs)
+        return [r for r in results if r is not None]
+    index = follow(block, periods)
+    if settings.unbalanced == "balance":
+        whole = (index.at >= 0).all(axis=1)
+        index = Followed(index.at[whole], index.first[whole])
+    groups: dict[tuple[bytes, ...], list[tuple[int, GroupTimePair, Sample]]] = {}
+    done: dict[int, PairResult] = {}
+    for i, pair in enumerate(pairs):
+        sample = _sample(block, index, periods, pair, settings)
+        if not sample.treated.any():
+            continue
+        counts = _count(
+            block.take(sample.before), sample.treated, block.w[sample.weight], n_clusters
+        )
+        early = _without_estimation(pair, counts, n_clusters)
+        if early is not None:
+            done[i] = early
+            continue
+        key = (sample.treated.tobytes(), sample.baseline.tobytes(), sample.weight.tobytes())
+        groups.setdefault(key, []).append((i, pair, sample))
+    for members in groups.values():
+        done.update(_estimate_group(block, members, settings, n_clusters))
+    return [done[i] for i in sorted(done)]
+
+
+def _sample(
+    block: Block, index: Followed, periods: FloatArray, pair: GroupTimePair, settings: Settings
+) -> Sample:
+    """Units seen in both periods, with the cells that give their covariates and weight."""
+
+    def at(period: float) -> IntArray:
+        return index.at[:, int(np.searchsorted(periods, period))]
+
+    before, after = at(pair.base), at(pair.period)
+    baseline = before if settings.covariate_period == "base" else at(pair.earlier)
+    weight = {
+        None: at(pair.earlier),
+        "base_period": at(pair.universal),
+        "first_period": index.first,
+    }[settings.fix_weights]
+    treated, comparison = side(block.cohort[index.first], pair, settings.last)
+    seen = (before >= 0) & (after >= 0) & (baseline >= 0) & (weight >= 0)
+    keep = (treated | comparison) & seen
+    return Sample(before[keep], after[keep], treated[keep], baseline[keep], weight[keep])
+
+
+def _count(block: Block, treated: BoolArray, w: FloatArray, n_clusters: int) -> Counts:
+    """Count units and clusters of the cells used, one cell (or more) a unit."""
+    note = None
+    for name, rows in (("treated", treated), ("comparison", ~treated)):
+        if len(np.unique(block.cluster[rows])) == 1:
+            note = f"one {name} cluster: its own sampling error is not in std_error"
+    return Counts(
+        treated_weight=sum_by_cluster(w * treated, block.cluster, n_clusters),
+        n_treated=len(np.unique(block.unit[treated])),
+        n_comparison=len(np.unique(block.unit[~treated])),
+        n_clusters=len(np.unique(block.cluster)),
+        note=note,
+    )
+
+
+def _without_estimation(pair: GroupTimePair, counts: Counts, n_clusters: int) -> PairResult | None:
+    """The reference row, or a comparison that has nobody to compare with."""
+    zero = np.zeros(n_clusters)
+    if pair.is_reference:
+        return PairResult(pair, 0.0, zero, counts)
+    if counts.n_comparison == 0:
+        reason = f"no comparison unit is seen at both {pair.base:g} and {pair.period:g}"
+        return PairResult(pair, np.nan, zero, counts, reason, no_comparison=True)
+    return None
+
+
+def _estimate_group(
+    block: Block,
+    members: list[tuple[int, GroupTimePair, Sample]],
+    settings: Settings,
+    n_clusters: int,
+) -> Iterator[tuple[int, PairResult]]:
+    """Estimate pairs that share units, covariates and weights."""
+    sample = members[0][2]
+    d, w = sample.treated, block.w[sample.weight]
+    dy = np.column_stack([block.y[s.after] - block.y[s.before] for _, _, s in members])
+    failure: str | None = None
+    try:
+        z = standardise(block.x[sample.baseline], w, block.names)
+        att, psi = _followed_effects(dy, d, w, z, settings)
+    except ComparisonFailure as error:
+        failure = str(error)
+        att, psi = np.full(len(members), np.nan), np.zeros(dy.shape)
+    cells = block.take(sample.before)
+    counts = _count(cells, d, w, n_clusters)
+    summed = sum_by_cluster(psi, cells.cluster, n_clusters)
+    for j, (i, pair, _) in enumerate(members):
+        yield i, PairResult(pair, float(att[j]), summed[:, j], counts, failure)
+
+
+def _followed_effects(
+    dy: FloatArray, d: BoolArray, w: FloatArray, z: Regressors, settings: Settings
+) -> tuple[FloatArray, FloatArray]:
+    if settings.method == "reg":
+        return followed.outcome_regression(dy, d, w, z)
+    estimators: dict[str, Callable[..., tuple[FloatArray, FloatArray]]] = {
+        "ipw": followed.inverse_probability,
+        "dr": followed.doubly_robust,
+        "dr_imp": followed.doubly_robust_improved,
+    }
+    return estimators[settings.method](dy, d, w, z, settings.trim)
+
+
+def _cross_section(
+    block: Block, pair: GroupTimePair, settings: Settings, n_clusters: int
+) -> PairResult | None:
+    """Estimate one pair from the rows of its two periods; None without a treated row in each."""
+    treated, comparison = side(block.cohort, pair, settings.last)
+    rows = (treated | comparison) & np.isin(block.period, (pair.base, pair.period))
+    if settings.followed and settings.unbalanced != "rc" and not pair.is_reference:
+        unit, times = np.unique(block.unit[rows], return_counts=True)
+        rows &= np.isin(block.unit, unit[times == 2])
+    cells = block.take(rows)
+    d, post = treated[rows], cells.period == pair.period
+    if len(np.unique(cells.period[d])) < (1 if pair.is_reference else 2):
+        return None
+    later = post & d if settings.followed else d
+    counts = _count(cells, d, np.where(later | ~d, cells.w, 0.0), n_clusters)
+    early = _without_estimation(pair, counts, n_clusters)
+    if early is None and len(np.unique(cells.period[~d])) < 2:
+        early = _without_estimation(pair, counts._replace(n_comparison=0), n_clusters)
+    if early is not None:
+        return early
+    failure: str | None = None
+    att, psi = np.full(1, np.nan), np.zeros((len(d), 1))
+    try:
+        att, psi = _unfollowed_effects(cells, d, post, settings)
+    except ComparisonFailure as error:
+        failure = str(error)
+    summed = sum_by_cluster(psi, cells.cluster, n_clusters)
+    return PairResult(pair, float(att[0]), summed[:, 0], counts, failure)
+
+
+def _unfollowed_effects(
+    cells: Block, d: BoolArray, post: BoolArray, settings: Settings
+) -> tuple[FloatArray, FloatArray]:
+    z = standardise(cells.x, cells.w, cells.names, cells.xx)
+    xy = None
+    if cells.xy is not None:
+        scaled = cells.xy[:, z.kept] / z.scale
+        xy = np.concatenate([np.zeros((len(d), 1)), scaled], axis=1)[:, :, None]
+    rows = unfollowed.CrossSections(cells.y[:, None], d, post, cells.w, z, xy)
+    if settings.method == "reg" or (z.xx is not None and len(z.kept) == 0):
+        return unfollowed.outcome_regression(rows)
+    if z.xx is not None and np.abs(z.xx).max() > 1e-12 * np.abs(cells.w).max():
+        raise ComparisonFailure(
+            f"method '{settings.method}' needs the propensity of each row, and these moments hold "
+            "cells in which covariates vary; use method='reg', or the rows"
+        )
+    if settings.method == "ipw":
+        return unfollowed.inverse_probability(rows, settings.trim)
+    if settings.method == "dr":
+        return unfollowed.doubly_robust(rows, settings.trim, compatible=settings.compatible)
+    return unfollowed.doubly_robust_improved(rows, settings.trim)

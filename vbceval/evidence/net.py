@@ -1,0 +1,150 @@
+"""Gross effects, payments to participants and net effects that are printed together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.evidence.relations import resolve
+from vbceval.evidence.size import size_effects
+
+NET_COLUMNS = (
+    "relation",
+    "program",
+    "program_type",
+    "report",
+    "period",
+    "year",
+    "population",
+    "counterfactual",
+    "unit",
+    "gross_effect",
+    "gross_se",
+    "payments",
+    "payments_source",
+    "net_effect",
+    "net_se",
+    "net_se_source",
+    "percent_source",
+    "gross_percent",
+    "gross_se_percent",
+    "payments_percent",
+    "net_percent",
+    "net_se_percent",
+    "payments_over_gross",
+    "gross_facts",
+    "net_fact",
+    "source",
+)
+
+
+def net_effects(facts: pd.DataFrame, relations: pd.DataFrame) -> pd.DataFrame:
+    """
+    Return the gross, payment and net figures of every program that prints gross and net.
+
+    Signs are those of effects throughout: negative is lower spending, payments are positive, and
+    net = gross + payments. Nothing is pooled.
+
+    Parameters
+    ----------
+    facts : DataFrame
+        From `read_facts`.
+    relations : DataFrame
+        From `read_relations`; those with check "net" are used.
+
+    Returns
+    -------
+    DataFrame
+        One row a relation, columns `NET_COLUMNS`. ``counterfactual`` is "evaluation" (an effect)
+        or "benchmark" (a comparison with an administrative target: its gross and net figures are
+        no effects and must not be pooled with effects, but its payments were really paid).
+        ``gross_effect``, ``payments``, ``net_effect`` and their standard errors are in ``unit``,
+        nominal US dollars in total, per episode, per month or per year. ``payments_source`` is
+        "printed", or "implied" where only gross and net are printed. ``net_se_source`` is
+        "interval", or "gross" where only the gross figure has an interval, which payments, taken
+        as fixed, shift but do not widen, else "none". The ``_percent`` columns are the same
+        figures as percent of the gross effect's baseline; ``percent_source`` is "own" (of the
+        gross figure), "scale" (of the same effect printed per person) or "none".
+        ``payments_over_gross`` is payments as a share of gross savings, missing where gross
+        spending rose.
+
+    Raises
+    ------
+    DataError
+        If a relation names a fact or a number that `facts` does not have.
+    """
+    resolved = resolve(relations[relations["check"] == "net"], facts)
+    sized = size_effects(facts).set_axis(facts["fact"])
+    rows = facts.set_index("fact", drop=False)
+    found = [
+        _triplet(str(name), members, rows, sized)
+        for name, members in resolved.groupby("relation", sort=False)
+    ]
+    return pd.DataFrame(found, columns=[*NET_COLUMNS])
+
+
+def _triplet(
+    name: str, members: pd.DataFrame, rows: pd.DataFrame, sized: pd.DataFrame
+) -> dict[str, Any]:
+    by_role = {role: part for role, part in members.groupby("role")}
+    # relations are written with savings positive; effects have the opposite sign
+    gross = -float(by_role["gross"]["number"].sum())
+    net = -float(by_role["net"]["number"].sum())
+    printed = "payment" in by_role
+    payments = -float(by_role["payment"]["number"].sum()) if printed else net - gross
+    net_row = rows.loc[by_role["net"]["fact"].iloc[0]]
+    gross_facts = list(dict.fromkeys(by_role["gross"]["fact"]))
+    gross_se = _se(by_role["gross"], sized)
+    net_se = _se(by_role["net"], sized)
+    net_se_source = "interval" if net_se > 0 else "gross" if gross_se > 0 else "none"
+    net_se = gross_se if net_se_source == "gross" else net_se
+    scale, percent_source = _percent_per_dollar(by_role, gross, sized)
+    quantities = {str(rows.at[f, "quantity"]) for f in [*gross_facts, net_row["fact"]]}
+    return {
+        **{c: net_row[c] for c in ("program", "program_type", "report", "period", "year")},
+        "relation": name,
+        "population": net_row["population"],
+        "counterfactual": "benchmark" if "benchmark" in quantities else "evaluation",
+        "unit": str(net_row["unit"]).split(" (")[0].removesuffix(" vs benchmark"),
+        "gross_effect": gross,
+        "gross_se": gross_se,
+        "payments": payments,
+        "payments_source": "printed" if printed else "implied",
+        "net_effect": net,
+        "net_se": net_se,
+        "net_se_source": net_se_source,
+        "percent_source": percent_source,
+        "gross_percent": gross * scale,
+        "gross_se_percent": gross_se * abs(scale),
+        "payments_percent": payments * scale,
+        "net_percent": net * scale,
+        "net_se_percent": net_se * abs(scale),
+        "payments_over_gross": payments / -gross if gross < 0 else np.nan,
+        "gross_facts": "; ".join(gross_facts),
+        "net_fact": net_row["fact"],
+        "source": net_row["source"],
+    }
+
+
+def _se(members: pd.DataFrame, sized: pd.DataFrame) -> float:
+    """Return the printed standard error of a side that is one fact's estimate, else missing."""
+    first = members.iloc[0]
+    if len(members) > 1 or first["field"] != "estimate" or not first["fact"]:
+        return float("nan")
+    return float(sized.at[first["fact"], "std_error"]) * abs(float(first["multiplier"]))
+
+
+def _percent_per_dollar(
+    by_role: dict[Any, pd.DataFrame], gross: float, sized: pd.DataFrame
+) -> tuple[float, str]:
+    """Return percent of baseline per dollar of the gross effect, and where it comes from."""
+    for role, source in (("gross", "own"), ("scale", "scale")):
+        member = by_role[role].iloc[0] if role in by_role else None
+        if member is None or member["field"] != "estimate" or gross == 0:
+            continue
+        percent = float(sized.at[member["fact"], "percent_effect"])
+        if not np.isnan(percent):
+            return percent / gross, source
+    return float("nan"), "none"

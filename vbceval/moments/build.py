@@ -1,0 +1,174 @@
+"""From rows to cells: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.checks import Problems, listed, missing_columns, text_rows
+from vbceval.core.errors import DataError
+from vbceval.core.typing import FloatArray
+
+
+def outcome_columns(frame: pd.DataFrame, outcomes: tuple[str, ...]) -> FloatArray:
+    """
+    Return outcomes as an array, shape (n, m), missing as NaN.
+
+    Raises
+    ------
+    DataError
+        If a column is absent, holds text or infinite values, or has no value at all.
+    """
+    absent = missing_columns(frame, outcomes)
+    if absent:
+        raise DataError(f"the panel has no outcome column {listed(absent)}.")
+    problems = Problems("the outcomes")
+    out = np.empty((len(frame), len(outcomes)))
+    for j, name in enumerate(outcomes):
+        wrong = text_rows(frame[name])
+        if len(wrong):
+            problems.add(
+                f"`{name}` holds text in {len(wrong):,} rows (first position {wrong[0]}), so it "
+                "is not a number. Convert it before building the panel."
+            )
+            continue
+        values = pd.to_numeric(frame[name]).to_numpy(dtype=float, na_value=np.nan)
+        if np.isinf(values).any():
+            problems.add(f"`{name}` is infinite in {int(np.isinf(values).sum()):,} rows.")
+        if np.isnan(values).all():
+            problems.add(f"`{name}` is missing in every row.")
+        out[:, j] = values
+    problems.raise_if_any()
+    return out
+
+
+def covariate_columns(
+    frame: pd.DataFrame, covariates: tuple[str, ...]
+) -> tuple[FloatArray, tuple[str, ...], Mapping[str, tuple[str, ...]]]:
+    """
+    Return covariates as an array, shape (n, p), their names, and what stands for each factor.
+
+    Text, categorical and boolean columns become 0/1 columns ``name[level]`` for every level but
+    the first in sorted order, as R does; a missing level is missing in all of them.
+
+    Raises
+    ------
+    DataError
+        If a column is absent.
+    """
+    absent = missing_columns(frame, covariates)
+    if absent:
+        raise DataError(f"the panel has no covariate column {listed(absent)}.")
+    columns: list[FloatArray] = []
+    names: list[str] = []
+    factors: dict[str, tuple[str, ...]] = {}
+    for name in dict.fromkeys(covariates):
+        series = frame[name]
+        if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
+            columns.append(series.to_numpy(dtype=float, na_value=np.nan))
+            names.append(name)
+            continue
+        levels = _levels(series)
+        missing = series.isna().to_numpy()
+        made = []
+        for level in levels[1:]:
+            column = (series == level).to_numpy(dtype=float, na_value=np.nan)
+            column[missing] = np.nan
+            columns.append(column)
+            made.append(f"{name}[{level}]")
+        names += made
+        factors[name] = tuple(made)
+    x = np.column_stack(columns) if columns else np.empty((len(frame), 0))
+    return x, tuple(names), factors
+
+
+def _levels(series: pd.Series) -> list[Any]:
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        present = set(series.dropna().unique())
+        return [x for x in series.cat.categories if x in present]
+    return sorted(series.dropna().unique())
+
+
+def accumulate(
+    keys: pd.DataFrame,
+    *,
+    unit: pd.Series,
+    w: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    exposure: FloatArray | None,
+) -> dict[str, Any]:
+    """
+    Add rows up within equal keys, moments centred at the cell's own weighted mean.
+
+    Rows with a missing covariate or outcome are left out of every moment, because a shared
+    covariate matrix is only right for rows that have the outcome.
+
+    Parameters
+    ----------
+    keys : DataFrame, n rows
+        Columns ``unit`` (label of the cell's owner), ``period`` and strata.
+    unit : Series, n rows
+        What is counted in ``n_units``.
+    w : array, shape (n,)
+        Weights.
+    x, y : arrays, shape (n, p), (n, m)
+        Covariates and outcomes.
+    exposure : array, shape (n,), or None
+        Denominators, added up.
+
+    Raises
+    ------
+    DataError
+        If several outcomes are missing on different rows.
+
+    Returns
+    -------
+    dict
+        Fields of `Moments`: cells, n, n_units, w, w2, x_mean, y_mean, xx, xy, yy, exposure.
+    """
+    has_y = ~np.isnan(y)
+    if (has_y != has_y[:, :1]).any():
+        raise DataError(
+            "outcomes are missing on different rows, and moments that share one covariate matrix "
+            "would be wrong for each. Take the moments of these outcomes one at a time."
+        )
+    keep = has_y.all(axis=1) & ~np.isnan(x).any(axis=1)
+    keys, unit, w, x, y = keys[keep], unit[keep], w[keep], x[keep], y[keep]
+    grouped = keys.groupby(list(keys.columns), sort=True)
+    code = grouped.ngroup().to_numpy()
+    cells = keys.iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
+    size = len(cells)
+
+    def add(values: FloatArray) -> FloatArray:
+        return np.bincount(code, weights=values, minlength=size)
+
+    total = add(w)
+    x_mean = np.column_stack([add(w * c) / total for c in x.T]) if x.shape[1] else x[:size]
+    y_mean = np.column_stack([add(w * c) / total for c in y.T])
+    dx, dy = x - x_mean[code], y - y_mean[code]
+    p, m = x.shape[1], y.shape[1]
+    xx, xy = np.empty((size, p, p)), np.empty((size, p, m))
+    for i in range(p):
+        for j in range(i + 1):
+            xx[:, i, j] = xx[:, j, i] = add(w * dx[:, i] * dx[:, j])
+        for j in range(m):
+            xy[:, i, j] = add(w * dx[:, i] * dy[:, j])
+    yy = np.column_stack([add(w * c * c) for c in dy.T])
+    pairs = pd.DataFrame({"code": code, "unit": unit.to_numpy()}).drop_duplicates()
+    return {
+        "cells": cells,
+        "n": np.bincount(code, minlength=size),
+        "n_units": np.bincount(pairs["code"], minlength=size),
+        "w": total,
+        "w2": add(w * w),
+        "x_mean": x_mean,
+        "y_mean": y_mean,
+        "xx": xx,
+        "xy": xy,
+        "yy": yy,
+        "exposure": None if exposure is None else add(exposure[keep]),
+    }

@@ -1,0 +1,149 @@
+"""What a frame must satisfy to become a panel; every failure is reported together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.checks import Problems, listed, missing_columns, text_rows
+from vbceval.core.errors import DataError
+from vbceval.core.typing import PanelKind
+
+
+def check_frame(
+    frame: pd.DataFrame,
+    *,
+    unit: str,
+    period: str,
+    cohort: str,
+    cluster: str,
+    strata: tuple[str, ...],
+    exposure: str | None,
+    weight: str | None,
+    exit: str | None,
+    kind: PanelKind,
+    never: float | None,
+) -> None:
+    """
+    Raise one DataError that lists everything wrong with the columns of a panel.
+
+    Messages hold row numbers (positions in the frame) and organization counts, never a unit's
+    label, because a unit may be a person.
+    """
+    numeric = [c for c in (period, cohort, exposure, weight, exit) if c is not None]
+    needed = [unit, *numeric, cluster, *strata]
+    absent = missing_columns(frame, needed)
+    if absent:
+        raise DataError(
+            f"the frame has no column {listed(absent)}. It has {listed(frame.columns, most=20)}. "
+            "Name columns that exist."
+        )
+    if kind not in ("panel", "repeated_cross_section"):
+        raise DataError(f"`kind` is '{kind}'; use 'panel' or 'repeated_cross_section'.")
+    if frame.empty:
+        raise DataError("the frame has no rows. Check the filter or the file it came from.")
+    problems = Problems("the panel")
+    _check_numbers(problems, frame, numeric)
+    _check_missing(problems, frame, dict.fromkeys([unit, period, cluster, *strata]))
+    problems.raise_if_any()
+    _check_cohort(problems, frame, cohort, never)
+    _check_signs(problems, frame, exposure, weight)
+    _check_keys(problems, frame, unit, period, cohort, cluster, strata, kind)
+    problems.raise_if_any()
+
+
+def _rows(mask: np.ndarray | pd.Series) -> str:
+    """Name rows by position: the first few, and how many in all."""
+    where = np.flatnonzero(np.asarray(mask))
+    first = ", ".join(str(i) for i in where[:5])
+    more = "" if len(where) <= 5 else ", ..."
+    return f"{len(where):,} rows (positions {first}{more})"
+
+
+def _check_numbers(problems: Problems, frame: pd.DataFrame, numeric: list[str]) -> None:
+    for name in dict.fromkeys(numeric):
+        wrong = text_rows(frame[name])
+        if len(wrong):
+            mask = np.zeros(len(frame), dtype=bool)
+            mask[wrong] = True
+            problems.add(
+                f"`{name}` holds text in {_rows(mask)}, so it cannot be used as a number. Convert "
+                "it with `pandas.to_numeric` after cleaning the text (dates: use their year or a "
+                "period number)."
+            )
+
+
+def _check_missing(problems: Problems, frame: pd.DataFrame, names: dict[str, None]) -> None:
+    for name in names:
+        missing = frame[name].isna()
+        if missing.any():
+            problems.add(
+                f"`{name}` is missing in {_rows(missing)}, so these rows belong to no "
+                f"{name}. Fill the values or drop the rows before building the panel."
+            )
+
+
+def _check_cohort(
+    problems: Problems, frame: pd.DataFrame, cohort: str, never: float | None
+) -> None:
+    values = pd.to_numeric(frame[cohort]).to_numpy(dtype=float, na_value=np.nan)
+    for code, mask in (("0", values == 0), ("infinity", np.isinf(values))):
+        if mask.any():
+            wanted = "never=0" if code == "0" else "never=float('inf')"
+            problems.add(
+                f"`{cohort}` is {code} in {_rows(mask)}. Never treated is a missing cohort here, "
+                f"so {code} would count as a date of entry. Pass {wanted}."
+            )
+
+
+def _check_signs(
+    problems: Problems, frame: pd.DataFrame, exposure: str | None, weight: str | None
+) -> None:
+    for role, name in (("exposure", exposure), ("weight", weight)):
+        if name is None:
+            continue
+        values = pd.to_numeric(frame[name]).to_numpy(dtype=float, na_value=np.nan)
+        for what, mask in (
+            ("negative", values < 0),
+            ("missing", np.isnan(values)),
+            ("infinite", np.isinf(values)),
+        ):
+            if mask.any():
+                problems.add(
+                    f"{role} `{name}` is {what} in {_rows(mask)}; it must be a non-negative "
+                    "number in every row. Correct it or drop the rows."
+                )
+
+
+def _check_keys(
+    problems: Problems,
+    frame: pd.DataFrame,
+    unit: str,
+    period: str,
+    cohort: str,
+    cluster: str,
+    strata: tuple[str, ...],
+    kind: PanelKind,
+) -> None:
+    if kind == "panel":
+        repeated = frame.duplicated([unit, period, *strata], keep=False)
+        if repeated.any():
+            key = listed([unit, period, *strata])
+            problems.add(
+                f"{_rows(repeated)} share the same {key}, so a unit would be counted more than "
+                "once in a period. Aggregate them, name the column that tells them apart in "
+                "`strata`, or pass kind='repeated_cross_section'."
+            )
+        for name, consequence in (
+            (cohort, "entry into the program happens once"),
+            (cluster, "clusters must contain whole units"),
+        ):
+            if name == unit:
+                continue
+            values = frame.groupby(unit)[name].nunique(dropna=False)
+            if (values > 1).any():
+                mask = frame[unit].isin(values.index[values > 1])
+                problems.add(
+                    f"`{name}` changes within a unit in {_rows(mask)}, but {consequence}. Fix one "
+                    "value for each unit (for programs that can be left, give `exit`)."
+                )

@@ -1,0 +1,181 @@
+"""`Panel`: one row a unit and period, checked once when it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.disclosure import say_people
+from vbceval.core.errors import DataError
+from vbceval.core.typing import PanelKind
+from vbceval.panel.checks import check_frame
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Panel:
+    """
+    A checked table of units by period; build it with `Panel.from_frame`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row a unit, period and stratum, sorted; the caller's frame is never changed.
+    unit, period, cohort, cluster : str
+        Names of the key columns. `unit` is what is followed, `cluster` what is sampled or enters
+        together, `cohort` the first treated period (missing = never treated).
+    strata : tuple of str
+        Columns of an equity analysis.
+    exposure : str or None
+        Denominator of a rate (person-years, member months), non-negative.
+    weight : str or None
+        Analysis weight, non-negative; None weighs rows equally.
+    exit : str or None
+        Last treated period, for programs that can be left.
+    kind : {"panel", "repeated_cross_section"}
+        Whether units are followed over periods.
+    attrition : DataFrame
+        Columns ``step, rows, units, clusters``: what is left after each step.
+    """
+
+    frame: pd.DataFrame
+    unit: str
+    period: str
+    cohort: str
+    cluster: str
+    strata: tuple[str, ...] = ()
+    exposure: str | None = None
+    weight: str | None = None
+    exit: str | None = None
+    kind: PanelKind = "panel"
+    attrition: pd.DataFrame
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: pd.DataFrame,
+        *,
+        unit: str,
+        period: str,
+        cohort: str,
+        cluster: str | None = None,
+        strata: Sequence[str] = (),
+        exposure: str | None = None,
+        weight: str | None = None,
+        exit: str | None = None,
+        kind: PanelKind = "panel",
+        never: float | None = None,
+    ) -> Panel:
+        """
+        Check a frame and make a panel of it.
+
+        Parameters
+        ----------
+        df : DataFrame
+            One row a unit and period (and stratum). Not changed.
+        unit, period, cohort : str
+            Column names. `period` and `cohort` are numbers on the same scale.
+        cluster : str, optional
+            Column of clusters, constant within a unit. Default: the unit.
+        strata : sequence of str
+            Columns that split the results. A unit may have a row for each stratum in a period.
+        exposure, weight : str, optional
+            Columns of non-negative numbers. Rows of zero weight are dropped and counted.
+        exit : str, optional
+            Column of the last treated period; missing = still in the program.
+        kind : {"panel", "repeated_cross_section"}
+            With "repeated_cross_section" rows are not followed (episodes, person-years), and a
+            unit may have many rows in a period.
+        never : float, optional
+            The value by which `cohort` codes never treated, for example 0.
+
+        Returns
+        -------
+        Panel
+
+        Raises
+        ------
+        DataError
+            Listing every failure together: missing columns or values, text in numeric columns,
+            repeated unit-periods, a cohort or cluster that changes within a unit, negative
+            weights or exposure, a cohort coded 0 or infinite without `never`.
+
+        Examples
+        --------
+        >>> df = pd.DataFrame({"aco": ["A", "A", "B", "B"], "year": [2014, 2015, 2014, 2015],
+        ...                    "entry": [2015, 2015, None, None], "spend": [10.0, 9.0, 8.0, 8.5]})
+        >>> panel = Panel.from_frame(df, unit="aco", period="year", cohort="entry")
+        >>> panel.n_units, panel.periods
+        (2, (2014.0, 2015.0))
+        """
+        cluster = unit if cluster is None else cluster
+        frame = df.copy()
+        if never is not None and cohort in frame:
+            frame[cohort] = frame[cohort].where(frame[cohort] != never)
+        check_frame(
+            frame, unit=unit, period=period, cohort=cohort, cluster=cluster,
+            strata=tuple(strata), exposure=exposure, weight=weight, exit=exit, kind=kind,
+            never=never,
+        )  # fmt: skip
+        for name in (period, cohort, exposure, weight, exit):
+            if name is not None:
+                frame[name] = pd.to_numeric(frame[name]).astype(float)
+        rows = [_count("rows given", frame, unit, cluster)]
+        if weight is not None:
+            frame = frame[frame[weight] > 0]
+            rows.append(_count("positive weight", frame, unit, cluster))
+        if frame.empty:
+            raise DataError("no row has a positive weight, so nothing can be estimated.")
+        frame = frame.sort_values([unit, *strata, period], kind="stable", ignore_index=True)
+        return cls(
+            frame=frame, unit=unit, period=period, cohort=cohort, cluster=cluster,
+            strata=tuple(strata), exposure=exposure, weight=weight, exit=exit, kind=kind,
+            attrition=pd.DataFrame(rows),
+        )  # fmt: skip
+
+    @property
+    def n_units(self) -> int:
+        """Number of distinct units."""
+        return int(self.frame[self.unit].nunique())
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of distinct clusters."""
+        return int(self.frame[self.cluster].nunique())
+
+    @property
+    def periods(self) -> tuple[float, ...]:
+        """Observed periods, increasing."""
+        return tuple(float(x) for x in np.sort(self.frame[self.period].unique()))
+
+    @property
+    def units_are_clusters(self) -> bool:
+        """Whether the unit is what enters: an organization, whose counts may be shown."""
+        return self.kind == "panel" and self.unit == self.cluster
+
+    def with_frame(self, frame: pd.DataFrame, *, step: str) -> Panel:
+        """Return the panel on some of its rows, with a line in the attrition table."""
+        line = pd.DataFrame([_count(step, frame, self.unit, self.cluster)])
+        attrition = pd.concat([self.attrition, line], ignore_index=True)
+        return replace(self, frame=frame.reset_index(drop=True), attrition=attrition)
+
+    def __repr__(self) -> str:
+        """Describe the panel without a value of any row."""
+        count = self.n_units
+        units = f"{count:,} units" if self.units_are_clusters else say_people(count, "units")
+        span = f"{self.periods[0]:g} to {self.periods[-1]:g}"
+        return (
+            f"Panel({units} in {self.n_clusters:,} clusters (`{self.cluster}`), "
+            f"{len(self.periods)} periods {span}, kind='{self.kind}')"
+        )
+
+
+def _count(step: str, frame: pd.DataFrame, unit: str, cluster: str) -> dict[str, object]:
+    return {
+        "step": step,
+        "rows": len(frame),
+        "units": int(frame[unit].nunique()),
+        "clusters": int(frame[cluster].nunique()),
+    }

@@ -1,0 +1,293 @@
+"""`report.html`: one file that shows a run to a reader, with nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.errors import StudyError
+from vbceval.figures.numbers import MINUS, number, p_value
+from vbceval.figures.style import get_style
+from vbceval.figures.wording import display
+from vbceval.study.context import StudyContext
+from vbceval.study.exhibits import FigureExhibit, Section, TableExhibit, TextExhibit
+
+MOST_ROWS = 60
+"""Rows of a table that the report shows; the file has them all."""
+
+CALENDAR = re.compile(r"cohort|period|event_time|year|.*_year|base_period")
+MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
+EXTERNAL = re.compile(r"""(?:src|href|srcset|poster|data)\s*=\s*["']?(?!data:|#)[^"'\s>]+|url\((?!['"]?data:)[^)]*\)|@import""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One shown cell."""
+
+    text: str
+    number: bool
+    head: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One piece of the report, ready for the template."""
+
+    kind: str
+    anchor: str = ""
+    number: int = 0
+    title: str = ""
+    html: str = ""
+    note: str = ""
+    image: str = ""
+    alt: str = ""
+    file: str = ""
+    columns: Sequence[Cell] = ()
+    rows: Sequence[Sequence[Cell]] = ()
+    n_rows: int = 0
+
+
+def write_report(path: Path, ctx: StudyContext, manifest: Mapping[str, Any]) -> None:
+    """
+    Write the report of a run.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    ctx : StudyContext
+        The finished run; exhibits are shown in the order in which they were made.
+    manifest : mapping
+        Its manifest, shown at the end. The hash of the report itself cannot be in it.
+
+    Raises
+    ------
+    StudyError
+        If the report would load or link to anything outside itself.
+    """
+    import jinja2
+
+    protocol = (ctx.study.folder / "protocol.md").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = resources.files("vbceval.study").joinpath("templates", "report.html.j2")
+    html = environment.from_string(template.read_text(encoding="utf-8")).render(
+        study=ctx.study,
+        manifest=manifest,
+        fast=ctx.fast,
+        headlines=[markdown(text, inline=True) for text in ctx.headlines],
+        checks=ctx.checks,
+        summary=markdown(protocol_summary(protocol), shift=1),
+        protocol=markdown(protocol, shift=2),
+        blocks=list(blocks(ctx)),
+    )
+    loaded = external_references(html)
+    if loaded:
+        raise StudyError(
+            f"the report of study '{ctx.study.id}' would refer to {len(loaded)} things outside "
+            f"itself, first {loaded[0]!r}. Put the content into the text, or name it as text."
+        )
+    path.write_text(html, encoding="utf-8", newline="\n")
+
+
+def external_references(html: str) -> list[str]:
+    """Return the attributes and style rules of a page that load or link to something else."""
+    # only what is inside a tag or a style sheet counts; prose may say href="..."
+    parts = re.findall(r"<style.*?</style>|<[^>]*>", html, flags=re.DOTALL)
+    return [found for part in parts for found in EXTERNAL.findall(part)]
+
+
+# ------------------------------------------------------------------------------------ prose
+
+
+def markdown(text: str, *, shift: int = 0, inline: bool = False) -> str:
+    """
+    Return the HTML of Markdown text.
+
+    Raw HTML is shown, not obeyed. A link becomes its text with the address in brackets and an
+    image its alternative text, so that the page refers to nothing outside itself.
+
+    Parameters
+    ----------
+    text : str
+        CommonMark with tables.
+    shift : int
+        Levels by which headings move down.
+    inline : bool
+        Leave out the paragraph around one line.
+    """
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parseInline(text) if inline else parser.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + shift)}"
+        children: list[Token] = []
+        addresses: list[str] = []
+        for child in token.children or ():
+            if child.type == "link_open":
+                addresses.append(str(child.attrGet("href")))
+            elif child.type == "link_close":
+                address = addresses.pop()
+                said = children[-1].content if children else ""
+                if address != said:
+                    children.append(Token("text", "", 0, content=f" ({address})"))
+            elif child.type == "image":
+                children.append(Token("text", "", 0, content=child.content))
+            else:
+                children.append(child)
+        token.children = children if token.children is not None else None
+    return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def protocol_summary(protocol: str) -> str:
+    """
+    Return what the protocol says before its second section: status, date and question.
+
+    The title is left out; the report has it already.
+    """
+    sections = re.split(r"(?m)^(?=## )", protocol)
+    kept = "".join(sections[:2])
+    return re.sub(r"(?m)\A\s*# .*$", "", kept).strip()
+
+
+# ---------------------------------------------------------------------------------- exhibits
+
+
+def blocks(ctx: StudyContext) -> Iterator[Block]:
+    """Yield the pieces of the report in order; tables and figures are numbered."""
+    n_tables = n_figures = 0
+    for i, exhibit in enumerate(ctx.exhibits, 1):
+        if isinstance(exhibit, Section):
+            yield Block(kind="section", anchor=f"section-{i}", title=exhibit.title)
+        elif isinstance(exhibit, TextExhibit):
+            as_html = exhibit.format == "html"
+            html = exhibit.text if as_html else markdown(exhibit.text, shift=2)
+            yield Block(kind="text", html=html)
+        elif isinstance(exhibit, FigureExhibit):
+            n_figures += 1
+            yield Block(
+                kind="figure",
+                number=n_figures,
+                title=exhibit.title,
+                image=data_uri(exhibit.image),
+                alt=exhibit.alt,
+                note=markdown(exhibit.note),
+                file=f"figures/{exhibit.name}.csv",
+            )
+        else:
+            n_tables += 1
+            yield table_block(exhibit, n_tables)
+
+
+def data_uri(image: Path) -> str:
+    """Return an image as a data URI."""
+    content = base64.b64encode(image.read_bytes()).decode("ascii")
+    return f"data:{MEDIA[image.suffix]};base64,{content}"
+
+
+def table_block(exhibit: TableExhibit, order: int) -> Block:
+    """
+    Return the shown part of a table: rounded, empty columns left out, long tables cut.
+
+    Rounding is for the eye only; the file that `Block.file` names has full precision.
+    """
+    frame = exhibit.frame
+    shown = [c for c in frame.columns if len(frame) == 0 or bool(frame[c].notna().any())]
+    head = next((c for c in shown if c in exhibit.keys), None)
+    cells = []
+    columns = []
+    for name in shown:
+        column = frame[name]
+        numeric = _is_number(column)
+        columns.append(Cell(text=display(name), number=numeric))
+        write = formatter(column, exhibit.formats.get(str(name)))
+        cells.append(
+            [
+                Cell(text=write(value), number=numeric, head=name == head)
+                for value in column.iloc[:MOST_ROWS]
+            ]
+        )
+    return Block(
+        kind="table",
+        number=order,
+        title=exhibit.title,
+        note=markdown(exhibit.note),
+        columns=columns,
+        rows=list(zip(*cells, strict=True)),
+        n_rows=len(frame),
+        file=f"tables/{exhibit.name}.csv",
+    )
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def formatter(column: pd.Series, spec: str | None = None) -> Callable[[Any], str]:
+    """
+    Return the function that writes a column's cells for the report.
+
+    Years and other calendar columns are written plainly, whole numbers with thousands marks, P
+    values as publications print them, other numbers with three significant digits or all digits
+    before the point; `spec` overrides. A missing cell is empty.
+
+    Examples
+    --------
+    >>> [formatter(pd.Series([-1234.5, 2.0]))(x) for x in (-1234.5, 2.0)]
+    ['−1,234', '2.00']
+    >>> formatter(pd.Series([2014.0, None], name="cohort"))(2014.0)
+    '2014'
+    """
+    style = get_style("cms_report")
+    name = str(column.name)
+
+    def plain(value: Any) -> str:
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
+        return str(value)
+
+    write: Callable[[Any], str] = plain
+    if spec is not None:
+        write = lambda value: format(value, spec).replace("-", MINUS)  # noqa: E731 - one of four forms of one function
+    elif _is_number(column):
+        values = np.abs(np.asarray(column.dropna(), dtype=float))
+        whole = bool(np.all(values == np.round(values)))
+        if whole and CALENDAR.fullmatch(name):
+            write = lambda value: str(int(value)).replace("-", MINUS)  # noqa: E731 - as above
+        elif name == "p_value":
+            write = lambda value: p_value(float(value), style)  # noqa: E731 - as above
+        else:
+            digits = _column_digits(values, whole=whole)
+            write = lambda value: number(  # noqa: E731 - as above
+                value, style, digits=_digits(abs(value)) if digits is None else digits
+            )
+    return lambda value: "" if pd.isna(value) else write(value)
+
+
+def _column_digits(values: np.ndarray, *, whole: bool) -> int | None:
+    """Return one number of decimals for a column, or None where its sizes differ too much."""
+    live = values[np.isfinite(values) & (values > 0)]
+    if whole or not len(live):
+        return 0
+    if live.max() > 1000 * live.min():
+        return None
+    return _digits(float(np.median(live)))
+
+
+def _digits(size: float) -> int:
+    """Return the decimals that show three significant digits, six at most."""
+    if not np.isfinite(size) or size == 0:
+        return 0
+    return int(np.clip(2 - np.floor(np.log10(size)), 0, 6))
