@@ -289,7 +289,7 @@ def share_rewarded_by_chance(
         )
     reach = pd.to_numeric(frame[msr]).to_numpy(dtype=float)
     keep = np.isfinite(reach)
-    paid = frame[rewarded].fillna(False).to_numpy(dtype=bool)
+    paid = frame[rewarded].astype("boolean").fillna(False).to_numpy(dtype=bool)
     chance = special.ndtr(-reach / frame["sampling_sd"].to_numpy(dtype=float))
     no_saving = rows.draws() <= 0
     groups: dict[Hashable, np.ndarray] = {np.nan: np.flatnonzero(keep)}

@@ -74,11 +74,8 @@ def read_numbers(column: pd.Series) -> Cells:
     for position, text in enumerate(texts):
         if starred[position] or text.lower() in MISSING:
             continue
-        plain = text.translate(_DROPPED)
-        accounting = _ACCOUNTING.fullmatch(plain)
-        if accounting:
-            plain = "-" + accounting.group(1)
-        if _NUMBER.fullmatch(plain):
+        plain = text if _NUMBER.fullmatch(text) else _plain(text)
+        if plain:
             numbers[position] = float(plain)
             if "e" not in plain.lower():
                 decimals = max(decimals, len(plain.partition(".")[2]))
@@ -89,6 +86,14 @@ def read_numbers(column: pd.Series) -> Cells:
 
 # minus signs of other alphabets become "-"; signs and separators around a number go
 _DROPPED = str.maketrans({"$": None, ",": None, "%": None, " ": None, "\u00a0": None, "−": "-"})
+
+
+def _plain(text: str) -> str:
+    # the number without its dress, or nothing where it is not a number
+    bare = text.translate(_DROPPED)
+    accounting = _ACCOUNTING.fullmatch(bare)
+    bare = f"-{accounting.group(1)}" if accounting else bare
+    return bare if _NUMBER.fullmatch(bare) else ""
 
 
 def read_dates(column: pd.Series) -> tuple[pd.Series, BoolArray]:

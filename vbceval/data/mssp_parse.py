@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +12,8 @@ from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.data.cells import SUPPRESSED, percent_scale, read_dates, read_flags, read_numbers
 from vbceval.data.mssp_check import check_arithmetic, savings_rate_scale
 from vbceval.data.mssp_layout import FIRST_YEAR, Cell, Column, Layout, layout
-from vbceval.data.text_table import TextTable, read_table
+from vbceval.data.mssp_vintage import labels_of_2013, performance_year_of
+from vbceval.data.text_table import TextTable
 
 PAY_FOR_REPORTING = "P4R"
 """Printed in place of a quality score in an ACO's first performance year."""
@@ -42,9 +40,9 @@ class Parsed:
     wide : DataFrame
         Every other column, under its code; text where not numeric.
     labels : dict of str to str
-        Name of each column of `wide` in lower case with underscores.
+        Name of each code in lower case with underscores, for the columns of `wide`.
     starred : dict of str or Cell to ndarray of bool, shape (n,)
-        Cells printed as `*`, by column of `fields` or `wide`, or by cell.
+        Cells printed as `*`, by column of `fields`, code of `wide`, or cell.
     scales : dict of str to float
         Factor that made fractions of each column of percents.
     relabelled : bool
@@ -62,38 +60,39 @@ class Parsed:
     relabelled: bool = False
 
 
-def parse_file(path: Path, year: int | None = None) -> Parsed:
+def parse_table(table: TextTable, year: int | None = None) -> Parsed:
     """
     Read one results file and check it.
 
     Parameters
     ----------
-    path : Path
-        CSV, JSON or .xlsx file, plain or gzipped.
+    table : TextTable
+        The file as text.
     year : int, optional
         Performance year; default reads it from the file's own column, then from its name.
 
     Raises
     ------
     DataError
-        If the file is no table, or with every failure listed together: rows cut short, columns
-        missing or doubled, text in numeric columns, duplicated ACOs, arithmetic that fails.
+        With every failure of the file listed together: rows cut short, columns missing or
+        doubled, text in numeric columns, duplicated ACOs, arithmetic that fails.
     """
-    table = read_table(path)
-    found = Problems(f"file `{path.name}`")
+    found = Problems(f"file `{table.path.name}`")
     for problem in table.problems:
         found.add(problem)
     lay = layout()
-    codes = [lay.code_of(label) for label in table.header]
-    doubled = sorted({code for code in codes if code and codes.count(code) > 1})
+    # a column without a label (a row number) is kept under its position
+    codes = [lay.code_of(label) or f"column{i}" for i, label in enumerate(table.header)]
+    doubled = sorted({code for code in codes if codes.count(code) > 1})
     if doubled:
         found.add(
             f"columns {listed(doubled)} appear twice, so it is unclear which counts. Drop one."
         )
         found.raise_if_any()
-    codes, relabelled = _labels_of_2013(codes, table.rows)
+    labels = dict(zip(codes, map(lay.label_of, table.header), strict=True))
+    codes, relabelled = labels_of_2013(codes, table.rows)
     text = table.rows.set_axis(pd.Index(codes), axis=1)
-    performance_year = year if year is not None else _performance_year(text, table, found)
+    performance_year = year if year is not None else performance_year_of(text, table, found)
     absent = lay.missing(codes, performance_year)
     if absent:
         found.add(
@@ -103,7 +102,7 @@ def parse_file(path: Path, year: int | None = None) -> Parsed:
         )
         # without them the rest of the messages would only repeat this one
         found.raise_if_any()
-    parsed = Parsed(table, performance_year, pd.DataFrame(), {}, pd.DataFrame(), {})
+    parsed = Parsed(table, performance_year, pd.DataFrame(), {}, pd.DataFrame(), labels)
     parsed.relabelled = relabelled
     decimals = _read_fields(parsed, text, lay, found)
     _read_cells(parsed, text, lay, found)
@@ -125,66 +124,6 @@ def row_names(fields: pd.DataFrame) -> list[str]:
     """Return what to call each row in a message: its identifier, else its name, else its line."""
     names = fields["aco_id"].fillna(fields["aco_num"]).fillna(fields["name"])
     return [f"line {line}" if pd.isna(name) else str(name) for line, name in names.items()]
-
-
-def _performance_year(text: pd.DataFrame, table: TextTable, found: Problems) -> int:
-    code = layout().find("year", list(text.columns))
-    if code is not None:
-        printed = sorted({year.strip()[:4] for year in text[code] if year.strip()})
-        if len(printed) == 1 and printed[0].isdigit():
-            return int(printed[0])
-        found.add(
-            f"column `{code}` holds {len(printed)} performance years ({listed(printed)}); a file "
-            "holds one. Split the file by year."
-        )
-        found.raise_if_any()
-    year = year_in_name(table.path.name)
-    if year is None:
-        found.add(
-            "neither a column nor the file name tells the performance year, and columns mean "
-            "different years in different files. Put it in the name (`py2016.csv`), or pass `year`."
-        )
-        found.raise_if_any()
-    return year or 0
-
-
-def year_in_name(name: str) -> int | None:
-    """
-    Return the performance year in a file name, or None.
-
-    A year after `PY` or `Y` wins, then the first year; dates such as 20250925 are not years.
-
-    Examples
-    --------
-    >>> year_in_name("PY_Financial_and_Quality_Results_2024_revised 2026_07_17.csv")
-    2024
-    >>> year_in_name("PY 2024 ACO Results PUF_Rerun_20250925.csv"), year_in_name("2019A.csv")
-    (2024, 2019)
-    """
-    years = re.findall(r"(?<!\d)(20[1-4]\d)(?!\d)", name)
-    after = re.findall(r"(?<![a-z])p?y[ _-]?(20[1-4]\d)(?!\d)", name.lower())
-    chosen = next((int(y) for y in [*after, *years] if int(y) >= FIRST_YEAR), None)
-    return chosen
-
-
-def _labels_of_2013(codes: Sequence[str], rows: pd.DataFrame) -> tuple[list[str], bool]:
-    # The 2013 file as distributed names 21 columns one place too late: "Total savings/losses" holds
-    # expenditures, "Shared savings" holds benchmark minus expenditures, and so on up to "spending
-    # per assigned beneficiary", which holds the number of people of other race.
-    first, last = "totalbenchmarkexpenditures", "percapitaexptotalpy"
-    codes = list(codes)
-    if first not in codes or last not in codes or "totalperformanceyearexpenditures" in codes:
-        return codes, False
-    start, end = codes.index(first) + 1, codes.index(last)
-    if end - start < 2 or codes[start] != "totalsavingslosses":
-        return codes, False
-    benchmark, second, third = (read_numbers(rows[start - 1 + k]).numbers for k in range(3))
-    with np.errstate(invalid="ignore"):
-        off = np.abs(benchmark - second - third) <= 2
-    if not off.any() or off.mean() < 0.5:
-        return codes, False
-    codes[start : end + 1] = ["totalperformanceyearexpenditures", *codes[start:end]]
-    return codes, True
 
 
 def _read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems) -> int:
@@ -332,7 +271,6 @@ def _read_wide(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems)
     used |= {"currenttrack"}
     numeric = {code for codes in lay.families.values() for code in codes}
     numeric |= {code for codes in lay.rates.values() for code in codes}
-    labels = dict(zip(text.columns, (lay.label_of(h) for h in parsed.table.header), strict=True))
     wide: dict[str, pd.Series] = {}
     for code in text.columns:
         if code in used:
@@ -343,7 +281,6 @@ def _read_wide(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems)
         cells = text[code].str.strip()
         texts = cells.where(~cells.isin(["", SUPPRESSED]), None)
         wide[code] = texts if read.unreadable.any() else pd.Series(read.numbers, index=text.index)
-        parsed.labels[code] = labels[code]
         parsed.starred[code] = read.starred
     parsed.wide = pd.DataFrame(wide, index=text.index)
     _scale_shares(parsed, lay)

@@ -84,23 +84,24 @@ def read_table(path: Path) -> TextTable:
         else:
             records, lines, problems = _from_csv(text)
     header = [label.strip() for label in records[0]] if records else []
-    if not any(header) or len(records) < 2:
+    filled = [i for i, record in enumerate(records) if any(field.strip() for field in record)]
+    if not any(header) or len(filled) < 2:
         found = Problems(f"file `{path.name}`")
         found.add("it holds no complete row of data. Download it again.")
         for problem in problems:
             found.add(problem)
         found.raise_if_any()
-    body = pd.DataFrame(records[1:], index=lines[1:], dtype="str")
+    body = pd.DataFrame(
+        [records[i] for i in filled[1:]], index=[lines[i] for i in filled[1:]], dtype="str"
+    )
     # a trailing comma in the header is not a column
     kept = [i for i, label in enumerate(header) if label or (body[i].str.strip() != "").any()]
-    blank = body.apply(lambda column: column.str.strip() == "").all(axis=1)
-    body = body.loc[~blank, kept]
-    body.columns = pd.RangeIndex(len(kept))
+    body = body[kept].set_axis(pd.RangeIndex(len(kept)), axis=1)
     return TextTable(
         path=path,
         header=[header[i] for i in kept],
         rows=body,
-        blank_rows=int(blank.sum()),
+        blank_rows=len(records) - len(filled),
         encoding=encoding,
         sha256=hashlib.sha256(stored).hexdigest(),
         problems=tuple(problems),
@@ -179,9 +180,7 @@ def _from_csv(text: str) -> tuple[list[list[str]], list[int], list[str]]:
             if not records and blank:
                 continue
             width = len(records[0]) if records else len(record)
-            if blank:
-                record = [""] * width
-            if len(record) == width:
+            if len(record) == width or blank:
                 records.append(record)
                 lines.append(reader.line_num)
             else:

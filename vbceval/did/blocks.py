@@ -18,8 +18,9 @@ class Block(NamedTuple):
 
     Parameters
     ----------
-    unit, cluster : int array, shape (K,)
-        Codes; cluster codes refer to all clusters of the fit.
+    unit, cluster, entity : int array, shape (K,)
+        Codes of the unit, of the cluster (among all clusters of the fit), and of what is followed:
+        the unit within a stratum.
     cohort : array, shape (K,)
         First treated period, NaN = never treated.
     period : array, shape (K,)
@@ -38,6 +39,7 @@ class Block(NamedTuple):
 
     unit: IntArray
     cluster: IntArray
+    entity: IntArray
     cohort: FloatArray
     period: FloatArray
     y: FloatArray
@@ -67,7 +69,8 @@ def make_block(moments: Moments, design: Design, clusters: pd.Index) -> Block:
     xx = None if moments.xx is None else moments.xx[:, columns[:, None], columns]
     xy = None if moments.xy is None else moments.xy[:, columns, j]
     block = Block(
-        unit=pd.MultiIndex.from_arrays(keys).factorize()[0].astype(np.int64),
+        unit=keys[0].factorize()[0].astype(np.int64),
+        entity=pd.MultiIndex.from_arrays(keys).factorize()[0].astype(np.int64),
         cluster=clusters.get_indexer(pd.Index(labels)).astype(np.int64),
         cohort=moments.attribute("cohort").to_numpy(dtype=float, na_value=np.nan),
         period=moments.cells["period"].to_numpy(dtype=float),
@@ -112,14 +115,14 @@ def side(cohort: FloatArray, pair: GroupTimePair, last: float) -> tuple[BoolArra
 
 class Followed(NamedTuple):
     """
-    Where each unit's cell of each period is.
+    Where each followed entity's cell of each period is.
 
     Parameters
     ----------
-    at : int array, shape (units, periods)
-        Cell position, -1 where the unit is not seen.
-    first : int array, shape (units,)
-        Cell of the unit's earliest period.
+    at : int array, shape (entities, periods)
+        Cell position, -1 where the entity is not seen.
+    first : int array, shape (entities,)
+        Cell of its earliest period.
     """
 
     at: IntArray
@@ -127,10 +130,16 @@ class Followed(NamedTuple):
 
 
 def follow(block: Block, periods: FloatArray) -> Followed:
-    """Index cells by unit and period."""
-    codes, inverse = np.unique(block.unit, return_inverse=True)
+    """Index cells by entity and period."""
+    codes, inverse = np.unique(block.entity, return_inverse=True)
     column = np.searchsorted(periods, block.period)
     at = np.full((len(codes), len(periods)), -1, dtype=np.int64)
-    at[inverse, column] = np.arange(len(block.unit))
+    at[inverse, column] = np.arange(len(block.entity))
     seen = at >= 0
     return Followed(at, at[np.arange(len(codes)), seen.argmax(axis=1)])
+
+
+def balanced(block: Block, periods: FloatArray) -> Block:
+    """Return the cells of units that are seen in every period."""
+    at = follow(block, periods).at
+    return block.take(np.sort(at[(at >= 0).all(axis=1)].ravel()))

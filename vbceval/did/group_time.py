@@ -14,7 +14,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.core.version import versions
 from vbceval.design import Design, GroupTimePair, group_time_pairs
-from vbceval.did.blocks import Block, complete, make_block, usable_cohorts
+from vbceval.did.blocks import Block, balanced, complete, make_block, usable_cohorts
 from vbceval.did.pairs import PairResult, Settings, estimate_pairs
 from vbceval.estimates import Estimates, Shares
 from vbceval.estimates.columns import GROUP_TIME
@@ -161,6 +161,8 @@ class GroupTime:
         cohorts = np.unique(block.cohort[np.isfinite(block.cohort)])
         pairs, dropped = group_time_pairs(periods, cohorts, design)
         block = usable_cohorts(block, dropped)
+        if self.unbalanced == "balance" and moments.kind == "panel":
+            block = balanced(block, periods)
         settings = Settings(
             method=self.method, unbalanced=self.unbalanced, fix_weights=self.fix_weights,
             covariate_period=self.covariate_period, trim=self.trim, compatible=self.drdid_compat,
@@ -178,10 +180,10 @@ class GroupTime:
     ) -> tuple[FloatArray, FloatArray]:
         """Share of each row's treated weight in all weight, and its influence."""
         if moments.kind == "panel":
-            order = np.lexsort((block.period, block.unit))
-            first = order[np.unique(block.unit[order], return_index=True)[1]]
+            order = np.lexsort((block.period, block.entity))
+            first = order[np.unique(block.entity[order], return_index=True)[1]]
         else:
-            first = np.arange(len(block.unit))
+            first = np.arange(len(block.entity))
         w, cohort, cluster = block.w[first], block.cohort[first], block.cluster[first]
         total = w.sum()
         by_cluster = sum_by_cluster(w, cluster, n_clusters)

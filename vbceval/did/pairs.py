@@ -115,15 +115,9 @@ def estimate_pairs(
         G, the rows of every influence vector.
     """
     if not settings.followed or settings.fix_weights == "varying" or settings.unbalanced == "rc":
-        if settings.followed and settings.unbalanced == "balance":
-            at = follow(block, periods).at
-            block = block.take(np.sort(at[(at >= 0).all(axis=1)].ravel()))
         results = (_cross_section(block, pair, settings, n_clusters) for pair in pairs)
         return [r for r in results if r is not None]
     index = follow(block, periods)
-    if settings.unbalanced == "balance":
-        whole = (index.at >= 0).all(axis=1)
-        index = Followed(index.at[whole], index.first[whole])
     groups: dict[tuple[bytes, ...], list[tuple[int, GroupTimePair, Sample]]] = {}
     done: dict[int, PairResult] = {}
     for i, pair in enumerate(pairs):
@@ -235,8 +229,8 @@ def _cross_section(
     treated, comparison = side(block.cohort, pair, settings.last)
     rows = (treated | comparison) & np.isin(block.period, (pair.base, pair.period))
     if settings.followed and settings.unbalanced != "rc" and not pair.is_reference:
-        unit, times = np.unique(block.unit[rows], return_counts=True)
-        rows &= np.isin(block.unit, unit[times == 2])
+        entity, times = np.unique(block.entity[rows], return_counts=True)
+        rows &= np.isin(block.entity, entity[times == 2])
     cells = block.take(rows)
     d, post = treated[rows], cells.period == pair.period
     if len(np.unique(cells.period[d])) < (1 if pair.is_reference else 2):

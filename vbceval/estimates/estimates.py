@@ -12,35 +12,11 @@ import pandas as pd
 
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import Array, BoolArray, FloatArray, IntArray
-from vbceval.estimates import algebra, columns
+from vbceval.estimates import algebra, columns, tables
+from vbceval.estimates.shares import Shares
 from vbceval.inference import WaldTest, sup_t, wald_test
 
 Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence[bool]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shares:
-    """
-    Weights that average rows of `Estimates`, with their sampling error.
-
-    Parameters
-    ----------
-    value : array, shape (k,)
-        Share of each row: not normalised, non-negative.
-    psi : array, shape (G, k), or None
-        Influence of each cluster on `value`; None when the shares are taken as fixed.
-    vcov_scale : float, default 1
-        Root of the small-sample factor, applied to `psi` where a covariance is built.
-    """
-
-    value: FloatArray
-    psi: FloatArray | None = None
-    vcov_scale: float = 1.0
-
-    def take(self, rows: IntArray) -> Shares:
-        """Return the shares of some rows."""
-        psi = None if self.psi is None else self.psi[:, rows]
-        return replace(self, value=self.value[rows], psi=psi)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -193,7 +169,8 @@ class Estimates:
         return np.asarray(self.covariance)
 
     @cached_property
-    def _sd(self) -> FloatArray:
+    def std_error(self) -> FloatArray:
+        """Standard errors or posterior standard deviations, shape (k,); missing where zero."""
         if self.psi_vcov is not None:
             # a variance at rounding level is a row without variation (a reference period)
             sd = np.sqrt(np.einsum("gk,gk->k", self.psi_vcov, self.psi_vcov))
@@ -207,12 +184,12 @@ class Estimates:
     def _maxima(self) -> dict[tuple[int, ...], FloatArray]:
         return {}
 
-    def _family_maxima(self, rows: IntArray) -> FloatArray:
-        """Sorted draws of the largest |t| over some rows, cached: any level reads them."""
+    def largest_t(self, rows: IntArray) -> FloatArray:
+        """Return sorted draws of the largest |t| over some rows; kept, so any level reads them."""
         key = tuple(int(i) for i in rows)
         if key not in self._maxima:
             if self.samples is not None:
-                z = (self.samples[:, rows] - self.estimate[rows]) / self._sd[rows]
+                z = (self.samples[:, rows] - self.estimate[rows]) / self.std_error[rows]
                 self._maxima[key] = np.sort(np.abs(z).max(axis=1))
             else:
                 df = float(np.min(self.frame["df"].to_numpy(dtype=float)[rows]))
@@ -242,31 +219,7 @@ class Estimates:
             Keys, then values, in the order of `vbceval.estimates.columns`, then describing
             columns.
         """
-        if not 0 < level < 1:
-            raise DesignError(f"`level` is {level}: give a probability between 0 and 1.")
-        out = self.frame.copy()
-        sd, estimate = self._sd, self.estimate
-        df = out["df"].to_numpy(dtype=float)
-        out["std_error"] = sd
-        if self.samples is not None:
-            tails = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
-            out["conf_low"], out["conf_high"] = tails[0], tails[1]
-            out["p_value"] = np.nan
-        else:
-            quantile = algebra.t_quantile((1 + level) / 2, df)
-            out["conf_low"] = estimate - quantile * sd
-            out["conf_high"] = estimate + quantile * sd
-            out["p_value"] = algebra.t_p_value(estimate / sd, df)
-        band = np.full(len(out), np.nan)
-        families = out.groupby("estimand", sort=False, dropna=False).indices
-        for rows in families.values():
-            live = np.asarray(rows)[np.isfinite(sd[rows]) & (sd[rows] > 0)]
-            if len(live):
-                band[live] = np.quantile(self._family_maxima(live), level) * sd[live]
-        out["band_low"], out["band_high"] = estimate - band, estimate + band
-        out["interval"] = self.interval
-        first = [*columns.KEYS, *columns.VALUES]
-        return out[[*first, *[c for c in out.columns if c not in first]]]
+        return tables.tidy(self, level)
 
     def bands(self, level: float = 0.95) -> pd.DataFrame:
         """Return the keys, estimate and simultaneous band of each row (see `tidy`)."""
@@ -392,6 +345,26 @@ class Estimates:
         frame = self.frame.assign(estimate=self.estimate * factors, unit_of_measure=unit_of_measure)
         return self._linear(frame, lambda x: x * factors, shares=self.shares)
 
+    def with_frame(self, frame: pd.DataFrame) -> Estimates:
+        """Return the same estimates with other describing columns; the joint law is kept.
+
+        Raises
+        ------
+        EstimationError
+            If the frame has other estimates: they would not match their errors.
+        """
+        if not np.array_equal(frame["estimate"].to_numpy(dtype=float), self.estimate):
+            raise EstimationError("`with_frame` may not change estimates; use `shifted`.")
+        return replace(self, frame=frame)
+
+    def shifted(self, frame: pd.DataFrame, constants: FloatArray) -> Estimates:
+        """Return estimates plus known constants, shape (k,), described by a new frame."""
+        return replace(
+            self,
+            frame=frame.assign(estimate=self.estimate + constants),
+            samples=None if self.samples is None else self.samples + constants,
+        )
+
     def wald(self, rows: Rows | None = None, *, allow_rank_deficient: bool = False) -> WaldTest:
         """
         Test jointly that the selected rows are zero; rows without variance are left out.
@@ -400,7 +373,7 @@ class Estimates:
         otherwise with the chi-square law.
         """
         part = self if rows is None else self.where(rows)
-        live = np.flatnonzero(np.isfinite(part._sd))
+        live = np.flatnonzero(np.isfinite(part.std_error))
         part = part._take(live)
         df = float(part.frame["df"].min()) if len(live) else np.inf
         return wald_test(
@@ -467,71 +440,3 @@ class Estimates:
     def plot(self, **options: Any) -> Any:
         """Draw the estimates with the figure that suits them; see `vbceval.figures`."""
         return algebra.plotter(self, **options)
-
-
-def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) -> Estimates:
-    """
-    Put estimates side by side with their joint covariance, through the clusters they share.
-
-    Parameters
-    ----------
-    parts : sequence of Estimates
-        Each carries an influence matrix on the same cluster variable. A cluster that one part
-        does not have contributes zero there.
-    labels : sequence of str, optional
-        Value of a new column ``run`` for each part.
-
-    Raises
-    ------
-    EstimationError
-        If a part has no influence matrix, or cluster variables differ: then the covariance
-        between parts is unknown.
-    """
-    if not parts:
-        raise EstimationError("`stack` was given no estimates.")
-    names = {p.cluster_name for p in parts}
-    if any(p.psi is None for p in parts) or len(names) > 1:
-        raise EstimationError(
-            "these estimates cannot be stacked: each needs an influence matrix on the same "
-            f"cluster variable (found {sorted(names)}; "
-            f"{sum(p.psi is None for p in parts)} without influence), otherwise the covariance "
-            "between them is unknown."
-        )
-    if labels is not None and len(labels) != len(parts):
-        raise EstimationError(f"{len(labels)} labels were given for {len(parts)} estimates.")
-    frames = [p.frame for p in parts]
-    if labels is not None:
-        frames = [f.assign(run=label) for f, label in zip(frames, labels, strict=True)]
-    union, places = algebra.union_of_labels([p.clusters for p in parts])
-    return Estimates(
-        frame=pd.concat([f.astype(object) for f in frames], ignore_index=True).infer_objects(),
-        psi=algebra.spread([p.psi for p in parts], places, len(union)),
-        psi_vcov=algebra.spread([p.psi_vcov for p in parts], places, len(union)),
-        clusters=union,
-        cluster_name=parts[0].cluster_name,
-        shares=_stack_shares([p.shares for p in parts], places, len(union)),
-        meta=_stack_meta([p.meta for p in parts]),
-    )
-
-
-def _stack_shares(
-    shares: Sequence[Shares | None], places: Sequence[IntArray], n_clusters: int
-) -> Shares | None:
-    known = [s for s in shares if s is not None]
-    if len(known) < len(shares) or len({s.vcov_scale for s in known}) > 1:
-        return None
-    psi = None
-    if all(s.psi is not None for s in known):
-        psi = algebra.spread([s.psi for s in known], places, n_clusters)
-    value = np.concatenate([s.value for s in known])
-    return Shares(value=value, psi=psi, vcov_scale=known[0].vcov_scale)
-
-
-def _stack_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Keep what all parts agree on at the top, and each part's own record below."""
-    shared = {
-        key: value
-        for key, value in metas[0].items()
-        if all(key in m and repr(m[key]) == repr(value) for m in metas)
-    }
-    return {**shared, "stacked": [dict(m) for m in metas]}

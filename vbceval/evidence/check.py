@@ -19,7 +19,7 @@ from vbceval.evidence.convert import (
 )
 from vbceval.evidence.relations import LEFT, RIGHT, resolve, side
 from vbceval.evidence.rounding import Span
-from vbceval.evidence.significance import printed_p
+from vbceval.evidence.significance import PrintedP, printed_p
 
 CHECK_COLUMNS = ("check", "rows", "expected", "found", "slack", "passed", "note")
 
@@ -58,7 +58,8 @@ def check_facts(facts: pd.DataFrame, relations: pd.DataFrame) -> pd.DataFrame:
         One row a comparison, columns `CHECK_COLUMNS`. ``rows`` are the facts involved, separated
         by "; ". ``expected`` follows from the other numbers, ``found`` is printed, both in the
         unit of the fact; ``slack`` is the largest difference that rounding (for symmetry: plus
-        the tolerance of 5 % of the half-width) explains. ``check`` is one of
+        the tolerance of 5 % of the half-width) explains, infinite for a P value that keeps a
+        printed bound. ``check`` is one of
 
         - ``interval_contains``: the estimate lies in its interval;
         - ``interval_symmetric``: it lies in the middle (of the logarithms, for a ratio);
@@ -181,12 +182,19 @@ def _interval_p(row: dict[Any, Any]) -> Finding | None:
     z = Span(size.low / se.high, size.high / se.low if se.low > 0 else math.inf)
     allowed = Span(float(p_from_z(z.high)), float(p_from_z(z.low)))
     expected = float(p_from_z(value / middle_se))
-    up = printed.value > expected
-    slack = (allowed.high - expected if up else expected - allowed.low) + printed.half
+    slack = _p_slack(printed, expected, allowed)
     sign = {"equal": "=", "below": "<", "above": ">"}[printed.relation]
     note = f"{row['ci_level']:.0f} % interval, normal; printed P {sign} {printed.value:g}"
     passed = allowed.overlaps(printed.span)
     return Finding("interval_p", row["fact"], expected, printed.value, slack, passed, note)
+
+
+def _p_slack(printed: PrintedP, expected: float, allowed: Span) -> float:
+    """Return how far the printed P may be from the expected one, on the side where it is."""
+    higher = printed.value > expected
+    if (printed.relation == "below" and higher) or (printed.relation == "above" and not higher):
+        return math.inf  # a bound that holds says nothing about the distance
+    return (allowed.high - expected if higher else expected - allowed.low) + printed.half
 
 
 def _percent_baseline(row: dict[Any, Any]) -> Finding | None:

@@ -10,13 +10,10 @@ import pandas as pd
 
 from vbceval.core.errors import DataError
 from vbceval.evidence.convert import interval_shape
-from vbceval.evidence.size import size_effects
+from vbceval.evidence.size import COARSE_BASELINE, size_effects
 
 Overlap = Literal["latest", "all"]
 Precision = Literal["printed", "any"]
-
-COARSE_BASELINE = 0.10
-"""A baseline is coarse when rounding leaves it uncertain by more than this share."""
 
 REASONS: dict[str, str] = {
     "not_spending": "outcome is utilization or quality",
@@ -128,7 +125,8 @@ def spending_effects(
     kept = facts[decisions["kept"].to_numpy()]
     sized = size_effects(facts).loc[kept.index]
     frame = pd.concat([kept.drop(columns=["percent_effect"]), sized], axis=1)
-    frame["baseline_source"] = frame["baseline_source"].astype(str)
+    lender = frame["baseline_fact"].where(frame["baseline_fact"].ne(""), frame["fact"])
+    frame["denominator"] = lender.map(facts.set_index("fact")["denominator"])
     frame["label"] = [_label(row) for row in kept.to_dict("records")]
     frame["flags"] = _flags(kept, sized)
     return frame[[*EFFECT_COLUMNS]].reset_index(drop=True)

@@ -146,6 +146,7 @@ def read_facts(path: Path | str) -> pd.DataFrame:
     _check_numbers(raw, problems)
     _check_intervals(raw, problems)
     _check_references(raw, problems)
+    _check_coding(raw, problems)
     _check_disclosure(raw, problems)
     problems.raise_if_any()
     return _typed(raw)
@@ -166,7 +167,9 @@ def read_text_table(file: Path) -> pd.DataFrame:
     if len(short) or raw.empty:
         what = f"{len(short)} rows with too few cells" if len(short) else "no rows"
         raise DataError(f"`{file.name}` has {what}: it looks truncated. Get the file again.")
-    return raw.apply(lambda column: column.str.strip())
+    for column in raw.columns:
+        raw[column] = raw[column].str.strip()
+    return raw
 
 
 def numbers(column: pd.Series) -> pd.Series:
@@ -256,6 +259,23 @@ def _check_references(raw: pd.DataFrame, problems: Problems) -> None:
         problems.add(
             f"`superseded_by` of {_named(raw, chained)} names a row that is itself superseded, so "
             "the sample could drop out. Name the last report."
+        )
+
+
+def _check_coding(raw: pd.DataFrame, problems: Problems) -> None:
+    of_spending = raw["quantity"].eq("effect") & raw["outcome_family"].eq("spending")
+    no_scope = of_spending & raw["scope"].eq("")
+    if no_scope.any():
+        problems.add(
+            f"`scope` is blank in {_named(raw, no_scope)}, effects on spending, so a component "
+            "could pass for the total. Code it."
+        )
+    relative = raw["percent_effect"].ne("") | raw["baseline_mean"].ne("")
+    unnamed = relative ^ raw["denominator"].ne("")
+    if unnamed.any():
+        problems.add(
+            f"`denominator` must stand exactly where a percent or a baseline is printed, but does "
+            f"not in {_named(raw, unnamed)}. Say what it is of, or `not_stated`."
         )
 
 

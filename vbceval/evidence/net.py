@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.evidence.relations import resolve
-from vbceval.evidence.size import size_effects
+from vbceval.evidence.size import COARSE_BASELINE, size_effects
 
 NET_COLUMNS = (
     "relation",
@@ -28,6 +28,8 @@ NET_COLUMNS = (
     "net_se",
     "net_se_source",
     "percent_source",
+    "denominator",
+    "coarse_baseline",
     "gross_percent",
     "gross_se_percent",
     "payments_percent",
@@ -66,7 +68,9 @@ def net_effects(facts: pd.DataFrame, relations: pd.DataFrame) -> pd.DataFrame:
         "interval", or "gross" where only the gross figure has an interval, which payments, taken
         as fixed, shift but do not widen, else "none". The ``_percent`` columns are the same
         figures as percent of the gross effect's baseline; ``percent_source`` is "own" (of the
-        gross figure), "scale" (of the same effect printed per person) or "none".
+        gross figure), "scale" (of the same effect printed per person) or "none",
+        ``denominator`` names the baseline, and ``coarse_baseline`` is True where rounding leaves
+        it uncertain by more than 10 %.
         ``payments_over_gross`` is payments as a share of gross savings, missing where gross
         spending rose.
 
@@ -76,32 +80,31 @@ def net_effects(facts: pd.DataFrame, relations: pd.DataFrame) -> pd.DataFrame:
         If a relation names a fact or a number that `facts` does not have.
     """
     resolved = resolve(relations[relations["check"] == "net"], facts)
-    sized = size_effects(facts).set_axis(facts["fact"])
-    rows = facts.set_index("fact", drop=False)
+    table = pd.concat([facts.drop(columns=["percent_effect"]), size_effects(facts)], axis=1)
+    rows = {row["fact"]: row for row in table.to_dict("records")}
     found = [
-        _triplet(str(name), members, rows, sized)
+        _triplet(str(name), members, rows)
         for name, members in resolved.groupby("relation", sort=False)
     ]
     return pd.DataFrame(found, columns=[*NET_COLUMNS])
 
 
-def _triplet(
-    name: str, members: pd.DataFrame, rows: pd.DataFrame, sized: pd.DataFrame
-) -> dict[str, Any]:
-    by_role = {role: part for role, part in members.groupby("role")}
+def _triplet(name: str, members: pd.DataFrame, rows: dict[str, dict[Any, Any]]) -> dict[str, Any]:
+    by_role = {role: members[members["role"] == role] for role in members["role"].unique()}
     # relations are written with savings positive; effects have the opposite sign
     gross = -float(by_role["gross"]["number"].sum())
     net = -float(by_role["net"]["number"].sum())
     printed = "payment" in by_role
     payments = -float(by_role["payment"]["number"].sum()) if printed else net - gross
-    net_row = rows.loc[by_role["net"]["fact"].iloc[0]]
+    net_row = rows[by_role["net"]["fact"].iloc[0]]
     gross_facts = list(dict.fromkeys(by_role["gross"]["fact"]))
-    gross_se = _se(by_role["gross"], sized)
-    net_se = _se(by_role["net"], sized)
+    gross_se = _se(by_role["gross"], rows)
+    net_se = _se(by_role["net"], rows)
     net_se_source = "interval" if net_se > 0 else "gross" if gross_se > 0 else "none"
     net_se = gross_se if net_se_source == "gross" else net_se
-    scale, percent_source = _percent_per_dollar(by_role, gross, sized)
-    quantities = {str(rows.at[f, "quantity"]) for f in [*gross_facts, net_row["fact"]]}
+    scale, percent_source, lender = _percent_per_dollar(by_role, gross, rows)
+    coarse = lender is not None and lender["baseline_half"] > COARSE_BASELINE * lender["baseline"]
+    quantities = {rows[f]["quantity"] for f in [*gross_facts, net_row["fact"]]}
     return {
         **{c: net_row[c] for c in ("program", "program_type", "report", "period", "year")},
         "relation": name,
@@ -116,6 +119,8 @@ def _triplet(
         "net_se": net_se,
         "net_se_source": net_se_source,
         "percent_source": percent_source,
+        "denominator": lender["denominator"] if lender else "",
+        "coarse_baseline": coarse,
         "gross_percent": gross * scale,
         "gross_se_percent": gross_se * abs(scale),
         "payments_percent": payments * scale,
@@ -128,23 +133,23 @@ def _triplet(
     }
 
 
-def _se(members: pd.DataFrame, sized: pd.DataFrame) -> float:
+def _se(members: pd.DataFrame, rows: dict[str, dict[Any, Any]]) -> float:
     """Return the printed standard error of a side that is one fact's estimate, else missing."""
     first = members.iloc[0]
     if len(members) > 1 or first["field"] != "estimate" or not first["fact"]:
         return float("nan")
-    return float(sized.at[first["fact"], "std_error"]) * abs(float(first["multiplier"]))
+    return float(rows[first["fact"]]["std_error"]) * abs(float(first["multiplier"]))
 
 
 def _percent_per_dollar(
-    by_role: dict[Any, pd.DataFrame], gross: float, sized: pd.DataFrame
-) -> tuple[float, str]:
-    """Return percent of baseline per dollar of the gross effect, and where it comes from."""
+    by_role: dict[Any, pd.DataFrame], gross: float, rows: dict[str, dict[Any, Any]]
+) -> tuple[float, str, dict[Any, Any] | None]:
+    """Return percent of baseline per dollar of the gross effect, and the row it comes from."""
     for role, source in (("gross", "own"), ("scale", "scale")):
         member = by_role[role].iloc[0] if role in by_role else None
         if member is None or member["field"] != "estimate" or gross == 0:
             continue
-        percent = float(sized.at[member["fact"], "percent_effect"])
-        if not np.isnan(percent):
-            return percent / gross, source
-    return float("nan"), "none"
+        row = rows[member["fact"]]
+        if not np.isnan(row["percent_effect"]):
+            return row["percent_effect"] / gross, source, row
+    return float("nan"), "none", None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,9 +90,10 @@ def read_relations(path: Path | str) -> pd.DataFrame:
                 f"`{column}` is not a number in {listed(raw.loc[text, 'relation'].unique())}. "
                 "Use digits and a hyphen for minus."
             )
-    mixed = raw.groupby("relation")["check"].nunique() > 1
-    if mixed.any():
-        problems.add(f"{listed(mixed.index[mixed])} have two kinds of `check`. Give each one.")
+    kinds = raw[["relation", "check"]].drop_duplicates()
+    mixed = kinds.loc[kinds["relation"].duplicated(), "relation"].unique()
+    if len(mixed):
+        problems.add(f"{listed(mixed)} have two kinds of `check`. Give each one.")
     has_left = raw["role"].isin(LEFT).groupby(raw["relation"]).any()
     has_right = raw["role"].isin(RIGHT).groupby(raw["relation"]).any()
     one_sided = has_left.index[~(has_left & has_right)]
@@ -128,7 +131,7 @@ def resolve(relations: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
         If a member names a row that is not there, a blank cell, or a value that its text does
         not contain, all listed together.
     """
-    rows = facts.set_index("fact")
+    rows = {row["fact"]: row for row in facts.to_dict("records")}
     problems = Problems("the relations between facts")
     found = [_member(member, rows, problems) for member in relations.to_dict("records")]
     problems.raise_if_any()
@@ -160,25 +163,24 @@ def _quotes(text: str, digits: str) -> bool:
 
 
 def _member(
-    member: dict[str, object], rows: pd.DataFrame, problems: Problems
+    member: dict[Any, Any], rows: dict[str, dict[Any, Any]], problems: Problems
 ) -> tuple[float, float]:
     """Return one member's number and its rounding; add a problem where it has none."""
-    relation, fact, field, value = (str(member[c]) for c in ("relation", "fact", "field", "value"))
+    relation, fact, field, value = (member[c] for c in ("relation", "fact", "field", "value"))
     if not fact:
         if value:
             return float(value), 0.0
         problems.add(f"a member of `{relation}` has neither a `fact` nor a `value`. Give one.")
-    elif fact not in rows.index:
+    elif fact not in rows:
         problems.add(f"`{relation}` names `{fact}`, which is not a fact. Correct the name.")
     elif value:
-        text = str(rows.at[fact, field]) if field in TEXT_FIELDS else ""
+        text = rows[fact][field] if field in TEXT_FIELDS else ""
         if _quotes(text, value.lstrip("-")):
             return float(value), half_unit(value)
         problems.add(f"`{relation}` quotes {value} from `{field}` of `{fact}`, which lacks it.")
-    elif field in ROUNDINGS and pd.notna(rows.at[fact, field]):
+    elif field in ROUNDINGS and not math.isnan(rows[fact][field]):
         rounding = ROUNDINGS[field]
-        half = 0.5 if rounding is None else float(rows.at[fact, rounding])
-        return float(rows.at[fact, field]), half
+        return rows[fact][field], rows[fact][rounding] if rounding else 0.5
     else:
         problems.add(f"`{relation}` uses `{field}` of `{fact}`, which has no number there.")
-    return float("nan"), float("nan")
+    return math.nan, math.nan

@@ -39,6 +39,9 @@ SIZE_COLUMNS = (
     "censored",
 )
 
+COARSE_BASELINE = 0.10
+"""A baseline is coarse when rounding leaves it uncertain by more than this share."""
+
 MISSING = float("nan")
 
 

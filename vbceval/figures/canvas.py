@@ -49,6 +49,8 @@ def drawing(style: Style) -> Iterator[None]:
                 "ytick.color": INK,
                 "legend.fontsize": style.small,
                 "legend.frameon": False,
+                # a dollar sign is money here, never the beginning of a formula
+                "text.parse_math": False,
                 "hatch.linewidth": 0.5,
                 "svg.hashsalt": "vbceval",
                 "svg.fonttype": "path",
@@ -89,9 +91,11 @@ def tidy_axes(ax: Axes, style: Style, *, left: bool = True) -> None:
         ax.tick_params(axis="y", length=0)
 
 
-def number_axis(ax: Axes, which: Literal["x", "y"], style: Style, *, prefix: str = "") -> None:
+def number_axis(
+    ax: Axes, which: Literal["x", "y"], style: Style, *, prefix: str = "", most: int = 8
+) -> None:
     """Write tick labels in the style's locale, with as many digits as the ticks need."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis = ax.xaxis if which == "x" else ax.yaxis
 
@@ -100,6 +104,7 @@ def number_axis(ax: Axes, which: Literal["x", "y"], style: Style, *, prefix: str
         digits = _digits(ticks)
         return number(value, style, digits=digits, prefix=prefix)
 
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(label))
 
 
@@ -140,15 +145,16 @@ def caption_row(ax: Axes, style: Style) -> None:
     ax.patch.set_visible(False)
 
 
-def legend_above(ax: Axes, style: Style, *, width_mm: float) -> None:
+def legend_above(ax: Axes, style: Style, *, width_mm: float, lines: bool = True) -> None:
     """Put the legend above the axes, in as many columns as fit the width."""
     handles, names = ax.get_legend_handles_labels()
     fig = ax.get_figure(root=True)
     if not names or fig is None:
         return
     widest = max(text_width(fig, name, style.small) for name in names)
+    handle = 2.6 if lines else 1.0
     # handle, its gap and the gap between columns, in the units of the legend: font sizes
-    entry = widest + (2.6 + 0.8 + 1.4) * style.small / 72 / MM
+    entry = widest + (handle + 0.8 + 1.4) * style.small / 72 / MM
     ax.legend(
         handles,
         names,
@@ -156,7 +162,7 @@ def legend_above(ax: Axes, style: Style, *, width_mm: float) -> None:
         bbox_to_anchor=(0.0, 1.0),
         ncols=max(1, min(len(names), int(width_mm / entry))),
         borderaxespad=0.2,
-        handlelength=2.6,
+        handlelength=handle,
         columnspacing=1.4,
         borderpad=0.2,
     )

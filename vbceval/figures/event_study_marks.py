@@ -50,7 +50,7 @@ def draw(
     canvas.integer_ticks(ax, times)
     ax.set_xlabel("Periods since entry")
     if several:
-        canvas.legend_above(ax, style, width_mm=0.7 * style.page_mm)
+        canvas.legend_above(ax, style, width_mm=0.7 * style.page_mm, lines=False)
     if below is not None:
         ax.tick_params(labelbottom=True)
         _strip(below, data, names, style, count_label)

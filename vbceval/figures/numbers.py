@@ -64,7 +64,8 @@ def interval_name(level: float, kind: str = "confidence") -> str:
     >>> interval_name(0.9), interval_name(0.95, "credible")
     ('90% CI', '95% CrI')
     """
-    return f"{level * 100:g}% {'CrI' if kind == 'credible' else 'CI'}"
+    names = {"credible": "CrI", "mixed": "CI or CrI"}
+    return f"{level * 100:g}% {names.get(kind, 'CI')}"
 
 
 def p_value(p: float, style: Style) -> str:

@@ -29,8 +29,8 @@ class Source:
         Tidy rows, index 0..k-1, with every column of `NUMBERS`.
     level : float, optional
         Interval probability; None where no row has an interval.
-    interval : {"confidence", "credible"}
-        What the intervals are.
+    interval : {"confidence", "credible", "mixed"}
+        What the intervals are; "mixed" where the rows say it in a column ``interval``.
     meta : mapping
         Record of the fit, for notes.
     estimates : Estimates, optional
@@ -52,6 +52,7 @@ def read(
     meta: Mapping[str, Any] | None = None,
     what: str,
     needs: Sequence[str] = ("estimate",),
+    mixed: bool = False,
 ) -> Source:
     """
     Return the rows of `source` with intervals at the level asked for.
@@ -71,6 +72,9 @@ def read(
         Name of the input, for messages.
     needs : sequence of str
         Columns that a table must have.
+    mixed : bool, default False
+        Allow confidence and credible intervals in one table, as where a posterior summarises
+        published estimates.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def read(
         if column not in frame:
             frame[column] = np.nan
     kinds = [] if "interval" not in frame else sorted(frame["interval"].dropna().unique())
-    if len(kinds) > 1:
+    if len(kinds) > 1 and not mixed:
         raise DesignError(
             f"{what} mixes {' and '.join(kinds)} intervals; draw them in two figures, so that the "
             "note can say what they are."
@@ -101,7 +105,7 @@ def read(
     return Source(
         frame=frame,
         level=stated_level(frame, level, what=what),
-        interval=kinds[0] if kinds else "confidence",
+        interval="mixed" if len(kinds) > 1 else kinds[0] if kinds else "confidence",
         meta=meta or {},
     )
 

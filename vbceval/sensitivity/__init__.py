@@ -1,1 +1,6 @@
-"""Room."""
+"""What a result depends on; reads `Estimates`, and other estimators only through callables."""
+
+from vbceval.sensitivity.compare import differences
+from vbceval.sensitivity.pretrends import pretrends
+
+__all__ = ["differences", "pretrends"]

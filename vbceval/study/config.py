@@ -13,6 +13,7 @@ from typing import Any
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import StudyError
 from vbceval.study.study import Input, Limit, Study
+from vbceval.study.tolerances import DEFAULT
 
 ENVIRONMENT = "VBCEVAL_STUDIES"
 CONFIG = "study.toml"
@@ -136,6 +137,8 @@ def _names(outputs: Table, key: str, problems: Problems) -> tuple[str, ...]:
     twice = sorted({str(v) for v in value if value.count(v) > 1})
     if twice:
         problems.add(f"`outputs.{key}` names {listed(twice)} more than once. Name each once.")
+    if DEFAULT in value:
+        problems.add(f"`outputs.{key}` names `{DEFAULT}`, which tolerances.toml needs for itself.")
     return tuple(v for v in value if isinstance(v, str))
 
 
@@ -201,7 +204,7 @@ def _limits(limits: Table, problems: Problems) -> dict[str, Limit]:
             isinstance(v, bool) or not isinstance(v, int | float) for v in numbers
         ):
             problems.add(f"{where} needs a number as `min`, `max` or both.")
-        elif len(numbers) == 2 and low > high:
+        elif numbers[0] > numbers[-1]:
             problems.add(f"{where} has `min` {low} above `max` {high}.")
         action = entry.get("action", "stop")
         if action not in ("stop", "warn"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from vbceval.study.exhibits import (
 from vbceval.study.study import Study, size_name
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from vbceval.figures.canvas import Figure
 
 
 class Display(Protocol):
@@ -287,10 +288,18 @@ class StudyContext:
         return path
 
     def figure(
-        self, name: str, figure: Figure, *, title: str, note: str | None = None, **save: Any
+        self,
+        name: str,
+        figure: Figure,
+        *,
+        title: str,
+        note: str | None = None,
+        data: pd.DataFrame | None = None,
+        alt: str | None = None,
+        people: Sequence[str] = (),
     ) -> Path:
         """
-        Save a figure with its plotted values to ``figures/<name>``, and report it.
+        Save a figure with its plotted values to ``figures/<name>.*``, and report it.
 
         Parameters
         ----------
@@ -301,38 +310,50 @@ class StudyContext:
         title : str
             Caption in the report.
         note : str, optional
-            Note under the caption; the default is the note the figure carries.
-        **save
-            Further options of `vbceval.figures.save`, for example ``data=`` and ``alt=`` of a
-            figure drawn elsewhere.
+            Note under the caption; the default is the note that the figure carries.
+        data : DataFrame, optional
+            Plotted values of a figure that was drawn elsewhere.
+        alt : str, optional
+            Alternative text of a figure that was drawn elsewhere.
+        people : sequence of str
+            Columns of the plotted values that count people and are not known by name.
 
         Returns
         -------
         Path
-            The image, still in the temporary folder of the run.
+            The picture, still in the temporary folder of the run.
 
         Raises
         ------
         StudyError
             If the name is not declared, or was used already.
+        DataError
+            If the figure was drawn elsewhere, and `data` or `alt` is not given.
         """
-        from vbceval.figures import save as save_figure
+        from vbceval.figures.files import save
 
         self._new(name, FigureExhibit, self.study.figures)
-        path = self._folder / "figures" / f"{name}.svg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_figure(figure, path, **save)
-        carried = vars(figure)
+        folder = self._folder / "figures"
+        folder.mkdir(exist_ok=True)
+        files = save(
+            figure,
+            folder / name,
+            data=data,
+            note=note,
+            alt=alt,
+            people=people,
+            formats=("svg", "png"),
+        )
         self.exhibits.append(
             FigureExhibit(
                 name=name,
                 title=title,
-                image=path,
-                alt=str(save.get("alt") or carried.get("vbceval_alt", "")),
-                note=str(carried.get("vbceval_note", "")) if note is None else note,
+                image=files["svg"],
+                alt=files["alt"].read_text(encoding="utf-8").strip(),
+                note=str(json.loads(files["json"].read_text(encoding="utf-8"))["note"]),
             )
         )
-        return path
+        return files["svg"]
 
     def _new(self, name: str, kind: type, declared: Sequence[str] | None = None) -> None:
         """Refuse a name that is not declared or was used already."""

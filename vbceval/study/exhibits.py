@@ -146,7 +146,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
     Write a CSV whose numbers read back bit for bit.
 
     Floats are written with the shortest digits that round-trip; a missing value is empty; lines
-    end in ``\\n`` on every platform.
+    have Unix ends on every platform.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")

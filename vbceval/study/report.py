@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,18 @@ from vbceval.figures.wording import display
 from vbceval.study.context import StudyContext
 from vbceval.study.exhibits import FigureExhibit, Section, TableExhibit, TextExhibit
 
-MOST_ROWS = 60
+STYLE = get_style("cms_report")
+MOST_ROWS = 40
 """Rows of a table that the report shows; the file has them all."""
 
 CALENDAR = re.compile(r"cohort|period|event_time|year|.*_year|base_period")
-MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
-EXTERNAL = re.compile(r"""(?:src|href|srcset|poster|data)\s*=\s*["']?(?!data:|#)[^"'\s>]+|url\((?!['"]?data:)[^)]*\)|@import""")
+SCALE = 1.4
+PAGE_POINTS = 480.0
+"""Width given to a picture that states none, in points."""
+EXTERNAL = re.compile(
+    r"""\s(?:src|href|srcset|poster|data)\s*=\s*["']?(?!data:|\#)[^"'\s>]+"""
+    r"""|url\((?!['"]?(?:data:|\#))[^)]*\)|@import"""
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,7 @@ class Block:
     html: str = ""
     note: str = ""
     image: str = ""
+    width: int = 0
     alt: str = ""
     file: str = ""
     columns: Sequence[Cell] = ()
@@ -83,6 +91,7 @@ def write_report(path: Path, ctx: StudyContext, manifest: Mapping[str, Any]) -> 
     html = environment.from_string(template.read_text(encoding="utf-8")).render(
         study=ctx.study,
         manifest=manifest,
+        outputs=[{"file": name, **facts} for name, facts in manifest["outputs"].items()],
         fast=ctx.fast,
         headlines=[markdown(text, inline=True) for text in ctx.headlines],
         checks=ctx.checks,
@@ -182,6 +191,7 @@ def blocks(ctx: StudyContext) -> Iterator[Block]:
                 number=n_figures,
                 title=exhibit.title,
                 image=data_uri(exhibit.image),
+                width=shown_width(exhibit.image),
                 alt=exhibit.alt,
                 note=markdown(exhibit.note),
                 file=f"figures/{exhibit.name}.csv",
@@ -192,9 +202,16 @@ def blocks(ctx: StudyContext) -> Iterator[Block]:
 
 
 def data_uri(image: Path) -> str:
-    """Return an image as a data URI."""
+    """Return an SVG image as a data URI."""
     content = base64.b64encode(image.read_bytes()).decode("ascii")
-    return f"data:{MEDIA[image.suffix]};base64,{content}"
+    return f"data:image/svg+xml;base64,{content}"
+
+
+def shown_width(image: Path) -> int:
+    """Return the width on the page of an SVG, in CSS pixels: larger than on paper, for screens."""
+    found = re.search(r'<svg[^>]*\swidth="([\d.]+)pt"', image.read_text(encoding="utf-8"))
+    points = float(found.group(1)) if found else PAGE_POINTS
+    return round(points * SCALE * 96 / 72)
 
 
 def table_block(exhibit: TableExhibit, order: int) -> Block:
@@ -240,40 +257,47 @@ def formatter(column: pd.Series, spec: str | None = None) -> Callable[[Any], str
     Return the function that writes a column's cells for the report.
 
     Years and other calendar columns are written plainly, whole numbers with thousands marks, P
-    values as publications print them, other numbers with three significant digits or all digits
-    before the point; `spec` overrides. A missing cell is empty.
+    values as publications print them, other numbers with as many decimals as the small ones of
+    the column need for two significant digits; `spec` overrides. A missing cell is empty.
 
     Examples
     --------
-    >>> [formatter(pd.Series([-1234.5, 2.0]))(x) for x in (-1234.5, 2.0)]
-    ['−1,234', '2.00']
+    >>> [formatter(pd.Series([-1234.56, 22.0]))(x) for x in (-1234.56, 22.0)]
+    ['−1,235', '22']
     >>> formatter(pd.Series([2014.0, None], name="cohort"))(2014.0)
     '2014'
     """
-    style = get_style("cms_report")
+    form = _form(column, spec)
+    return lambda value: "" if pd.isna(value) else form(value)
+
+
+def _form(column: pd.Series, spec: str | None) -> Callable[[Any], str]:
     name = str(column.name)
-
-    def plain(value: Any) -> str:
-        if isinstance(value, bool | np.bool_):
-            return "yes" if value else "no"
-        return str(value)
-
-    write: Callable[[Any], str] = plain
     if spec is not None:
-        write = lambda value: format(value, spec).replace("-", MINUS)  # noqa: E731 - one of four forms of one function
-    elif _is_number(column):
-        values = np.abs(np.asarray(column.dropna(), dtype=float))
-        whole = bool(np.all(values == np.round(values)))
-        if whole and CALENDAR.fullmatch(name):
-            write = lambda value: str(int(value)).replace("-", MINUS)  # noqa: E731 - as above
-        elif name == "p_value":
-            write = lambda value: p_value(float(value), style)  # noqa: E731 - as above
-        else:
-            digits = _column_digits(values, whole=whole)
-            write = lambda value: number(  # noqa: E731 - as above
-                value, style, digits=_digits(abs(value)) if digits is None else digits
-            )
-    return lambda value: "" if pd.isna(value) else write(value)
+        return partial(_as_specified, spec=spec)
+    if not _is_number(column):
+        return _as_text
+    if name == "p_value":
+        return partial(p_value, style=STYLE)
+    values = np.abs(np.asarray(column.dropna(), dtype=float))
+    whole = bool(np.all(values == np.round(values)))
+    if whole and CALENDAR.fullmatch(name):
+        return partial(_as_specified, spec=".0f")
+    return partial(_rounded, digits=_column_digits(values, whole=whole))
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _as_specified(value: float, *, spec: str) -> str:
+    return format(value, spec).replace("-", MINUS)
+
+
+def _rounded(value: float, *, digits: int | None) -> str:
+    return number(value, STYLE, digits=_digits(abs(value)) if digits is None else digits)
 
 
 def _column_digits(values: np.ndarray, *, whole: bool) -> int | None:
@@ -281,13 +305,12 @@ def _column_digits(values: np.ndarray, *, whole: bool) -> int | None:
     live = values[np.isfinite(values) & (values > 0)]
     if whole or not len(live):
         return 0
-    if live.max() > 1000 * live.min():
-        return None
-    return _digits(float(np.median(live)))
+    low, high = np.quantile(live, [0.1, 0.9])
+    return None if high > 10_000 * low else _digits(float(low), significant=2)
 
 
-def _digits(size: float) -> int:
-    """Return the decimals that show three significant digits, six at most."""
+def _digits(size: float, *, significant: int = 3) -> int:
+    """Return the decimals that show a number of significant digits, six at most."""
     if not np.isfinite(size) or size == 0:
         return 0
-    return int(np.clip(2 - np.floor(np.log10(size)), 0, 6))
+    return int(np.clip(significant - 1 - np.floor(np.log10(size)), 0, 6))

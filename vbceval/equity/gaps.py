@@ -1,0 +1,98 @@
+"""Differences in effect between strata, and the test that there are none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vbceval.core.errors import DesignError
+from vbceval.estimates import Estimates
+from vbceval.inference import WaldTest
+
+_KEYS = ["estimand", "outcome", "cohort", "period", "event_time"]
+
+
+def gaps(est: Estimates, *, by: str, reference: str) -> Estimates:
+    """
+    Subtract the effect in a reference stratum from the effect in each other stratum.
+
+    Parameters
+    ----------
+    est : Estimates
+        Effects with strata ``"by=level"``, each on its own comparison within the stratum.
+    by : str
+        The stratifying variable.
+    reference : str
+        The level that others are compared with.
+
+    Returns
+    -------
+    Estimates
+        For every other level and every estimand, outcome, cohort, period and event time: the gap,
+        stratum ``"by=level - reference"``, estimand prefixed by ``gap_``. A negative gap in
+        spending is a larger fall (or smaller rise) than in the reference stratum.
+
+    Raises
+    ------
+    DesignError
+        If the variable or the level is not there, or a row has no counterpart.
+    """
+    rows = est.by(by)
+    level = rows.frame["stratum"].str.removeprefix(f"{by}=")
+    levels = list(dict.fromkeys(level))
+    if reference not in levels:
+        raise DesignError(f"`reference` is '{reference}', but `{by}` has the levels {levels}.")
+    plain = rows.frame[_KEYS].astype(object).where(rows.frame[_KEYS].notna(), None)
+    keys = list(plain.itertuples(index=False, name=None))
+    at = {(key, lv): i for i, (key, lv) in enumerate(zip(keys, level, strict=True))}
+    coefficients, labels = {}, []
+    for (key, lv), i in at.items():
+        if lv == reference:
+            continue
+        if (key, reference) not in at:
+            raise DesignError(
+                f"stratum '{by}={lv}' has an estimate that '{by}={reference}' does not have "
+                f"(cohort, period, event time {key[2:]}), so their gap is not defined. Select "
+                "common rows with `where`."
+            )
+        coefficients[f"gap_{key[0]}_{i}"] = {i: 1.0, at[key, reference]: -1.0}
+        labels.append((f"gap_{key[0]}", f"{by}={lv} - {reference}", i))
+    out = rows.contrast(coefficients)
+    frame = out.frame.copy()
+    frame["estimand"] = [x[0] for x in labels]
+    frame["stratum"] = [x[1] for x in labels]
+    source = rows.frame.iloc[[x[2] for x in labels]]
+    for name in _KEYS[1:]:
+        frame[name] = source[name].to_numpy()
+    return out.with_frame(frame)
+
+
+def equality(est: Estimates, *, by: str) -> WaldTest:
+    """
+    Test that the effect is the same in every stratum.
+
+    Parameters
+    ----------
+    est : Estimates
+        One effect a stratum ``"by=level"`` (aggregate first).
+    by : str
+        The stratifying variable.
+
+    Returns
+    -------
+    WaldTest
+        With one restriction fewer than strata.
+
+    Raises
+    ------
+    DesignError
+        If a stratum has several rows, or there is only one stratum.
+    """
+    rows = est.by(by)
+    k = len(rows)
+    if rows.frame["stratum"].duplicated().any() or k < 2:
+        raise DesignError(
+            f"equality over `{by}` needs one effect for each of at least two strata, but there "
+            f"are {k} rows for {rows.frame['stratum'].nunique()} strata. Aggregate, or select one "
+            "estimand with `where`."
+        )
+    return rows.contrast(np.eye(k)[1:] - np.eye(k)[:1]).wald()

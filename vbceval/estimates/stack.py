@@ -1,0 +1,83 @@
+"""Estimates side by side, with the covariance between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.errors import EstimationError
+from vbceval.core.typing import IntArray
+from vbceval.estimates import algebra
+from vbceval.estimates.estimates import Estimates
+from vbceval.estimates.shares import Shares
+
+
+def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) -> Estimates:
+    """
+    Put estimates side by side with their joint covariance, through the clusters they share.
+
+    Parameters
+    ----------
+    parts : sequence of Estimates
+        Each carries an influence matrix on the same cluster variable. A cluster that one part
+        does not have contributes zero there.
+    labels : sequence of str, optional
+        Value of a new column ``run`` for each part.
+
+    Raises
+    ------
+    EstimationError
+        If a part has no influence matrix, or cluster variables differ: then the covariance
+        between parts is unknown.
+    """
+    if not parts:
+        raise EstimationError("`stack` was given no estimates.")
+    names = {p.cluster_name for p in parts}
+    if any(p.psi is None for p in parts) or len(names) > 1:
+        raise EstimationError(
+            "these estimates cannot be stacked: each needs an influence matrix on the same "
+            f"cluster variable (found {sorted(names)}; "
+            f"{sum(p.psi is None for p in parts)} without influence), otherwise the covariance "
+            "between them is unknown."
+        )
+    if labels is not None and len(labels) != len(parts):
+        raise EstimationError(f"{len(labels)} labels were given for {len(parts)} estimates.")
+    frames = [p.frame for p in parts]
+    if labels is not None:
+        frames = [f.assign(run=label) for f, label in zip(frames, labels, strict=True)]
+    union, places = algebra.union_of_labels([p.clusters for p in parts])
+    return Estimates(
+        frame=pd.concat([f.astype(object) for f in frames], ignore_index=True).infer_objects(),
+        psi=algebra.spread([p.psi for p in parts], places, len(union)),
+        psi_vcov=algebra.spread([p.psi_vcov for p in parts], places, len(union)),
+        clusters=union,
+        cluster_name=parts[0].cluster_name,
+        shares=_stack_shares([p.shares for p in parts], places, len(union)),
+        meta=_stack_meta([p.meta for p in parts]),
+    )
+
+
+def _stack_shares(
+    shares: Sequence[Shares | None], places: Sequence[IntArray], n_clusters: int
+) -> Shares | None:
+    known = [s for s in shares if s is not None]
+    if len(known) < len(shares) or len({s.vcov_scale for s in known}) > 1:
+        return None
+    psi = None
+    if all(s.psi is not None for s in known):
+        psi = algebra.spread([s.psi for s in known], places, n_clusters)
+    value = np.concatenate([s.value for s in known])
+    return Shares(value=value, psi=psi, vcov_scale=known[0].vcov_scale)
+
+
+def _stack_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Keep what all parts agree on at the top, and each part's own record below."""
+    shared = {
+        key: value
+        for key, value in metas[0].items()
+        if all(key in m and repr(m[key]) == repr(value) for m in metas)
+    }
+    return {**shared, "stacked": [dict(m) for m in metas]}

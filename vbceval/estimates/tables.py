@@ -1,0 +1,42 @@
+"""The tidy table of estimates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.errors import DesignError
+from vbceval.estimates import algebra, columns
+
+if TYPE_CHECKING:
+    from vbceval.estimates.estimates import Estimates
+
+
+def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
+    """Return estimates with intervals at `level`; see `Estimates.tidy`."""
+    if not 0 < level < 1:
+        raise DesignError(f"`level` is {level}: give a probability between 0 and 1.")
+    out = estimates.frame.copy()
+    sd, estimate = estimates.std_error, estimates.estimate
+    df = out["df"].to_numpy(dtype=float)
+    out["std_error"] = sd
+    if estimates.samples is not None:
+        tails = np.quantile(estimates.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        out["conf_low"], out["conf_high"] = tails[0], tails[1]
+        out["p_value"] = np.nan
+    else:
+        quantile = algebra.t_quantile((1 + level) / 2, df)
+        out["conf_low"] = estimate - quantile * sd
+        out["conf_high"] = estimate + quantile * sd
+        out["p_value"] = algebra.t_p_value(estimate / sd, df)
+    band = np.full(len(out), np.nan)
+    for rows in out.groupby("estimand", sort=False, dropna=False).indices.values():
+        live = np.asarray(rows)[np.isfinite(sd[rows])]
+        if len(live):
+            band[live] = np.quantile(estimates.largest_t(live), level) * sd[live]
+    out["band_low"], out["band_high"] = estimate - band, estimate + band
+    out["interval"] = estimates.interval
+    first = [*columns.KEYS, *columns.VALUES]
+    return out[[*first, *[c for c in out.columns if c not in first]]]

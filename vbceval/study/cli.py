@@ -1,0 +1,182 @@
+"""The command line: `vbceval study ...` and `vbceval data ...`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vbceval.core.errors import VbcevalError
+from vbceval.study.config import Found, find_study, list_studies, study_roots
+from vbceval.study.progress import TerminalDisplay, seconds
+from vbceval.study.reproduce import accept, verify
+from vbceval.study.run import run_study
+from vbceval.study.scaffold import new_study
+
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended: 128 plus the number of the signal."""
+
+app = typer.Typer(
+    name="vbceval",
+    help="Evaluate value-based payment programs: run studies and verify their numbers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+study_app = typer.Typer(help="Run studies and verify them.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+
+Name = Annotated[str, typer.Argument(help="Name of a study, or the path of its folder.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder of the data that the study reads."),
+]
+Fast = Annotated[bool, typer.Option("--fast", help="Use the small sizes of the study.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """
+    Run the command line and exit.
+
+    Exit status: 0 done; 1 an error of `vbceval`, whose message goes to the standard error stream
+    without a traceback; 2 wrong use; 130 interrupted. An unexpected error keeps its traceback.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Words after the command; those of the process by default.
+    """
+    try:
+        app(args=arguments, prog_name="vbceval")
+    except VbcevalError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Say one line instead of a traceback when Ctrl-C ends the block."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo(message, err=True)
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"vbceval {metadata.version('vbceval')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Evaluate value-based payment programs: run studies and verify their numbers."""
+
+
+# -------------------------------------------------------------------------------------- study
+
+
+@study_app.command("list")
+def study_list() -> None:
+    """List the studies that are found: id, title, inputs, status."""
+    found = list_studies()
+    if not found:
+        places = ", ".join(map(str, study_roots())) or "no folder of studies"
+        typer.echo(f"No studies found in {places}. `vbceval study new NAME` makes one.")
+    for entry in found:
+        typer.echo(_describe(entry))
+
+
+def _describe(entry: Found) -> str:
+    study = entry.study
+    if study is None:
+        return f"{entry.id}\n  status: cannot be used. {entry.problem}"
+    n = len(list(study.expected().glob("*.csv")))
+    status = f"{n} tables of record" if n else "no numbers of record yet"
+    if any(study.expected(fast=True).glob("*.csv")):
+        status += ", also at fast size"
+    inputs = "; ".join(item.label for item in study.inputs) or "none"
+    return f"{study.id}\n  title: {study.title}\n  inputs: {inputs}\n  status: {status}"
+
+
+@study_app.command("run")
+def study_run(
+    name: Name,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Output folder, new or empty; default output/NAME."
+        ),
+    ] = None,
+    fast: Fast = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace an earlier run of the same study in the folder."),
+    ] = False,
+) -> None:
+    """Run a study: tables, figures, report.html and manifest.json, all or nothing."""
+    with interruptible("Interrupted, nothing written."):
+        run = run_study(name, data=data, out=out, fast=fast, force=force, display=TerminalDisplay())
+    took = seconds(run.manifest["seconds"])
+    n = len(run.manifest["warnings"])
+    noted = f", {n} {'warning' if n == 1 else 'warnings'}" if n else ""
+    typer.echo(f"Study '{run.study.id}' finished in {took}{noted}. Report: {run.report}")
+
+
+@study_app.command("verify")
+def study_verify(name: Name, data: Data = None, fast: Fast = False) -> None:
+    """Run a study again and compare it with its numbers of record."""
+    with interruptible("Interrupted, nothing written."):
+        done = verify(name, data, fast=fast, display=TerminalDisplay())
+    typer.echo(
+        f"Study '{done.study.id}' reproduces: {done.n_tables} of {done.n_tables} tables and "
+        f"{done.n_inputs} of {done.n_inputs} inputs agree with the record "
+        f"({done.size} size, {seconds(done.seconds)})."
+    )
+
+
+@study_app.command("accept")
+def study_accept(
+    name: Name,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Output folder of a run; default output/NAME."),
+    ] = None,
+) -> None:
+    """Make the tables of a finished run the numbers of record."""
+    study = find_study(name)
+    folder = Path("output") / study.id if source is None else source
+    tables = accept(study, folder)
+    typer.echo(
+        f"{len(tables)} tables of {folder} are the numbers of record of '{study.id}' now. If they "
+        "replace others, say what changed and why under the amendments in protocol.md."
+    )
+
+
+@study_app.command("new")
+def study_new(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    within: Annotated[
+        Path, typer.Option("--in", metavar="DIR", help="Folder that holds studies.")
+    ] = Path("studies"),
+) -> None:
+    """Make the folder of a new study, with a protocol to fill in and an example that runs."""
+    folder = new_study(name, within=within)
+    typer.echo(f"Made {folder}. Write protocol.md first; `vbceval study run {folder}` runs it.")
+
+
+if __name__ == "__main__":
+    main()
