@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -157,19 +158,27 @@ def read_text_table(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise DataError(f"there is no file `{file.name}` in `{file.parent.name}`. Check the path.")
     try:
-        raw = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with file.open(encoding="utf-8", newline="") as stream:
+            lines = list(csv.reader(stream, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"`{file.name}` is not a whole CSV file in UTF-8 ({error}), so rows would be lost. "
             "Get the file again."
         ) from error
-    short = np.flatnonzero(raw.isna().any(axis=1))
-    if len(short) or raw.empty:
-        what = f"{len(short)} rows with too few cells" if len(short) else "no rows"
-        raise DataError(f"`{file.name}` has {what}: it looks truncated. Get the file again.")
-    for column in raw.columns:
-        raw[column] = raw[column].str.strip()
-    return raw
+    if len(lines) < 2:
+        raise DataError(f"`{file.name}` has no rows. Get the file again.")
+    header, rows = lines[0], [line for line in lines[1:] if line]
+    odd = [i for i, row in enumerate(rows, 2) if len(row) != len(header)]
+    if odd:
+        raise DataError(
+            f"`{file.name}` has {len(odd)} rows with more or fewer cells than its {len(header)} "
+            f"columns (record {listed(odd)}): it looks truncated or badly quoted. Get it again."
+        )
+    return pd.DataFrame(rows, columns=header, dtype="str").apply(_stripped)
+
+
+def _stripped(column: pd.Series) -> pd.Series:
+    return column.str.strip()
 
 
 def numbers(column: pd.Series) -> pd.Series:

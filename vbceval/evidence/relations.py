@@ -94,8 +94,8 @@ def read_relations(path: Path | str) -> pd.DataFrame:
     mixed = kinds.loc[kinds["relation"].duplicated(), "relation"].unique()
     if len(mixed):
         problems.add(f"{listed(mixed)} have two kinds of `check`. Give each one.")
-    has_left = raw["role"].isin(LEFT).groupby(raw["relation"]).any()
-    has_right = raw["role"].isin(RIGHT).groupby(raw["relation"]).any()
+    has_left = raw["role"].isin(LEFT).groupby(raw["relation"], sort=False).any()
+    has_right = raw["role"].isin(RIGHT).groupby(raw["relation"], sort=False).any()
     one_sided = has_left.index[~(has_left & has_right)]
     if len(one_sided):
         problems.add(

@@ -85,7 +85,7 @@ def size_effects(facts: pd.DataFrame) -> pd.DataFrame:
     sized = []
     for row in rows:
         if row["outcome_family"] not in ("spending", "net_savings"):
-            sized.append(_sized(row, None, None))
+            sized.append(_nothing())
             continue
         baseline = own[row["fact"]]
         if baseline is None and row["baseline_from"]:
@@ -134,26 +134,26 @@ def _sized(
     row: dict[Any, Any], baseline: Baseline | None, printed: PrintedP | None
 ) -> dict[str, Any]:
     """Return one row of `SIZE_COLUMNS`."""
-    sign = effect_sign(row["unit"])
-    percent, span = _percent(row, baseline, sign)
-    result: dict[str, Any] = {
-        "baseline": baseline.value if baseline else MISSING,
-        "baseline_half": (baseline.span.high - baseline.span.low) / 2 if baseline else MISSING,
-        "baseline_source": baseline.source if baseline else "none",
-        "baseline_fact": baseline.fact if baseline else "",
+    percent, span = _percent(row, baseline, effect_sign(row["unit"]))
+    size: dict[str, Any] = {
         "percent_effect": percent,
         "percent_low": span.low,
         "percent_high": span.high,
-        "std_error": MISSING,
-        "se_percent": MISSING,
-        "se_percent_low": MISSING,
-        "se_percent_high": MISSING,
-        "se_source": "none",
-        "censored": "",
     }
-    if math.isnan(percent):
-        return result
-    return result | _precision(row, baseline, printed, percent, span)
+    if baseline is not None:
+        size |= {
+            "baseline": baseline.value,
+            "baseline_half": (baseline.span.high - baseline.span.low) / 2,
+            "baseline_source": baseline.source,
+            "baseline_fact": baseline.fact,
+        }
+    return _nothing() | size | _precision(row, baseline, printed, percent, span)
+
+
+def _nothing() -> dict[str, Any]:
+    """Return a row of `SIZE_COLUMNS` about which nothing is printed."""
+    words = {"baseline_source": "none", "baseline_fact": "", "se_source": "none", "censored": ""}
+    return dict.fromkeys(SIZE_COLUMNS, MISSING) | words
 
 
 def _percent(row: dict[Any, Any], baseline: Baseline | None, sign: int) -> tuple[float, Span]:
@@ -178,25 +178,29 @@ def _precision(
     span: Span,
 ) -> dict[str, Any]:
     """Return the standard error from the best source that is printed, and what it may be."""
-    in_dollars = not np.isnan(row["estimate"]) and baseline is not None
-    scale = 100 / baseline.value if in_dollars and baseline else 1.0
-    scales = Span(100.0, 100.0) / baseline.span if in_dollars and baseline else Span(1.0, 1.0)
+    in_percent = np.isnan(row["estimate"])
+    scale = 1.0 if in_percent else 100 / baseline.value if baseline else MISSING
+    scales = Span(100.0, 100.0) / baseline.span if baseline else Span(MISSING, MISSING)
+    scales = Span(1.0, 1.0) if in_percent else scales
     if not np.isnan(row["se"]):
         spans = Span.around(row["se"], row["se_rounding"]) * scales
-        return _known("printed", row["se"], row["se"] * scale, spans)
+        dollars = MISSING if in_percent else row["se"]
+        return _known("printed", dollars, row["se"] * scale, spans)
     if not np.isnan(row["ci_low"] + row["ci_high"]):
         level = row["ci_level"] / 100
         se = float(se_from_interval(row["ci_low"], row["ci_high"], level))
         half = row["interval_rounding"] / float(critical_value(level))
-        return _known("interval", se, se * scale, Span.around(se, half) * scales)
+        dollars = MISSING if in_percent else se
+        return _known("interval", dollars, se * scale, Span.around(se, half) * scales)
     if printed is None or percent == 0:
         return {}
-    dollars = row["estimate"] if in_dollars else MISSING
     if printed.relation == "equal":
         p = printed.span
         z = Span(float(z_from_p(p.high)), float(z_from_p(p.low)))
         se = float(se_from_p(percent, printed.value))
-        return _known("p_value", float(se_from_p(dollars, printed.value)), se, abs(span) / z)
+        return _known(
+            "p_value", float(se_from_p(row["estimate"], printed.value)), se, abs(span) / z
+        )
     low, high = se_bounds_from_p(percent, printed.value, printed.relation == "below")
     return {
         "se_source": "p_bound",

@@ -86,7 +86,7 @@ def draw(data: pd.DataFrame, look: Look) -> Figure:
     _marks(ax, data, lines, centres, look)
     canvas.tidy_axes(ax, style, left=False)
     ax.set_yticks([])
-    canvas.number_axis(ax, "x", style, prefix=look.prefix, most=max(3, int(widths[plot] / 15.0)))
+    canvas.number_axis(ax, "x", style, prefix=look.prefix, most=max(3, int(widths[plot] / 13.0)))
     canvas.axis_label(ax, "x", look.axis_label, style, length_mm=widths[plot] + 36.0)
     return canvas.finish(fig)
 
@@ -218,7 +218,7 @@ def _text(
         if line.row is None:
             put(begins[0], y, line.label, fontweight="bold")
         else:
-            put(begins[0] + 2.5 / page, y, line.label, linespacing=1.1)
+            put(begins[0] + 2.5 / page, y, line.label)
         for j, cell in enumerate(line.left, start=1):
             put(ends[j], y, cell, "right")
         muted = {"color": MUTED, "fontstyle": "italic"} if line.text == SUPPRESSED else {}

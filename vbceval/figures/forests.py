@@ -32,7 +32,7 @@ from vbceval.figures.wording import (
 if TYPE_CHECKING:
     from vbceval.figures.canvas import Figure
 
-_VALUES = ("estimate", "std_error", *INTERVAL, "interval", "inner_low", "inner_high", "p_value", "probability",
+_VALUES = ("estimate", "std_error", *INTERVAL, "inner_low", "inner_high", "p_value", "probability",
            "band_low", "band_high")  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def forest(
     if gap is not None:
         gaps = read(gap, look, level=rows.level, meta=meta, what="the gaps", mixed=True)
         gaps = replace(gaps, frame=_with_inner(gaps, inner_level))
-        other = one_of(gaps.frame, "unit_of_measure", what="the gaps", mixed=True)
+        other = one_of(gaps.frame, "unit_of_measure", what="the gaps")
         if other and unit and other != unit:
             raise DesignError(
                 f"the gaps are in '{other}' and the estimates in '{unit}'; one axis carries one "

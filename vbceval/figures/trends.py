@@ -15,7 +15,8 @@ from vbceval.figures import canvas, disclosure, notes
 from vbceval.figures.numbers import digits_for, interval, interval_name, number
 from vbceval.figures.records import FigureRecord, attach
 from vbceval.figures.sources import INTERVAL, Source, read, require, stated_level
-from vbceval.figures.style import INK, Style, get_style, series_look
+from vbceval.figures.style import Style, get_style
+from vbceval.figures.trend_marks import ARMS, arm_means, draw
 from vbceval.figures.wording import (
     Labels,
     currency,
@@ -26,10 +27,7 @@ from vbceval.figures.wording import (
 )
 
 if TYPE_CHECKING:
-    from vbceval.figures.canvas import Axes, Figure
-
-ARMS = ("treated", "comparison", "counterfactual")
-_LINE = {"treated": 0, "comparison": 2, "counterfactual": 1}
+    from vbceval.figures.canvas import Figure
 
 
 def trend(
@@ -115,7 +113,7 @@ def trend(
     text = _bracket_text(row, fitted, look, unit, baseline_mean)
     with canvas.drawing(look):
         label = f"Adjusted mean {display(outcome, labels) or 'outcome'}, {unit_text(unit)}"
-        fig = _draw(frame, bracket, text, start, label, period_label, look, unit, labels)
+        fig = draw(frame, bracket, text, start, label, period_label, look, unit, labels)
     data = _data(frame, row, bracket, fitted.level, unit, outcome)
     convention = sign_convention(outcome, unit, labels)
     return attach(
@@ -161,11 +159,6 @@ def _prepare(table: pd.DataFrame, start: float, people: Sequence[str]) -> tuple[
     return checked.frame, checked.n_suppressed
 
 
-def _arm(frame: pd.DataFrame, arm: str) -> pd.Series:
-    part = frame[frame["arm"] == arm].sort_values("period")
-    return pd.Series(part["mean"].to_numpy(dtype=float), index=part["period"].to_numpy(dtype=float))
-
-
 def _floats(periods: Sequence[float] | pd.Index) -> list[float]:
     return [float(p) for p in np.asarray(periods, dtype=float)]
 
@@ -174,7 +167,7 @@ def _counterfactual(
     frame: pd.DataFrame, start: float, baseline: Sequence[float] | None
 ) -> pd.DataFrame:
     """Treated baseline plus the comparison's change, from the last baseline period on."""
-    treated, comparison = _arm(frame, "treated"), _arm(frame, "comparison")
+    treated, comparison = arm_means(frame, "treated"), arm_means(frame, "comparison")
     before = _floats(treated.index[treated.index < start] if baseline is None else baseline)
     missing = [p for p in before if p not in treated.index or p not in comparison.index]
     if missing:
@@ -195,7 +188,7 @@ def _bracket(
     over: Sequence[float] | None,
     tolerance: float,
 ) -> dict[str, Any]:
-    treated, path = _arm(frame, "treated"), _arm(frame, "counterfactual")
+    treated, path = arm_means(frame, "treated"), arm_means(frame, "counterfactual")
     periods = _floats(treated.index[treated.index >= start] if over is None else over)
     missing = [p for p in periods if p not in treated.index or p not in path.index]
     if missing:
@@ -243,89 +236,6 @@ def _bracket_text(
     return lines
 
 
-def _draw(
-    frame: pd.DataFrame,
-    bracket: Mapping[str, Any],
-    text: list[str],
-    start: float,
-    label: str,
-    period_label: str,
-    style: Style,
-    unit: str,
-    labels: Labels | None,
-) -> Figure:
-    fig = canvas.new_figure(style.page_mm * 0.86, 82.0)
-    ax = fig.subplots(1, 1)
-    for arm in ARMS:
-        _line(ax, frame, arm, labels, start)
-    canvas.tidy_axes(ax, style)
-    canvas.start_line(ax, start - 0.5)
-    periods = sorted(frame["period"].unique())
-    canvas.integer_ticks(ax, periods)
-    ax.set_xlim(periods[0] - 0.4, periods[-1] + 0.6)
-    ax.set_xlabel(period_label)
-    canvas.axis_label(ax, "y", label, style, length_mm=56.0)
-    canvas.number_axis(ax, "y", style, prefix=currency(unit))
-    _draw_bracket(ax, bracket, periods[-1] + 0.3, text, style)
-    canvas.legend_above(ax, style, width_mm=style.page_mm * 0.7)
-    return canvas.finish(fig)
-
-
-def _line(
-    ax: Axes,
-    frame: pd.DataFrame,
-    arm: str,
-    labels: Labels | None,
-    start: float,
-) -> None:
-    colour, marker, line = series_look(_LINE[arm], what="the trend")
-    dashed = arm == "counterfactual"
-    means = _arm(frame, arm)
-    if dashed and not (means.index < start).any():
-        # continue the treated line, so that the eye sees where the two part
-        before = _arm(frame, "treated")
-        before = before[before.index < start]
-        means = pd.concat([before.iloc[[-1]], means])
-    # a period without a mean breaks the line
-    grid = np.unique(frame["period"].to_numpy(dtype=float))
-    means = means.reindex(grid[(grid >= means.index.min()) & (grid <= means.index.max())])
-    ax.plot(
-        means.index.to_numpy(dtype=float),
-        means.to_numpy(dtype=float),
-        color=colour,
-        linewidth=1.4,
-        zorder=3,
-        linestyle="-" if arm == "treated" else line,
-        marker="none" if dashed else marker,
-        markersize=4.5,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        label=(labels or {}).get(arm, arm.capitalize()),
-    )
-    if "conf_low" in frame and not dashed:
-        part = frame[(frame["arm"] == arm) & frame[list(INTERVAL)].notna().all(axis=1)]
-        x, low, high = (part[c].to_numpy(dtype=float) for c in ("period", *INTERVAL))
-        ax.vlines(x, low, high, color=colour, linewidth=1.0, zorder=2, label="_interval")
-
-
-def _draw_bracket(
-    ax: Axes, bracket: Mapping[str, Any], x: float, text: list[str], style: Style
-) -> None:
-    ends = (bracket["counterfactual"], bracket["treated"])
-    ax.plot([x - 0.08, x, x, x - 0.08], [ends[0], ends[0], ends[1], ends[1]], color=INK,
-            linewidth=1.0, zorder=4, label="_bracket", clip_on=False)  # fmt: skip
-    ax.annotate(
-        "\n".join(text),
-        xy=(x, (ends[0] + ends[1]) / 2),
-        xytext=(5, 0),
-        textcoords="offset points",
-        fontsize=style.small,
-        va="center",
-        ha="left",
-        annotation_clip=False,
-    )
-
-
 def _data(
     frame: pd.DataFrame,
     row: pd.Series,
@@ -364,6 +274,7 @@ def _note(
         [
             f"Bracket: difference-in-differences (DiD) estimate, treated less counterfactual, over "
             f"{span}; {convention}",
+            "" if len(periods) == 1 else "Dotted lines: means over these periods",
             "Dashed: counterfactual; vertical dashed line: start",
             notes.interval_sentence(fitted) if drawn else "",
             ""
@@ -387,7 +298,7 @@ def _alt(
 ) -> str:
     parts = [f"Line plot. {label}, by {period_label.lower()}; treatment starts at {start:g}."]
     for arm in ARMS:
-        line = _arm(frame, arm).dropna()
+        line = arm_means(frame, arm).dropna()
         digits = 0 if line.abs().max() >= 100 else 2
         ends = [number(v, style, digits=digits, prefix=currency(unit)) for v in line.iloc[[0, -1]]]
         parts.append(

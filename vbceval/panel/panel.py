@@ -155,11 +155,9 @@ class Panel:
         """Whether the unit is what enters: an organization, whose counts may be shown."""
         return self.kind == "panel" and self.unit == self.cluster
 
-    def with_frame(self, frame: pd.DataFrame, *, step: str) -> Panel:
-        """Return the panel on some of its rows, with a line in the attrition table."""
-        line = pd.DataFrame([_count(step, frame, self.unit, self.cluster)])
-        attrition = pd.concat([self.attrition, line], ignore_index=True)
-        return replace(self, frame=frame.reset_index(drop=True), attrition=attrition)
+    def preceded_by(self, steps: pd.DataFrame) -> Panel:
+        """Return the panel with earlier steps at the top of its attrition table."""
+        return replace(self, attrition=pd.concat([steps, self.attrition], ignore_index=True))
 
     def __repr__(self) -> str:
         """Describe the panel without a value of any row."""

@@ -58,6 +58,7 @@ class Block:
     width: int = 0
     alt: str = ""
     file: str = ""
+    same: str = ""
     columns: Sequence[Cell] = ()
     rows: Sequence[Sequence[Cell]] = ()
     n_rows: int = 0
@@ -216,12 +217,16 @@ def shown_width(image: Path) -> int:
 
 def table_block(exhibit: TableExhibit, order: int) -> Block:
     """
-    Return the shown part of a table: rounded, empty columns left out, long tables cut.
+    Return the shown part of a table: rounded, long tables cut, empty columns left out.
+
+    A text that all rows share is said once, below the table.
 
     Rounding is for the eye only; the file that `Block.file` names has full precision.
     """
     frame = exhibit.frame
-    shown = [c for c in frame.columns if len(frame) == 0 or bool(frame[c].notna().any())]
+    filled = [c for c in frame.columns if len(frame) == 0 or bool(frame[c].notna().any())]
+    same = [c for c in filled if c not in exhibit.keys and _says_one_thing(frame[c])]
+    shown = [c for c in filled if c not in same]
     head = next((c for c in shown if c in exhibit.keys), None)
     cells = []
     columns = []
@@ -241,11 +246,17 @@ def table_block(exhibit: TableExhibit, order: int) -> Block:
         number=order,
         title=exhibit.title,
         note=markdown(exhibit.note),
+        same="; ".join(f"{display(c)} {frame[c].iloc[0]}" for c in same),
         columns=columns,
         rows=list(zip(*cells, strict=True)),
         n_rows=len(frame),
         file=f"tables/{exhibit.name}.csv",
     )
+
+
+def _says_one_thing(column: pd.Series) -> bool:
+    """Return whether a text column has the same text in all of several rows."""
+    return len(column) > 1 and not _is_number(column) and column.nunique(dropna=False) == 1
 
 
 def _is_number(column: pd.Series) -> bool:
