@@ -182,7 +182,12 @@ def _read_amount(
 def _report_text(found: Problems, code: str, cells: pd.Series, bad: BoolArray, kind: str) -> None:
     if bad.any():
         what = {"date": "dates", "flag": "0/1 flags"}.get(kind, "numbers")
-        shown = listed(f"line {line}: {cell}" for line, cell in cells[bad].items())
+        # what stands in a cell about people is not repeated: it may hold a small number
+        people = code.startswith(("nab", "nben"))
+        shown = listed(
+            f"line {line}" if people else f"line {line}: {cell}"
+            for line, cell in cells[bad].items()
+        )
         found.add(
             f"column `{code}` has {int(bad.sum())} cells that are not {what} ({shown}), so they "
             "would be lost. Correct them, or download the file again."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vbceval.core.errors import DataError
 
 if TYPE_CHECKING:
-    from requests import Response  # type: ignore[import-untyped]  # requests has no type marker
+    from requests import Response
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the file name, the bytes received so far, and the bytes in all if known."""

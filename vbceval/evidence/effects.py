@@ -45,6 +45,8 @@ EFFECT_COLUMNS = (
     "unit",
     "estimate",
     "std_error",
+    "ci_low",
+    "ci_high",
     "ci_level",
     "baseline",
     "baseline_source",
@@ -59,6 +61,8 @@ EFFECT_COLUMNS = (
     "se_source",
     "censored",
     "flags",
+    "n_participants",
+    "n_beneficiaries_or_episodes",
     "source",
     "source_year",
 )

@@ -119,7 +119,9 @@ def _triplet(name: str, members: pd.DataFrame, rows: dict[str, dict[Any, Any]]) 
         "net_se": net_se,
         "net_se_source": net_se_source,
         "percent_source": percent_source,
-        "denominator": lender["denominator"] if lender else "",
+        "denominator": rows[lender["baseline_fact"] or lender["fact"]]["denominator"]
+        if lender
+        else "",
         "coarse_baseline": coarse,
         "gross_percent": gross * scale,
         "gross_se_percent": gross_se * abs(scale),

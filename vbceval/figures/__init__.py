@@ -1,20 +1,49 @@
-"""Exhibits drawn from `Estimates` and plain tables; nothing here imports an estimator."""
+"""Exhibits drawn from `Estimates` and plain tables; nothing here imports an estimator.
 
+Every figure carries its plotted values, a note generated from the record of the fit, and
+alternative text (`record`); `save` writes them beside the picture.
+"""
+
+from vbceval.figures.caterpillars import caterpillar
+from vbceval.figures.dispatch import plot
 from vbceval.figures.event_studies import event_study
 from vbceval.figures.files import save
 from vbceval.figures.forests import forest
+from vbceval.figures.ledgers import gross_to_net
+from vbceval.figures.markup import table_html, table_latex, table_markdown
+from vbceval.figures.numbers import interval, number, p_statement, p_value
+from vbceval.figures.posteriors import posterior_density, threshold_curve
 from vbceval.figures.records import FigureRecord, record
+from vbceval.figures.samples import cohort_sizes, sample_flow
 from vbceval.figures.style import STYLES, Style, get_style
+from vbceval.figures.tables import Column, estimates_table, format_table
 from vbceval.figures.trends import trend
 
 __all__ = [
     "STYLES",
+    "Column",
     "FigureRecord",
     "Style",
+    "caterpillar",
+    "cohort_sizes",
+    "estimates_table",
     "event_study",
     "forest",
+    "format_table",
     "get_style",
+    "gross_to_net",
+    "interval",
+    "number",
+    "p_statement",
+    "p_value",
+    "plot",
+    "posterior_density",
     "record",
+    "sample_flow",
     "save",
+    "table_html",
+    "table_latex",
+    "table_markdown",
+    "threshold_curve",
     "trend",
 ]

@@ -211,6 +211,46 @@ def page_transform(fig: Figure, ax: Axes) -> Any:
     return blended_transform_factory(fig.transFigure, ax.transData)
 
 
+def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw an arrow between two points of the axes."""
+    ax.annotate(
+        "",
+        xy=end,
+        xytext=start,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": INK,
+            "linewidth": 0.7,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        },
+    )
+
+
+def box(
+    ax: Axes,
+    corner: tuple[float, float],
+    width: float,
+    height: float,
+    text: str,
+    size: float,
+    colour: str,
+) -> None:
+    """Draw a box with text in it, from its upper left corner, on axes in millimetres."""
+    from matplotlib.patches import Rectangle
+
+    ax.add_patch(Rectangle(corner, width, height, facecolor=colour, edgecolor=INK, linewidth=0.7))
+    ax.text(
+        corner[0] + width / 2,
+        corner[1] + height / 2,
+        text,
+        fontsize=size,
+        ha="center",
+        va="center",
+        linespacing=1.25,
+    )
+
+
 def write_image(fig: Figure, path: Path, kind: str, style: Style, *, dpi: int) -> None:
     """Write the figure with no clock, no version and fixed identifiers in the file."""
     with drawing(style):
@@ -231,7 +271,9 @@ __all__ = [
     "MM",
     "MUTED",
     "RULE",
+    "arrow",
     "axis_label",
+    "box",
     "caption_row",
     "drawing",
     "finish",

@@ -93,7 +93,7 @@ def check(
     people : sequence of str
         Columns that count people besides those known by name.
     total : array of bool, optional
-        Rows that are totals of the others. Where one count alone is small among the rows that add
+        Rows that are totals of the others; all False where their total is known from elsewhere. Where one count alone is small among the rows that add
         up to a total, it is the total less the others: the next smallest count goes as well.
     within : str, optional
         Column whose values group the rows that add up to the total.
@@ -110,7 +110,7 @@ def check(
         counts = pd.to_numeric(out[column], errors="coerce").to_numpy(dtype=float)
         small = is_small(counts)
         hidden |= small
-        if total is not None and total.any():
+        if total is not None:
             small = _with_complement(counts, small, total, _groups(out, within))
         affected |= small
         out[column] = np.where(small, np.nan, counts)

@@ -203,9 +203,8 @@ def _count_label(data: pd.DataFrame, rows: Source) -> str:
     if counted.empty:
         return ""
     cluster = str(rows.meta.get("cluster_name") or "cluster")
-    # treated and comparison together, unless the column says otherwise
     words = {
-        "n_treated": "Treated organizations",
+        "n_treated": "Treated units",
         "n_clusters": f"Clusters ({display(cluster)})" if cluster != "cluster" else "Clusters",
         "n_units": "Units",
     }

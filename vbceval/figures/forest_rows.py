@@ -145,8 +145,7 @@ def with_gaps(rows: pd.DataFrame, gap: Source, labels: Labels | None) -> pd.Data
     gaps = gap.frame.copy()
     gaps["heading"] = [_heading_of(row, headings, labels) for _, row in gaps.iterrows()]
     if "label" not in gaps:
-        names = gaps["estimand"] if "estimand" in gaps else pd.Series("gap", gaps.index)
-        gaps["label"] = [display(v, labels) for v in names]
+        gaps["label"] = [_gap_label(row, labels) for _, row in gaps.iterrows()]
     gaps["kind"] = "gap"
     if gap.estimates is not None and gap.interval == "credible":
         gaps["probability"] = gap.estimates.probability(below=0.0).to_numpy()
@@ -182,3 +181,18 @@ def _heading_of(row: pd.Series, headings: Sequence[str], labels: Labels | None) 
         f"the gap '{row.get('label', row.get('estimand', ''))}' belongs to none of the headings "
         f"{', '.join(headings) or '(there are none)'}. Name it in a column `heading` of the gaps."
     )
+
+
+def _gap_label(row: pd.Series, labels: Labels | None) -> str:
+    """Name a gap by its strata "variable=level - reference", else by its estimand."""
+    _, equals, pair = ("", "", "") if _missing(row.get("stratum")) else _split(row["stratum"])
+    level, minus, reference = pair.partition(" - ")
+    if equals and minus:
+        text = f"{display(level, labels)} less {display(reference, labels)}"
+    else:
+        text = display(row.get("estimand", "difference"), labels)
+    return text[:1].upper() + text[1:]
+
+
+def _split(stratum: object) -> tuple[str, str, str]:
+    return str(stratum).partition("=")

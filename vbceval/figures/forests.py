@@ -159,7 +159,9 @@ def _with_inner(rows: Source, inner_level: float | None) -> pd.DataFrame:
 
 def _checked(data: pd.DataFrame, people: Sequence[str]) -> tuple[pd.DataFrame, int]:
     total = (data["kind"] == "overall").to_numpy(dtype=bool)
-    checked = disclosure.check(data, values=_VALUES, people=people, total=total, within="heading")
+    checked = disclosure.check(
+        data, values=_VALUES, people=people, total=total if total.any() else None, within="heading"
+    )
     out = checked.frame
     # a gap with a suppressed stratum would give that stratum away
     hidden = out["suppressed"] & out["estimate"].isna() & data["estimate"].notna()

@@ -89,7 +89,11 @@ def _estimator(meta: Mapping[str, Any]) -> str:
         options = dataclasses.asdict(options)
     said = []
     if isinstance(options, Mapping):
-        said = [f"{display(k)} {_word(v)}" for k, v in options.items() if v not in (None, False)]
+        said = [
+            f"{display(k)} {_word(v)}"
+            for k, v in options.items()
+            if isinstance(v, (str, int, float)) and v is not False
+        ]
     return f"Estimator: {name}{f' ({listing(said)})' if said else ''}"
 
 

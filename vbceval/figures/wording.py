@@ -61,21 +61,30 @@ def unit_text(unit: str) -> str:
 
 
 def sign_convention(outcome: str, unit: str, labels: Labels | None = None) -> str:
-    """Say what a negative effect is, for example "negative = lower spending"."""
+    """
+    Say what the sign means: "negative = lower spending" for effects, "positive = savings".
+
+    Savings are the only quantities whose sign was flipped, and they say so in name or unit.
+    """
+    if _saves(outcome, unit):
+        return "positive = savings"
     words = f"{outcome} {display(outcome, labels)}".lower()
     if is_money(unit) or any(word in words for word in _SPENDING):
         return "negative = lower spending"
     return f"negative = lower {display(outcome, labels) if outcome else 'outcome'}"
 
 
-def effect_word(style: Style) -> str:
-    """Return the style's word for an estimate, in lower case."""
-    return "effect" if style.language == "effect" else "differential change"
+def _saves(outcome: str, unit: str) -> bool:
+    return "saving" in f"{outcome} {unit}".lower()
 
 
 def effect_label(outcome: str, unit: str, style: Style, labels: Labels | None = None) -> str:
-    """Return the axis label of an effect: what, in which unit, and what negative means."""
+    """Return the axis label of an estimate: what, in which unit, and what its sign means."""
     of = display(outcome, labels) if outcome else "outcome"
+    if _saves(outcome, unit):
+        name = of if "saving" in of.lower() else f"savings in {of}"
+        bare = unit.replace("(positive = savings)", "").strip()
+        return f"{name[:1].upper()}{name[1:]}, {unit_text(bare)}\n(positive = savings)"
     first = f"Effect on {of}" if style.language == "effect" else f"Differential change in {of}"
     return f"{first}, {unit_text(unit)}\n({sign_convention(outcome, unit, labels)})"
 

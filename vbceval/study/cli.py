@@ -69,6 +69,18 @@ def interruptible(message: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
 
 
+def counted(n: int, noun: str) -> str:
+    """
+    Write a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "table"), counted(1200, "table")
+    ('1 table', '1,200 tables')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def _show_version(value: bool) -> None:
     if value:
         typer.echo(f"vbceval {metadata.version('vbceval')}")
@@ -104,7 +116,7 @@ def _describe(entry: Found) -> str:
     if study is None:
         return f"{entry.id}\n  status: cannot be used. {entry.problem}"
     n = len(list(study.expected().glob("*.csv")))
-    status = f"{n} tables of record" if n else "no numbers of record yet"
+    status = f"{counted(n, 'table')} of record" if n else "no numbers of record yet"
     if any(study.expected(fast=True).glob("*.csv")):
         status += ", also at fast size"
     inputs = "; ".join(item.label for item in study.inputs) or "none"
@@ -132,7 +144,7 @@ def study_run(
         run = run_study(name, data=data, out=out, fast=fast, force=force, display=TerminalDisplay())
     took = seconds(run.manifest["seconds"])
     n = len(run.manifest["warnings"])
-    noted = f", {n} {'warning' if n == 1 else 'warnings'}" if n else ""
+    noted = f", {counted(n, 'warning')}" if n else ""
     typer.echo(f"Study '{run.study.id}' finished in {took}{noted}. Report: {run.report}")
 
 
@@ -141,10 +153,10 @@ def study_verify(name: Name, data: Data = None, fast: Fast = False) -> None:
     """Run a study again and compare it with its numbers of record."""
     with interruptible("Interrupted, nothing written."):
         done = verify(name, data, fast=fast, display=TerminalDisplay())
+    inputs = f" and the {counted(done.n_inputs, 'input')}" if done.n_inputs else ""
     typer.echo(
-        f"Study '{done.study.id}' reproduces: {done.n_tables} of {done.n_tables} tables and "
-        f"{done.n_inputs} of {done.n_inputs} inputs agree with the record "
-        f"({done.size} size, {seconds(done.seconds)})."
+        f"Study '{done.study.id}' reproduces: all {counted(done.n_tables, 'table')}{inputs} agree "
+        f"with the record ({done.size} size, {seconds(done.seconds)})."
     )
 
 
@@ -161,8 +173,9 @@ def study_accept(
     folder = Path("output") / study.id if source is None else source
     tables = accept(study, folder)
     typer.echo(
-        f"{len(tables)} tables of {folder} are the numbers of record of '{study.id}' now. If they "
-        "replace others, say what changed and why under the amendments in protocol.md."
+        f"Accepted {counted(len(tables), 'table')} of {folder} as the numbers of record of "
+        f"'{study.id}'. If they replace others, say what changed and why under the amendments in "
+        "protocol.md."
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import StudyError
+from vbceval.data.registry import datasets
 from vbceval.study.study import Input, Limit, Study
 from vbceval.study.tolerances import DEFAULT
 
@@ -158,8 +159,9 @@ def _inputs(inputs: Table, problems: Problems) -> tuple[Input, ...]:
         if outside:
             problems.add(f"{where} `files` leaves its folder: {listed(outside)}. Use names below.")
         dataset = entry.get("dataset")
-        if dataset is not None and not (isinstance(dataset, str) and dataset):
-            problems.add(f"{where} `dataset` is {dataset!r}. Give a name of `vbceval data list`.")
+        if dataset is not None and dataset not in datasets():
+            known = listed(datasets())
+            problems.add(f"{where} `dataset` is {dataset!r}. `vbceval data list` has {known}.")
         if "files" not in entry and "dataset" not in entry:
             problems.add(f"{where} says neither `files` nor `dataset`. Give at least one.")
         folder, required = entry.get("folder", "data"), entry.get("required", True)

@@ -256,7 +256,9 @@ def table_block(exhibit: TableExhibit, order: int) -> Block:
 
 def _says_one_thing(column: pd.Series) -> bool:
     """Return whether a text column has the same text in all of several rows."""
-    return len(column) > 1 and not _is_number(column) and column.nunique(dropna=False) == 1
+    if len(column) < 2 or _is_number(column) or column.isna().any():
+        return False
+    return bool((column == column.iloc[0]).all())
 
 
 def _is_number(column: pd.Series) -> bool:
@@ -316,8 +318,9 @@ def _column_digits(values: np.ndarray, *, whole: bool) -> int | None:
     live = values[np.isfinite(values) & (values > 0)]
     if whole or not len(live):
         return 0
-    low, high = np.quantile(live, [0.1, 0.9])
-    return None if high > 10_000 * low else _digits(float(low), significant=2)
+    low = float(np.quantile(live, 0.1, method="lower"))
+    high = float(np.quantile(live, 0.9, method="higher"))
+    return None if high > 10_000 * low else _digits(low, significant=2)
 
 
 def _digits(size: float, *, significant: int = 3) -> int:

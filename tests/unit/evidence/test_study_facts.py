@@ -152,4 +152,6 @@ def test_net_figures_add_up_and_keep_benchmarks_apart(
     assert net.filter(like="mssp-", axis=0)["counterfactual"].eq("benchmark").all()
     assert net.drop(net.filter(like="mssp-", axis=0).index)["counterfactual"].eq("evaluation").all()
     assert net.at["cjr-2016-net", "payments"] == 687
+    relative = net["percent_source"] != "none"
+    assert (net["denominator"].ne("") == relative).all()
     assert (net["payments_percent"].dropna() >= 0).all()

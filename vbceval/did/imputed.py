@@ -1,0 +1,91 @@
+"""Group-time means of treated minus imputed outcomes, and their conservative influence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from vbceval.core.typing import FloatArray, IntArray
+from vbceval.did.untreated import Cells, UntreatedFit
+
+
+class Imputed(NamedTuple):
+    """
+    Means of effects in m group-time cells.
+
+    Parameters
+    ----------
+    estimate : array, shape (m,)
+        Weighted mean of treated minus imputed outcomes.
+    weight : array, shape (m,)
+        Treated weight.
+    psi : array, shape (G, m)
+        Sum of v times residual in each cluster: the square of a combination of columns adds up to
+        the conservative variance of that combination.
+    clusters : int array, shape (m,)
+        Clusters with treated weight.
+    """
+
+    estimate: FloatArray
+    weight: FloatArray
+    psi: FloatArray
+    clusters: IntArray
+
+
+def impute(
+    fit: UntreatedFit, cells: Cells, target: IntArray, m: int, *, leave_one_out: bool
+) -> Imputed:
+    """
+    Average treated minus imputed outcomes by target.
+
+    Every average of the targets is linear in outcomes, ``sum v y``, with v = q on treated cells
+    and v = -w x~'(X0'W X0)^-1 X1'q on untreated ones. Its variance is the sum over clusters of
+    ``(sum v e)^2``, where e is the residual on untreated cells and, on treated ones, the effect
+    minus an average taken over clusters of the same target with weights (sum v)^2. These averages
+    and v do not depend on how targets are weighted, so psi of an average with fixed weights is
+    the same average of psi.
+
+    Parameters
+    ----------
+    fit : UntreatedFit
+        Fit on untreated cells.
+    cells : Cells
+        Treated cells covered by the fit.
+    target : int array, shape (K,)
+        Target of each cell, 0 to m - 1, each with at least one cell.
+    m : int
+        Number of targets.
+    leave_one_out : bool
+        Compare each cluster with the average of the other clusters. A target with one cluster
+        has an infinite psi then.
+
+    References
+    ----------
+    .. [1] Borusyak, K., Jaravel, X. and Spiess, J. (2024). Revisiting event-study designs: robust
+       and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285. Equations 7-8 and
+       appendix A.6 (leave-one-out).
+    """
+    weight = np.bincount(target, weights=cells.w, minlength=m)
+    q = cells.w / weight[target]
+    effect = cells.y - fit.predict(cells)
+    estimate = np.bincount(target, weights=q * effect, minlength=m)
+    shape = (len(fit.score), m)
+
+    def by_cluster(values: FloatArray) -> FloatArray:
+        return np.asarray(
+            sparse.csr_array((values, (cells.cluster, target)), shape=shape).toarray()
+        )
+
+    v, total = by_cluster(q), by_cluster(q * effect)
+    squares = (v**2).sum(axis=0)
+    typical = (v * total).sum(axis=0) / squares
+    own = total - v * typical
+    if leave_one_out:
+        rest = 1 - v**2 / squares
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = np.where(v > 0, np.where(rest > 1e-12, own / rest, np.inf), 0.0)
+    direction = fit.direction(cells, q, target, m)
+    psi = own - fit.score @ (fit.inverse @ direction)
+    return Imputed(estimate, weight, psi, (v > 0).sum(axis=0))

@@ -1,0 +1,89 @@
+"""What every estimator of this room does with its input before it estimates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.disclosure import suppress_small
+from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.typing import IntArray
+from vbceval.design import Design
+from vbceval.inference import SSC
+from vbceval.moments import Moments
+from vbceval.panel import Panel
+
+
+def small_sample(estimator: str, vcov: str, ssc: SSC | None) -> SSC:
+    """
+    Return the small-sample factor of an influence-only covariance.
+
+    Raises
+    ------
+    EstimationError
+        If `vcov` is not "CR0" or "CR1", or "CR0" is given a factor.
+    """
+    if vcov not in ("CR0", "CR1"):
+        raise EstimationError(
+            f"{estimator} has no '{vcov}' covariance: its effects are not one regression. Use "
+            "'CR1' (influence with small-sample factor) or 'CR0'."
+        )
+    if vcov == "CR0":
+        if ssc is not None and ssc != SSC.none():
+            raise EstimationError(
+                f"vcov='CR0' has no small-sample factor, but ssc is '{ssc.name}'. Use vcov='CR1' "
+                "with it, or leave `ssc` out."
+            )
+        return SSC.none()
+    return SSC.cluster() if ssc is None else ssc
+
+
+def as_moments(data: Panel | Moments, design: Design) -> Moments:
+    """Return the moments an estimator reads; those of a panel are its rows."""
+    if isinstance(data, Moments):
+        return data
+    return Moments.from_panel(data, outcomes=[design.outcome], covariates=design.covariates)
+
+
+def cluster_labels(moments: Moments) -> pd.Index:
+    """
+    Return cluster labels, at least two.
+
+    Raises
+    ------
+    DesignError
+        If there is one cluster.
+    """
+    labels = pd.Index(pd.unique(moments.attribute("cluster")))
+    if len(labels) < 2:
+        raise DesignError(
+            f"there is {len(labels)} cluster (`{moments.cluster_name}`), but the error of an "
+            "effect is measured by variation between clusters. Cluster on what enters the "
+            "program, at least two of them treated and two not."
+        )
+    return labels
+
+
+def strata_of(moments: Moments) -> list[tuple[str | None, IntArray]]:
+    """Return the cells of all together (stratum None), then of each level of each stratum."""
+    out: list[tuple[str | None, IntArray]] = [(None, np.arange(len(moments)))]
+    for name in moments.strata:
+        column = moments.cells[name]
+        for level in sorted(column.unique()):
+            out.append((f"{name}={level}", np.flatnonzero(column == level)))
+    return out
+
+
+def design_meta(design: Design) -> dict[str, Any]:
+    """Return a design as plain values; balance weights only as given or not."""
+    out = asdict(design)
+    out["balance_weights"] = None if design.balance_weights is None else "given"
+    return out
+
+
+def shown(count: int, people: bool) -> float:
+    """Return a count as it may be shown: missing if it is of 1-10 people."""
+    return float(suppress_small(count)) if people else float(count)

@@ -1,0 +1,105 @@
+"""From effects to dollars: impact savings gross and net, beside the program's own accounting."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vbceval import figures, savings
+from vbceval.data import MSSPResults
+from vbceval.estimates import Estimates
+from vbceval.panel import Panel, covered_person_years
+from vbceval.study.context import StudyContext
+from vbceval.study.entry.effects import EntryEffects
+
+_MONEY = dict.fromkeys(
+    ["estimate", "std_error", "conf_low", "conf_high", "benchmark", "expenditure",
+     "benchmark_savings", "payments", "benchmark_savings_net", "person_years"], ",.0f",
+)  # fmt: skip
+
+
+def account(
+    ctx: StudyContext, effects: EntryEffects, panel: Panel, results: MSSPResults, *, level: float
+) -> Estimates:
+    """
+    Turn effects into gross and net impact savings, and set benchmark savings beside them.
+
+    Dollar totals cover the person-years whose effect is identified. Writes tables
+    ``impact_savings``, ``benchmark_savings``, ``benchmark_savings_all`` and figure
+    ``gross_to_net``.
+
+    Returns
+    -------
+    Estimates
+        Gross impact savings: the total, then by calendar year.
+    """
+    covered = covered_person_years(panel, results)
+    exposure = covered.groupby(["cohort", "period"], as_index=False)["person_years"].sum()
+    gross = savings.gross(effects.primary.where(stratum=None), exposure, by=["period"])
+    earned = covered.groupby("period")["earned"].sum()
+    periods = gross.frame["period"]
+    paid = [float(earned.sum()) if p != p else float(earned[p]) for p in periods]
+    net = savings.net(gross, paid)
+    table = pd.concat([gross.tidy(level), net.tidy(level)], ignore_index=True)
+    table = table.rename(columns={"exposure": "person_years"})
+    keys = ["estimand", "period"]
+    columns = [*keys, "estimate", "std_error", "conf_low", "conf_high", "person_years", "payments"]
+    ctx.table(
+        "impact_savings", table[columns], keys=keys, counts=["person_years"], formats=_MONEY,
+        title="Impact savings: counterfactual less actual spending",
+        note="Nominal USD, positive = savings, for the ACO-years whose effect is identified. "
+        "Payments are the published shared savings less losses of the same ACO-years, taken as "
+        "known: the interval of net savings is that of gross savings, shifted.",
+    )  # fmt: skip
+    same = savings.benchmark_savings(covered, by=["period"])
+    total = savings.benchmark_savings(covered)
+    benchmark = pd.concat([total, same], ignore_index=True)
+    note = (
+        "Benchmark less expenditures: the program's accounting, not an effect. Never to be added "
+        "to or set against impact savings in one series."
+    )
+    ctx.table(
+        "benchmark_savings", benchmark, keys=["period"], formats=_MONEY, note=note,
+        title="Benchmark savings of the same ACO-years",
+    )  # fmt: skip
+    every = results.aco_year.rename(
+        columns={"performance_year": "period", "earn_save_loss": "earned"}
+    )
+    ctx.table(
+        "benchmark_savings_all", savings.benchmark_savings(every, by=["period"]), keys=["period"],
+        title="Benchmark savings of all ACOs in the files", formats=_MONEY, note=note,
+    )  # fmt: skip
+    _draw(ctx, table[table["period"].isna()], total)
+    return gross
+
+
+def _draw(ctx: StudyContext, impact: pd.DataFrame, benchmark: pd.DataFrame) -> None:
+    rows = []
+    for panel_name, gross, net, paid in _panels(impact, benchmark):
+        rows.append({"panel": panel_name, "step": "gross", **gross})
+        rows.append({"panel": panel_name, "step": "payments", "estimate": -paid})
+        rows.append({"panel": panel_name, "step": "net", **net})
+    ctx.figure(
+        "gross_to_net", figures.gross_to_net(pd.DataFrame(rows)),
+        title="From gross to net savings, by two measures that are never mixed",
+    )  # fmt: skip
+
+
+def _panels(
+    impact: pd.DataFrame, benchmark: pd.DataFrame
+) -> list[tuple[str, dict[str, float], dict[str, float], float]]:
+    values = ["estimate", "conf_low", "conf_high"]
+    gross, net = (
+        impact[impact["estimand"] == f"impact_savings_{x}"][values].iloc[0].to_dict()
+        for x in ("gross", "net")
+    )
+    paid = float(impact["payments"].dropna().iloc[0])
+    row = benchmark.iloc[0]
+    return [
+        ("Impact savings (estimated)", gross, net, paid),
+        (
+            "Benchmark savings (program accounting)",
+            {"estimate": float(row["benchmark_savings"])},
+            {"estimate": float(row["benchmark_savings_net"])},
+            float(row["payments"]),
+        ),
+    ]
