@@ -56,7 +56,7 @@ say "Python $(version) in $venv"
 "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip --upgrade
 PIP_USER=0 "$python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 "$python" -m uv pip install --python "$python" --constraint constraints.txt \
-    --build-constraint constraints.txt --editable '.[dev]'
+    --build-constraint constraints.txt --compile-bytecode --editable '.[dev]'
 "$python" -m uv pip check --python "$python"
 "$python" -c 'import vbceval'
 

@@ -60,7 +60,7 @@ def test_run_accept_verify(command: Command, study_folder: Path, data: Path) -> 
     (data / "cells.csv").write_text((data / "cells.csv").read_text().replace("9.44", "9.45"))
     done = command("study", "verify", "made-up", "--data", data)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[2].startswith("Error: study 'made-up' does not reproduce: ")
+    assert "\nError: study 'made-up' does not reproduce: " in done.stderr
     assert "row outcome=total_spend: estimate -9.425, expected -9.42 +/-" in done.stderr
     assert "Traceback" not in done.stderr
 

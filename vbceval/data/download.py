@@ -247,7 +247,7 @@ def _register(data: DataSet, folder: Path, source: Path, years: Sequence[int] | 
                 found.add(f"`{entry.key}` is not there. Add the file, or leave the year out.")
     found.raise_if_any()
     manifest = _read_manifest(folder)
-    files = {key: paths[0].resolve() for key, paths in held.items()}
+    files = {e.key: held[e.key][0].resolve() for e in entries if e.key in held}
     for key, path in files.items():
         manifest["registered"][key] = {"path": str(path), "sha256": sha256(path)}
     _write_manifest(folder, manifest)

@@ -180,8 +180,8 @@ class _Transfer:
         if status in TRANSIENT:
             raise _TryAgain(
                 DataError(
-                    f"`{self.name}`: {_host(url)} answered {status} {self.retries + 1} times, so "
-                    f"it is busy or down. Try again later, or {BY_HAND}."
+                    f"`{self.name}`: {_host(url)} answered {status} (attempts: {self.retries + 1}), "
+                    f"so it is busy or down. Try again later, or {BY_HAND}."
                 )
             )
         meaning = {404: "there is no such file: it was moved or renamed", 410: "it was removed"}
@@ -200,6 +200,8 @@ class _Transfer:
         _note(partial).write_text(
             json.dumps({"url": url, "validator": _validator(response)}), encoding="utf-8"
         )
+        # by default a short transfer raises before its last block is handed over, and is lost
+        response.raw.enforce_content_length = False
         # unbuffered, so that what arrived before a kill is on disk for the next attempt
         with partial.open("ab" if done else "wb", buffering=0) as stream:
             for block in response.iter_content(CHUNK):
@@ -216,8 +218,8 @@ class _Transfer:
         have = partial.stat().st_size if partial.exists() else 0
         whole = f" of {total:,}" if total is not None else ""
         return DataError(
-            f"`{self.name}`: {_host(url)} sent {have:,}{whole} bytes and stopped, "
-            f"{self.retries + 1} times, so the file is incomplete and was not kept. Try again: the "
+            f"`{self.name}`: {_host(url)} sent {have:,}{whole} bytes and stopped (attempts: "
+            f"{self.retries + 1}), so the file is incomplete and was not kept. Try again: the "
             f"download goes on where it stopped if the server allows it; or {BY_HAND}."
         )
 

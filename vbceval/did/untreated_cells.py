@@ -203,14 +203,15 @@ def samples(arranged: Arranged, design: Design, stratum: str | None = None) -> I
         treated &= (e >= design.window[0]) & (e <= design.window[1])
     if not treated.any():
         raise DesignError(
-            f"no cell{within} is treated (periods {block.period.min():g} to {block.period.max():g}, cohorts "
+            f"no cell{within} is treated (periods {block.period.min():g} to "
+            f"{block.period.max():g}, cohorts "
             f"{listed(f'{g:g}' for g in np.unique(block.cohort[np.isfinite(block.cohort)]))}, "
             f"window {design.window}). Check the coding of cohorts, or widen `window`."
         )
     if not untreated.any():
         raise DesignError(
-            f"no cell{within} is untreated, so nothing tells what would have happened without the program. "
-            "Add periods before entry, or units that have not entered."
+            f"no cell{within} is untreated, so nothing tells what would have happened without the "
+            "program. Add periods before entry, or units that have not entered."
         )
     if design.comparison == "not_yet_treated":
         yield _sample(arranged, untreated, treated)
@@ -218,8 +219,9 @@ def samples(arranged: Arranged, design: Design, stratum: str | None = None) -> I
     never = np.isnan(block.cohort) | (block.cohort > block.period.max() + design.anticipation)
     if not never.any():
         raise DesignError(
-            f"no unit{within} is never treated, so comparison='never_treated' has nobody to compare with. "
-            "Use comparison='not_yet_treated', and end `window` where the last cohort enters."
+            f"no unit{within} is never treated, so comparison='never_treated' has nobody to "
+            "compare with. Use comparison='not_yet_treated', and end `window` where the last "
+            "cohort enters."
         )
     for cohort in np.unique(block.cohort[treated]):
         own = block.cohort == cohort

@@ -132,7 +132,9 @@ def _data(
             "`where(estimand=...)`."
         )
     frame["raw"] = pd.to_numeric(frame[raw], errors="coerce")
-    frame["series"] = "" if colour is None else [display(v, labels) for v in frame[colour]]
+    frame["series"] = (
+        "" if colour is None else [_capital(display(v, labels)) for v in frame[colour]]
+    )
     checked = disclosure.check(frame, values=_VALUES, people=people)
     frame = checked.frame.sort_values("estimate", kind="stable", na_position="last")
     frame["rank"] = np.arange(1, len(frame) + 1)
@@ -141,6 +143,10 @@ def _data(
             *INTERVAL, "raw", "reliability", *checked.columns, "suppressed"]  # fmt: skip
     out = frame[[c for c in dict.fromkeys(kept) if c in frame]].reset_index(drop=True)
     return out.assign(level=rows.level), checked.n_suppressed
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _draw(

@@ -159,6 +159,11 @@ def _scale(data: pd.DataFrame) -> tuple[float, str]:
     return next(((s, w) for s, w in _SCALES if largest >= 10 * s), _SCALES[-1])
 
 
+def _digits(data: pd.DataFrame, scale: float) -> int:
+    """One precision for all bars, so that the printed numbers can be added up by eye."""
+    return 0 if float(data["amount"].abs().max()) / scale >= 100 else 1
+
+
 def _draw(data: pd.DataFrame, style: Style, label: str, scale: float) -> Figure:
     measures = list(data["measure"].unique())
     bars = [int((data["measure"] == m).sum()) for m in measures]
@@ -167,7 +172,7 @@ def _draw(data: pd.DataFrame, style: Style, label: str, scale: float) -> Figure:
     axes = fig.subplots(1, len(measures), sharey=True, width_ratios=bars, squeeze=False)[0]
     for ax, measure, n in zip(axes, measures, bars, strict=True):
         rows = data[data["measure"] == measure].reset_index(drop=True)
-        _panel(ax, rows, style, scale)
+        _panel(ax, rows, style, scale, _digits(data, scale))
         room = (width - 26.0) * n / sum(bars)
         title, meaning = MEASURES[measure]
         words = canvas.wrapped(fig, meaning, style.small, room)
@@ -192,8 +197,8 @@ _LOOKS = {
 }
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, style: Style, scale: float) -> None:
-    ax.axhline(0, color=INK, linewidth=0.8, zorder=3)
+def _panel(ax: Axes, rows: pd.DataFrame, style: Style, scale: float, digits: int) -> None:
+    ax.axhline(0, color=INK, linewidth=0.8, zorder=3, label="_zero")
     for i, row in rows.iterrows():
         x = float(str(i))
         if not np.isfinite(row["amount"]):
@@ -210,7 +215,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, style: Style, scale: float) -> None:
             # a white line behind keeps the whisker visible on its bar
             ax.vlines(x, low, high, color="white", linewidth=3.0, zorder=4, label="_halo")
             ax.vlines(x, low, high, color=INK, linewidth=1.1, zorder=5, label="_whisker")
-        _value(ax, row, x, (low, high) if drawn else (start, end), style, scale)
+            ax.plot([x, x], [low, high], linestyle="none", marker="_", markersize=6,
+                    markeredgewidth=1.1, color=INK, zorder=5, label="_cap")  # fmt: skip
+        _value(ax, row, x, (low, high) if drawn else (start, end), style, (scale, digits))
 
 
 def _value(
@@ -219,11 +226,11 @@ def _value(
     x: float,
     span: tuple[float, float],
     style: Style,
-    scale: float,
+    unit: tuple[float, int],
 ) -> None:
     """Print the amount above what is drawn, or below where it is a loss."""
     shown = -row["amount"] if row["kind"] == "payment" else row["amount"]
-    digits = 0 if abs(shown) / scale >= 100 else 1
+    scale, digits = unit
     below = shown < 0 and row["kind"] != "payment"
     ax.annotate(
         number(shown / scale, style, digits=digits, prefix="$"),
@@ -234,6 +241,9 @@ def _value(
         va="top" if below else "bottom",
         fontsize=style.small,
         fontweight="bold" if row["kind"] == "net" else "normal",
+        # keeps the number readable where it meets the zero line
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        zorder=6,
     )
 
 
@@ -264,13 +274,12 @@ def _note(data: pd.DataFrame, source: Source, style: Style, n_suppressed: int) -
 
 def _alt(data: pd.DataFrame, style: Style, scale: float, word: str) -> str:
     parts = [f"Waterfall chart of savings in US dollars{f' ({word})' if word else ''}."]
-    level = data["level"].iloc[0]
+    level, digits = data["level"].iloc[0], _digits(data, scale)
     for measure in data["measure"].unique():
         rows = data[data["measure"] == measure]
         said = []
         for _, row in rows.iterrows():
             amount = row["amount"] / scale
-            digits = 0 if abs(amount) >= 100 else 1
             text = f"{row['component']} {number(amount, style, digits=digits, prefix='$')}"
             low, high = row["conf_low"] / scale, row["conf_high"] / scale
             ends = interval(low, high, style, digits=digits, prefix="$")

@@ -252,9 +252,10 @@ def _probability(share: float) -> str:
 
 
 def _draw_curve(data: pd.DataFrame, style: Style, effect: str, prefix: str) -> Figure:
-    fig = canvas.new_figure(style.page_mm * 0.66, 82.0)
-    ax = fig.subplots(1, 1)
     series = by_series(data)
+    legend = 4.5 * len(series) if len(series) > 1 else 0.0
+    fig = canvas.new_figure(style.page_mm * 0.66, 82.0 + legend)
+    ax = fig.subplots(1, 1)
     for i, (name, part) in enumerate(series):
         colour, marker, line = series_look(i, what="the threshold curve")
         x = part["threshold"].to_numpy(dtype=float)
@@ -266,9 +267,16 @@ def _draw_curve(data: pd.DataFrame, style: Style, effect: str, prefix: str) -> F
                 markeredgecolor="white", markeredgewidth=0.5, zorder=4, label="_mark")  # fmt: skip
         if len(series) == 1:
             for threshold, share in zip(x[at], y[at], strict=True):
-                ax.annotate(_probability(share), xy=(threshold, share), xytext=(6, -3),
-                            textcoords="offset points", fontsize=style.small, va="top",
-                            ha="left")  # fmt: skip
+                low = share < 0.1
+                ax.annotate(
+                    _probability(share),
+                    xy=(threshold, share),
+                    xytext=(6, 4 if low else -3),
+                    textcoords="offset points",
+                    fontsize=style.small,
+                    va="bottom" if low else "top",
+                    ha="left",
+                )
     for threshold in np.unique(data.loc[data["mark"], "threshold"]):
         ax.axvline(threshold, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1,
                    label="_threshold")  # fmt: skip
@@ -277,9 +285,9 @@ def _draw_curve(data: pd.DataFrame, style: Style, effect: str, prefix: str) -> F
     ax.set_xlim(data["threshold"].min(), data["threshold"].max())
     canvas.number_axis(ax, "x", style, prefix=prefix, most=6)
     canvas.number_axis(ax, "y", style)
-    ax.set_ylabel("Posterior probability below threshold")
+    canvas.axis_label(ax, "y", "Posterior probability below threshold", style, length_mm=58.0)
     canvas.axis_label(ax, "x", f"Threshold: {effect[0].lower()}{effect[1:]}", style,
-                      length_mm=style.page_mm * 0.6)  # fmt: skip
+                      length_mm=style.page_mm * 0.5)  # fmt: skip
     if len(series) > 1:
         canvas.legend_above(ax, style, width_mm=style.page_mm * 0.52)
     return canvas.finish(fig)
@@ -298,7 +306,7 @@ def _draw_densities(
         # one scale: equal areas are equal probabilities
         ax.set_ylim(0.0, 1.12 * top)
     canvas.number_axis(axes[-1], "x", style, prefix=prefix, most=6)
-    canvas.axis_label(axes[-1], "x", effect, style, length_mm=style.page_mm * 0.6)
+    canvas.axis_label(axes[-1], "x", effect, style, length_mm=style.page_mm * 0.5)
     return canvas.finish(fig)
 
 

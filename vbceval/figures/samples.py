@@ -20,7 +20,7 @@ from vbceval.figures.wording import display, listing
 if TYPE_CHECKING:
     from vbceval.figures.canvas import Axes, Figure
 
-_NEVER = "Never or\nnot yet"
+_NEVER = "Never\nor not\nyet"
 
 
 def cohort_sizes(
@@ -244,7 +244,8 @@ def _draw_flow(steps: Sequence[Step], style: Style) -> Figure:
     gaps = [max(7.0, line * (1 + t.count("\n")) + 5.0) if t else 7.0 for t in sides]
     last = max((line * (1 + t.count("\n")) + 4.0 for t in ends), default=0.0)
     tall = sum(heights) + sum(gaps[1:]) + (last + 10.0 if ends else 0.0) + 6.0
-    wide = _BOX_MM + _SIDE_MM + 16.0
+    printed = [canvas.text_width(probe, t, style.small) for t in sides if t]
+    wide = max(_BOX_MM + 6.0 + max((w + 10.0 for w in printed), default=0.0), 60.0 * len(ends))
     fig = canvas.new_figure(wide, tall, constrained=False)
     ax = fig.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.set_xlim(0.0, wide)
@@ -274,7 +275,10 @@ def _arms(
     left = max(3.0, start[0] - (len(texts) * wide + (len(texts) - 1) * apart) / 2)
     for i, text in enumerate(texts):
         x = left + i * (wide + apart)
-        canvas.arrow(ax, start, (x + wide / 2, start[1] + 10.0))
+        bend = (x + wide / 2, start[1] + 4.0)
+        ax.plot([start[0], start[0], bend[0]], [start[1], bend[1], bend[1]], color=INK,
+                linewidth=0.7, label="_split")  # fmt: skip
+        canvas.arrow(ax, bend, (bend[0], start[1] + 10.0))
         canvas.box(ax, (x, start[1] + 10.0), wide, tall, text, style.small, "#eef1f5")
 
 
@@ -285,7 +289,9 @@ def _box_text(fig: Figure, step: Step, style: Style, width: float) -> str:
 
 
 def _side_text(fig: Figure, step: Step, style: Style) -> str:
-    if not any(np.isfinite(x) and x > 0 for x in step.excluded):
+    # nothing taken out is not worth a line; what is suppressed is
+    said = [(n, w) for n, w in zip(step.excluded, step.nouns, strict=True) if n != 0]
+    if not any(np.isfinite(n) for n, _ in said):
         return ""
-    text = f"Excluded: {_counted(step.excluded, step.nouns, style)}"
+    text = f"Excluded: {_counted([n for n, _ in said], [w for _, w in said], style)}"
     return canvas.wrapped(fig, text, style.small, _SIDE_MM - 6.0)

@@ -111,6 +111,7 @@ def series_of(frame: pd.DataFrame, labels: Labels | None = None) -> pd.Series:
     if not parts:
         return pd.Series([""] * len(frame), index=frame.index, dtype=object)
     joined = [", ".join(w for w in row if w) for row in zip(*parts, strict=True)]
+    joined = [f"{text[:1].upper()}{text[1:]}" for text in joined]
     return pd.Series(joined, index=frame.index, dtype=object)
 
 

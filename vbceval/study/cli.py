@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from vbceval.core.errors import VbcevalError
+from vbceval.data import datasets, get, read_file, read_mssp
 from vbceval.study.config import Found, find_study, list_studies, study_roots
-from vbceval.study.progress import TerminalDisplay, seconds
+from vbceval.study.progress import TerminalDisplay, TerminalDownloads, seconds
 from vbceval.study.reproduce import accept, verify
 from vbceval.study.run import run_study
 from vbceval.study.scaffold import new_study
@@ -30,7 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 study_app = typer.Typer(help="Run studies and verify them.", no_args_is_help=True)
+data_app = typer.Typer(help="Get public data and check files.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
+app.add_typer(data_app, name="data")
 
 Name = Annotated[str, typer.Argument(help="Name of a study, or the path of its folder.")]
 Data = Annotated[
@@ -189,6 +192,86 @@ def study_new(
     """Make the folder of a new study, with a protocol to fill in and an example that runs."""
     folder = new_study(name, within=within)
     typer.echo(f"Made {folder}. Write protocol.md first; `vbceval study run {folder}` runs it.")
+
+
+# --------------------------------------------------------------------------------------- data
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the public data sets that can be fetched: publisher, licence, years, page."""
+    for name, entry in datasets().items():
+        years = f"{entry.years[0]} to {entry.years[-1]}, " if entry.years else ""
+        typer.echo(
+            f"{name}\n  title: {entry.title}\n  publisher: {entry.publisher}\n"
+            f"  licence: {entry.license}\n  holds: {years}{counted(len(entry.files), 'file')}\n"
+            f"  page: {entry.page}"
+        )
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="Name of a data set of `vbceval data list`.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Take files that are here already."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", metavar="DIR", help="Keep files in DIR/NAME, not the user's cache."
+        ),
+    ] = None,
+    years: Annotated[
+        str | None,
+        typer.Option("--years", metavar="YEARS", help="Performance years, such as 2014-2018,2020."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Fetch again, and accept files that changed.")
+    ] = False,
+) -> None:
+    """Fetch a public data set into the cache, or check and remember files that are here."""
+    wanted = None if years is None else _years(years)
+    kept = "Interrupted. Finished files are kept; the same command goes on from there."
+    with interruptible(kept), TerminalDownloads() as progress:
+        found = get(name, years=wanted, cache=cache, source=source, force=force, progress=progress)
+    for why in found.missing.values():
+        typer.echo(f"not at hand: {why}", err=True)
+    for folder in sorted({path.parent for path in found.paths}):
+        n = sum(path.parent == folder for path in found.paths)
+        typer.echo(f"{counted(n, 'file')} of '{name}' in {folder}. Give it to a study as `--data`.")
+
+
+def _years(text: str) -> list[int]:
+    """Read ``2014-2018,2020``."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.strip().isdigit() and (last or first).strip().isdigit()):
+            raise typer.BadParameter(
+                f"'{part}' is not a year or a range of years, such as 2014-2018,2020",
+                param_hint="--years",
+            )
+        found += range(int(first), int(last or first) + 1)
+    return sorted(set(found))
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[
+        Path, typer.Argument(help="A file, or a folder of files, of the MSSP results.")
+    ],
+) -> None:
+    """Read published files and check each against itself; nothing is written."""
+    with interruptible("Interrupted."):
+        results = read_file(path) if path.is_file() else read_mssp(path)
+    rows = results.aco_year.groupby("source_file")["aco_id"].nunique()
+    for file, year in results.sources[["source_file", "performance_year"]].itertuples(index=False):
+        typer.echo(f"{file}: performance year {year}, {counted(int(rows[file]), 'ACO')}, passes")
+    typer.echo(
+        f"{counted(len(results.flags), 'cell')} are missing: suppressed by the publisher, or here "
+        "because they count 1-10 people or would reveal such a count."
+    )
 
 
 if __name__ == "__main__":

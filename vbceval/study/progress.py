@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Self
 
 
 class TerminalDisplay:
@@ -53,6 +54,44 @@ class TerminalDisplay:
         )
         live.add_task(text, total=None)
         return live
+
+
+class TerminalDownloads:
+    """
+    Show files as they arrive, on the standard error stream.
+
+    Called with a file name, the bytes received and the bytes in all or None, as
+    `vbceval.data.get` does. On a terminal each file has a bar; elsewhere one line.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+
+        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            console=self._console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, name: str, received: int, total: int | None) -> None:
+        """Show how much of one file has arrived."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total)
+            if not self._console.is_terminal:
+                self._console.print(f"{name} ...")
+        self._bars.update(self._tasks[name], completed=received, total=total)
 
 
 def seconds(value: float) -> str:

@@ -33,7 +33,7 @@ def account(
         Gross impact savings: the total, then by calendar year.
     """
     covered = covered_person_years(panel, results)
-    exposure = covered.groupby(["cohort", "period"], as_index=False)["person_years"].sum()
+    exposure = covered.groupby(["cohort", "period"])[["person_years"]].sum().reset_index()
     gross = savings.gross(effects.primary.where(stratum=None), exposure, by=["period"])
     earned = covered.groupby("period")["earned"].sum()
     periods = gross.frame["period"]
@@ -68,38 +68,29 @@ def account(
         "benchmark_savings_all", savings.benchmark_savings(every, by=["period"]), keys=["period"],
         title="Benchmark savings of all ACOs in the files", formats=_MONEY, note=note,
     )  # fmt: skip
-    _draw(ctx, table[table["period"].isna()], total)
+    _draw(ctx, table[table["period"].isna()], total, level)
     return gross
 
 
-def _draw(ctx: StudyContext, impact: pd.DataFrame, benchmark: pd.DataFrame) -> None:
-    rows = []
-    for panel_name, gross, net, paid in _panels(impact, benchmark):
-        rows.append({"panel": panel_name, "step": "gross", **gross})
-        rows.append({"panel": panel_name, "step": "payments", "estimate": -paid})
-        rows.append({"panel": panel_name, "step": "net", **net})
+def _draw(ctx: StudyContext, impact: pd.DataFrame, benchmark: pd.DataFrame, level: float) -> None:
+    rows: list[dict[str, object]] = []
+    amounts = {"estimate": "amount", "conf_low": "conf_low", "conf_high": "conf_high"}
+    by_estimand = impact.set_index("estimand").rename(columns=amounts)
+    paid = float(benchmark["payments"].iloc[0])
+    for kind in ("gross", "net"):
+        values = by_estimand.loc[f"impact_savings_{kind}", list(amounts.values())].to_dict()
+        rows.append({"measure": "impact", "kind": kind, "component": kind.capitalize(), **values})
+    for kind, column in (("gross", "benchmark_savings"), ("net", "benchmark_savings_net")):
+        amount = float(benchmark[column].iloc[0])
+        rows.append(
+            {"measure": "benchmark", "kind": kind, "component": kind.capitalize(),
+             "amount": amount}
+        )  # fmt: skip
+    rows += [
+        {"measure": measure, "kind": "payment", "component": "Shared savings paid", "amount": paid}
+        for measure in ("impact", "benchmark")
+    ]
     ctx.figure(
-        "gross_to_net", figures.gross_to_net(pd.DataFrame(rows)),
+        "gross_to_net", figures.gross_to_net(pd.DataFrame(rows), level=level),
         title="From gross to net savings, by two measures that are never mixed",
     )  # fmt: skip
-
-
-def _panels(
-    impact: pd.DataFrame, benchmark: pd.DataFrame
-) -> list[tuple[str, dict[str, float], dict[str, float], float]]:
-    values = ["estimate", "conf_low", "conf_high"]
-    gross, net = (
-        impact[impact["estimand"] == f"impact_savings_{x}"][values].iloc[0].to_dict()
-        for x in ("gross", "net")
-    )
-    paid = float(impact["payments"].dropna().iloc[0])
-    row = benchmark.iloc[0]
-    return [
-        ("Impact savings (estimated)", gross, net, paid),
-        (
-            "Benchmark savings (program accounting)",
-            {"estimate": float(row["benchmark_savings"])},
-            {"estimate": float(row["benchmark_savings_net"])},
-            float(row["payments"]),
-        ),
-    ]

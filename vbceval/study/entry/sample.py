@@ -10,6 +10,7 @@ from vbceval.data import MSSPResults
 from vbceval.panel import Panel
 from vbceval.study.context import StudyContext
 
+_COUNTS = {"n_acos": "ACOs in the panel", "n_acos_with_result": "ACOs with a treated year"}
 _SHARES = {
     "female": ("n_ben_female", ("n_ben_female", "n_ben_male")),
     "age 85 and over": (
@@ -44,12 +45,14 @@ def describe_sample(ctx: StudyContext, panel: Panel, results: MSSPResults) -> No
     )  # fmt: skip
     ctx.figure(
         "sample_flow",
-        figures.sample_flow(flow[["step", "acos", "aco_files"]]),
+        figures.sample_flow(flow, counts={"acos": "ACOs", "aco_files": "ACO-files"}),
         title="Sample flow",
     )
     cohorts = _cohorts(panel)
     ctx.table("cohorts", cohorts, title="Cohorts of entry", keys=["cohort"])
-    ctx.figure("cohort_sizes", figures.cohort_sizes(cohorts), title="Cohorts of entry")
+    ctx.figure(
+        "cohort_sizes", figures.cohort_sizes(cohorts, counts=_COUNTS), title="Cohorts of entry"
+    )
     ctx.table(
         "table1", _table1(panel, results), title="ACOs by cohort of entry", keys=["row"],
         note="Means over ACOs (SD) in the last year before entry, each ACO from its first file. "

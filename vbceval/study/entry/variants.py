@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from vbceval import sensitivity
@@ -90,19 +89,12 @@ def chain_later_years(
     ctx.meta(est)
     by_event = est.aggregate("event_time")
     table = by_event.tidy(level)
-    table = table.assign(
-        identification=np.where(
-            table["event_time"] <= effects.design.window[1], "same ACOs", "chained"
-        )
-        if effects.design.window is not None
-        else "chained"
-    )
-    columns = ["estimand", "event_time", "identification", "estimate", "std_error", "conf_low",
-               "conf_high", "p_value", "n_treated"]  # fmt: skip
+    columns = ["estimand", "event_time", "estimate", "std_error", "conf_low", "conf_high",
+               "p_value", "n_treated"]  # fmt: skip
     ctx.table(
         "chained", table[columns], keys=["estimand", "event_time"],
         title="Later years, under chained parallel trends (imputation)",
-        formats=dict.fromkeys(columns[3:7], ",.1f") | {"p_value": ".3f"},
+        formats=dict.fromkeys(columns[2:6], ",.1f") | {"p_value": ".3f"},
         note="Not part of the primary result, of the headline or of any dollar total.",
     )  # fmt: skip
     return by_event

@@ -1,0 +1,312 @@
+"""Draws of a meta-analysis, and the normal law behind them when scales and standard errors are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import qmc
+
+from vbceval.bayes.meta_data import RANDOM_LEVELS, Studies
+from vbceval.core.errors import EstimationError
+from vbceval.core.typing import FloatArray
+
+_LOG2_NODES = 13
+_FEWEST_NODES = 200
+_BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """
+    Posterior draws, all arrays with S draws first; percent points.
+
+    Parameters
+    ----------
+    mean : array, shape (S,)
+        Mean over program types.
+    type_mean : array, shape (S, K)
+        Mean of each program type.
+    sd : mapping of level to array, shape (S,)
+        Standard deviation of each active level.
+    scale : mapping of level to array, shape (S, groups)
+        Variance of a group's deviation relative to ``sd**2``: 1 throughout for normal deviations;
+        of t-distributed ones the mixing variable, whose mean is 1.
+    deviation : mapping of level to array, shape (S, groups)
+        Deviation of each group of the active levels below the type.
+    std_error : array, shape (S, n)
+        Standard errors, drawn where they are known only within bounds.
+    chains : int
+        Number of chains; draws of a chain follow each other.
+    sample_stats : object or None
+        What the sampler reports.
+    """
+
+    mean: FloatArray
+    type_mean: FloatArray
+    sd: Mapping[str, FloatArray]
+    scale: Mapping[str, FloatArray]
+    deviation: Mapping[str, FloatArray]
+    std_error: FloatArray
+    chains: int
+    sample_stats: Any = None
+
+    def true_effect(self, studies: Studies) -> FloatArray:
+        """Return the true effect of each row, shape (S, n)."""
+        total = self.type_mean[:, studies.index["type"]].copy()
+        for level, values in self.deviation.items():
+            total += values[:, studies.index[level]]
+        return total
+
+    def tree(self, studies: Studies) -> Any:
+        """Return an ArviZ DataTree with the draws, the data and the sampler's statistics."""
+        import xarray
+
+        def split(values: FloatArray) -> FloatArray:
+            return values.reshape(self.chains, -1, *values.shape[1:])
+
+        dims = ("chain", "draw")
+        variables: dict[str, Any] = {
+            "mean_effect": (dims, split(self.mean)),
+            "type_mean": ((*dims, "program_type"), split(self.type_mean)),
+            "true_effect": ((*dims, "effect"), split(self.true_effect(studies))),
+        }
+        for level, values in self.sd.items():
+            variables[f"{level}_sd"] = (dims, split(values))
+        for level, values in self.deviation.items():
+            variables[f"{level}_deviation"] = ((*dims, level), split(values))
+        if studies.error_law is not None:
+            rows = studies.error_law.rows
+            variables["bounded_std_error"] = (
+                (*dims, "bounded_row"),
+                split(self.std_error[:, rows]),
+            )
+        coords = {"program_type": list(map(str, studies.labels["type"]))}
+        coords |= {x: list(map(str, studies.labels[x])) for x in self.deviation}
+        posterior = xarray.Dataset(variables, coords=coords)
+        groups = {"posterior": posterior}
+        groups["observed_data"] = xarray.Dataset({"estimate": (("effect",), studies.estimate)})
+        if self.sample_stats is not None:
+            groups["sample_stats"] = self.sample_stats
+        return xarray.DataTree.from_dict(groups)
+
+
+def covariance(
+    studies: Studies,
+    sd: Mapping[str, FloatArray],
+    scale: Mapping[str, FloatArray],
+    std_error: FloatArray,
+    *,
+    mean_sd: float,
+    rho: float,
+) -> FloatArray:
+    """
+    Return the covariance of the estimates with every location integrated out.
+
+    Parameters
+    ----------
+    studies : Studies
+        n effects.
+    sd, scale : mappings
+        As in `Posterior`, S draws.
+    std_error : array, shape (S, n)
+        Standard errors.
+    mean_sd : float
+        Prior standard deviation of the mean over types, around 0.
+    rho : float
+        Correlation of the sampling errors of two rows of one sample.
+
+    Returns
+    -------
+    array, shape (S, n, n)
+    """
+    n = len(studies)
+    total = np.full((len(std_error), n, n), mean_sd**2)
+    if "type" in sd:
+        total += sd["type"][:, None, None] ** 2 * studies.same("type")
+    for level in studies.random_levels:
+        variance = sd[level][:, None] ** 2 * scale[level][:, studies.index[level]]
+        total += variance[:, :, None] * studies.same(level)
+    total += np.einsum("si,ij->sij", std_error**2, np.eye(n))
+    if rho > 0:
+        shared = studies.same("sample") & ~np.eye(n, dtype=bool)
+        total += rho * std_error[:, :, None] * std_error[:, None, :] * shared
+    return total
+
+
+def target_covariance(studies: Studies, sd: Mapping[str, FloatArray], mean_sd: float) -> FloatArray:
+    """Return the prior covariance of (mean, type means) with the estimates, shape (S, 1 + K, n)."""
+    size, types = len(next(iter(sd.values()))), len(studies.labels["type"])
+    total = np.full((size, 1 + types, len(studies)), mean_sd**2)
+    if "type" in sd:
+        own = np.arange(types)[:, None] == studies.index["type"][None, :]
+        total[:, 1:] += sd["type"][:, None, None] ** 2 * own
+    return total
+
+
+def exact_posterior(
+    studies: Studies,
+    *,
+    sd_scale: float,
+    mean_sd: float,
+    rho: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> Posterior:
+    """
+    Draw from the posterior with normal deviations, integrating the standard deviations numerically.
+
+    The standard deviations are put on 8,192 quasi-random points of their prior (in one dimension an
+    even grid of its quantiles) and weighted by the exact likelihood; given a point everything is
+    normal. No Markov chain is involved, so this checks one.
+
+    Parameters
+    ----------
+    studies : Studies
+        Without standard errors known only within bounds.
+    sd_scale, mean_sd, rho : float
+        As in `MetaAnalysis`.
+    draws : int
+        Number of independent draws.
+    rng : Generator
+        Source of the draws.
+
+    Raises
+    ------
+    EstimationError
+        If too few points carry the weight for the answer to be accurate.
+    """
+    sobol = qmc.Sobol(len(studies.levels), scramble=True, rng=rng)
+    uniform = sobol.random_base2(_LOG2_NODES)
+    nodes = sd_scale * np.sqrt(2) * _erfinv(np.clip(uniform, 1e-12, 1 - 1e-12))
+    sd = {level: nodes[:, i] for i, level in enumerate(studies.levels)}
+    log_weight = log_marginal(studies, sd, mean_sd=mean_sd, rho=rho)
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    effective = float(1 / np.sum(weight**2))
+    if effective < _FEWEST_NODES:
+        raise EstimationError(
+            f"only {effective:.0f} of {len(weight):,} integration points carry the posterior "
+            f"(limit {_FEWEST_NODES}): the data are too far from the priors. Check that estimates "
+            "and standard errors are in percent points, or use engine='nuts'."
+        )
+    chosen = rng.choice(len(weight), size=draws, p=weight)
+    picked = {level: values[chosen] for level, values in sd.items()}
+    return draw_locations(studies, picked, mean_sd=mean_sd, rho=rho, rng=rng)
+
+
+def _erfinv(p: FloatArray) -> FloatArray:
+    from scipy.special import erfinv
+
+    return np.asarray(erfinv(p))
+
+
+def _units(studies: Studies, size: int) -> dict[str, FloatArray]:
+    return {x: np.ones((size, len(studies.labels[x]))) for x in studies.random_levels}
+
+
+def log_marginal(
+    studies: Studies, sd: Mapping[str, FloatArray], *, mean_sd: float, rho: float
+) -> FloatArray:
+    """Return the log density of the estimates given standard deviations, shape (H,)."""
+    size = len(next(iter(sd.values())))
+    out = np.empty(size)
+    for start in range(0, size, _BLOCK):
+        part = {k: v[start : start + _BLOCK] for k, v in sd.items()}
+        count = len(next(iter(part.values())))
+        error = np.broadcast_to(studies.std_error, (count, len(studies)))
+        total = covariance(
+            studies, part, _units(studies, count), error, mean_sd=mean_sd, rho=rho
+        )
+        root = np.linalg.cholesky(total)
+        y = np.broadcast_to(studies.estimate[:, None], (count, len(studies), 1))
+        z = np.linalg.solve(root, y)[:, :, 0]
+        log_det = 2 * np.log(np.einsum("sii->si", root)).sum(axis=1)
+        constant = len(studies) * np.log(2 * np.pi)
+        out[start : start + _BLOCK] = -0.5 * (constant + log_det + (z**2).sum(axis=1))
+    return out
+
+
+def draw_locations(
+    studies: Studies,
+    sd: Mapping[str, FloatArray],
+    *,
+    mean_sd: float,
+    rho: float,
+    rng: np.random.Generator,
+) -> Posterior:
+    """
+    Draw means and deviations given standard deviations, one draw for each of S sets of them.
+
+    A draw from the prior is moved by what the data say about it (Matheron's rule), so the draws
+    are exact and independent.
+    """
+    size, types = len(next(iter(sd.values()))), len(studies.labels["type"])
+    error = np.broadcast_to(studies.std_error, (size, len(studies)))
+    mean = mean_sd * rng.standard_normal(size)
+    own = sd["type"] if "type" in sd else np.zeros(size)
+    type_mean = mean[:, None] + own[:, None] * rng.standard_normal((size, types))
+    scale = _units(studies, size)
+    deviation = {
+        x: sd[x][:, None] * rng.standard_normal(scale[x].shape) for x in studies.random_levels
+    }
+    noise = error * _correlated(studies, size, rho, rng)
+    simulated = type_mean[:, studies.index["type"]] + noise
+    for level, values in deviation.items():
+        simulated = simulated + values[:, studies.index[level]]
+    total = covariance(studies, sd, scale, error, mean_sd=mean_sd, rho=rho)
+    pull = np.linalg.solve(total, (studies.estimate - simulated)[:, :, None])[:, :, 0]
+    shift = np.einsum("skn,sn->sk", target_covariance(studies, sd, mean_sd), pull)
+    for level, values in deviation.items():
+        summed = pull @ _membership(studies, level)
+        deviation[level] = values + sd[level][:, None] ** 2 * summed
+    return Posterior(
+        mean=mean + shift[:, 0],
+        type_mean=type_mean + shift[:, 1:],
+        sd=dict(sd),
+        scale=scale,
+        deviation=deviation,
+        std_error=np.array(error),
+        chains=1,
+    )
+
+
+def _membership(studies: Studies, level: str) -> FloatArray:
+    """Return which group each row is in, shape (n, groups)."""
+    groups = np.arange(len(studies.labels[level]))
+    return np.asarray(studies.index[level][:, None] == groups, dtype=float)
+
+
+def _correlated(
+    studies: Studies, size: int, rho: float, rng: np.random.Generator
+) -> FloatArray:
+    """Return standard normal errors, shape (size, n), correlated `rho` within a sample."""
+    alone = rng.standard_normal((size, len(studies)))
+    if rho == 0:
+        return alone
+    common = rng.standard_normal((size, len(studies.labels["sample"])))
+    return np.asarray(
+        np.sqrt(rho) * common[:, studies.index["sample"]] + np.sqrt(1 - rho) * alone
+    )
+
+
+def new_program(
+    studies: Studies, posterior: Posterior, nu: float | None, rng: np.random.Generator
+) -> FloatArray:
+    """
+    Draw the deviation of a new program's effect from its type mean, shape (S,).
+
+    Sum of one new deviation of every active level, t-distributed with `nu` degrees of freedom and
+    unit variance, or normal where `nu` is None, times the level's standard deviation.
+    """
+    size = len(posterior.mean)
+    total = np.zeros(size)
+    for level in RANDOM_LEVELS:
+        if level in studies.levels:
+            unit = rng.standard_normal(size)
+            if nu is not None:
+                unit = rng.standard_t(nu, size) * np.sqrt((nu - 2) / nu)
+            total += posterior.sd[level] * unit
+    return total
