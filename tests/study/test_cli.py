@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from vbceval.data import DataFiles
+from vbceval.study import cli
+
 Edit = Callable[[Path, str, str], None]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Words = Callable[..., list[str]]
@@ -175,3 +178,84 @@ def test_a_run_killed_while_it_swaps_gives_the_earlier_output_back(
     assert done.returncode == 1
     assert "is not empty" in done.stderr
     assert json.loads((output / "made-up" / "manifest.json").read_text())["made_by"] == "vbceval"
+
+
+# ------------------------------------------------------------------------------------- data
+
+
+class Called:
+    """Stands for `vbceval.data.get`; remembers how it was called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.options: dict[str, object] = {}
+
+    def __call__(self, name: str, **options: object) -> DataFiles:
+        self.options = options
+        files = {"2014": self.folder / "a.csv", "2015": self.folder / "b.csv"}
+        return DataFiles(name, files, {"2016": "`2016` has no known address."})
+
+
+def call(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(words))
+    return int(ended.value.code or 0)
+
+
+def test_data_get_hands_over_its_options_and_says_where_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    get = Called(tmp_path)
+    monkeypatch.setattr(cli, "get", get)
+    words = ["--cache", str(tmp_path), "--years", "2014-2016,2020", "--force"]
+    assert call("data", "get", "mssp", *words) == 0
+    assert get.options["years"] == [2014, 2015, 2016, 2020]
+    assert get.options["cache"] == tmp_path
+    assert (get.options["source"], get.options["force"]) == (None, True)
+    said = capsys.readouterr()
+    assert said.out == f"2 files of 'mssp' in {tmp_path}. Give it to a study as `--data`.\n"
+    assert said.err == "not at hand: `2016` has no known address.\n"
+
+
+def test_data_get_interrupted_keeps_what_is_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "get", interrupted)
+    assert call("data", "get", "mssp") == 130
+    assert capsys.readouterr().err.startswith("Interrupted. Finished files are kept")
+
+
+@pytest.mark.parametrize("years", ["soon", "2014-", "2014;2015", ""])
+def test_data_get_refuses_what_is_not_years(years: str) -> None:
+    assert call("data", "get", "mssp", "--years", years) == 2
+
+
+def test_data_errors_are_said_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("data", "get", "mspp", "--from", str(tmp_path)) == 1
+    assert "there is no data set `mspp`" in capsys.readouterr().err
+    assert call("data", "check", str(tmp_path / "absent")) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("Error: ")
+
+
+def test_data_list_names_page_and_years(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("data", "list") == 0
+    out = capsys.readouterr().out
+    assert "mssp\n  title: Medicare Shared Savings Program" in out
+    assert "holds: 2013 to 2024, 14 files" in out
+
+
+def test_data_check_reads_the_published_files(
+    shared_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("data", "check", str(shared_dir / "data" / "mssp" / "mssp_puf_py2014.csv.gz")) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "mssp_puf_py2014.csv.gz: performance year 2014, 333 ACOs, passes\n535 cells"
+    )

@@ -176,6 +176,8 @@ def test_cells_are_rounded_for_the_eye(name: str, values: list[object], shown: l
 def test_a_format_can_be_given() -> None:
     column = pd.Series([-0.01234])
     assert formatter(column, ".1%")(-0.01234) == "−1.2%"
+    mixed = pd.Series([-0.01234, "not estimated"], dtype=object)
+    assert [formatter(mixed, ".3f")(v) for v in mixed] == ["−0.012", "not estimated"]
 
 
 def test_a_long_table_is_cut_and_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Cells in the order in which the likelihood walks through them: cluster, stratum, unit, period."""
+"""Cells in the order in which the likelihood walks through them, eight clusters side by side."""
 
 from __future__ import annotations
 
@@ -8,46 +8,53 @@ import numpy as np
 
 from vbceval.core.typing import FloatArray, IntArray
 
+LANES = 8
+"""Clusters worked on at once: the last axis of every array, so that one instruction serves all."""
+
 
 class Layout(NamedTuple):
     """
-    Sorted cells with pointers; K cells, B unit x stratum blocks, M cluster x strata, C clusters.
+    Sorted cells; K cells, B unit x stratum blocks, C clusters in G groups of `LANES`, S strata.
+
+    A row is a group, stratum and lane, in this order; it may be empty. T is the largest number of
+    periods of a cluster.
 
     Parameters
     ----------
-    block_start, stratum_start, cluster_start : array of int, shapes (B + 1,), (M + 1,), (C + 1,)
-        Where each block's cells, each cluster x stratum's blocks, each cluster's rows begin.
-    stratum_code : array of int, shape (M,)
-        Stratum of each cluster x stratum.
+    row_start : array of int, shape (G * S * LANES + 1,)
+        Where each row's blocks begin.
+    block_start : array of int, shape (B + 1,)
+        Where each block's cells begin.
     slot : array of int, shape (K,)
         Place of the cell's period among its cluster's periods.
-    period_start : array of int, shape (C + 1,)
-        Where each cluster's periods begin in `period_value`.
-    period_value : array
-        Distinct periods of each cluster, increasing, on the scale of the autocorrelation.
     precision : array, shape (K,)
         Inverse of the noise variance when phi is 1.
     treated : array, shape (K,)
         Loading of the cluster's own effect: 1 in treated cells, else 0.
-    gram : array, shape (M, T + 1, T + 1)
-        F'PF with phi 1, T the largest number of periods of a cluster.
-    spread : array, shape (M, T)
+    place : array of int, shape (G, LANES)
+        Cluster of each lane; -1 where the last group is not full.
+    n_periods : array of int, shape (G,)
+        Largest number of periods of the group's clusters; groups are in increasing order of it.
+    period : array, shape (G, T, LANES)
+        Distinct periods of each cluster, increasing, on the scale of the autocorrelation.
+    gram : array, shape (G, S, T + 1, T + 1, LANES)
+        F'PF with phi 1, F = [treated, periods].
+    spread : array, shape (G, S, T, LANES)
         Mean noise variance (phi 1) of the cells of a period: what restated cells have in common.
-    dof : array, shape (M,)
+    dof : array, shape (G, S, LANES)
         Cells minus blocks.
-    constant : array, shape (C,)
+    constant : array, shape (G, LANES)
         Part of the log likelihood that depends on neither residual nor parameters.
     """
 
+    row_start: IntArray
     block_start: IntArray
-    stratum_start: IntArray
-    cluster_start: IntArray
-    stratum_code: IntArray
     slot: IntArray
-    period_start: IntArray
-    period_value: FloatArray
     precision: FloatArray
     treated: FloatArray
+    place: IntArray
+    n_periods: IntArray
+    period: FloatArray
     gram: FloatArray
     spread: FloatArray
     dof: FloatArray
@@ -69,7 +76,7 @@ def arrange(
     Parameters
     ----------
     cluster, stratum, unit : array of int, shape (K,)
-        Codes from 0; a unit belongs to one cluster.
+        Codes from 0 without gaps; a unit belongs to one cluster.
     period : array, shape (K,)
         Periods on a scale where autocorrelation falls by rho each step.
     precision, treated : array, shape (K,)
@@ -81,33 +88,51 @@ def arrange(
     array of int, shape (K,)
         The order: cell i of the layout is cell ``order[i]`` of the input.
     """
-    order = np.lexsort((period, unit, stratum, cluster))
-    c, s, u, t = cluster[order], stratum[order], unit[order], period[order]
-    w, d = precision[order], treated[order]
-    block_start = _starts(c, s, u)
-    block_rows = block_start[:-1]
-    stratum_start = _starts(c[block_rows], s[block_rows])
-    rows = block_rows[stratum_start[:-1]]
-    cluster_start = _starts(c[rows])
-    slot, period_start, period_value = _slots(c, t)
-    most = int(np.diff(period_start).max())
-    block = np.repeat(np.arange(len(block_rows)), np.diff(block_start))
-    row = np.repeat(np.arange(len(rows)), np.diff(np.append(rows, len(c))))
-    gram = _grams(block, row, slot, w, d, (len(rows), most))
-    counts = np.zeros((len(rows), most))
-    spread = np.zeros((len(rows), most))
-    np.add.at(counts, (row, slot), 1.0)
-    np.add.at(spread, (row, slot), 1.0 / w)
-    dof = np.bincount(row) - np.diff(stratum_start)
-    base = np.bincount(row, np.log(w)) - np.add.reduceat(
-        np.log(np.bincount(block, w)), stratum_start[:-1]
+    pairs, slot = np.unique(np.column_stack([cluster, period]), axis=0, return_inverse=True)
+    counts = np.bincount(pairs[:, 0].astype(np.int64))
+    first = np.append(0, np.cumsum(counts))
+    slot = slot.ravel() - first[cluster]
+    n_clusters, n_strata, most = len(counts), int(stratum.max()) + 1, int(counts.max())
+    # clusters of equal length together, so that little is padded
+    rank = np.empty(n_clusters, dtype=np.int64)
+    rank[np.argsort(counts, kind="stable")] = np.arange(n_clusters)
+    n_groups = -(-n_clusters // LANES)
+    place = np.full(n_groups * LANES, -1, dtype=np.int64)
+    place[rank] = np.arange(n_clusters)
+    row_of_cell = (rank[cluster] // LANES * n_strata + stratum) * LANES + rank[cluster] % LANES
+    order = np.lexsort((period, unit, row_of_cell))
+    row, w, d = row_of_cell[order], precision[order], treated[order]
+    slot = slot[order]
+    start = _starts(row, unit[order])
+    block = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    n_rows = n_groups * n_strata * LANES
+    shape = (n_groups, n_strata, LANES)
+    gram, spread = _sums(block, row, slot, w, d, n_rows, most)
+    cells, blocks = (
+        np.bincount(row, minlength=n_rows),
+        np.bincount(row[start[:-1]], minlength=n_rows),
     )
-    constant = 0.5 * np.add.reduceat(base - dof * np.log(2 * np.pi), cluster_start[:-1])
+    dof = (cells - blocks).astype(float)
+    logs = np.bincount(row, np.log(w), minlength=n_rows) - np.bincount(
+        row[start[:-1]], np.log(np.bincount(block, w)), minlength=n_rows
+    )
+    # an empty slot needs a period of its own: a repeated one would make R singular
+    calendar = np.arange(most, dtype=float)[None, :] + np.zeros((len(place), 1))
+    for c in range(n_clusters):
+        own = pairs[first[c] : first[c + 1], 1]
+        calendar[rank[c], : len(own)] = own
+        calendar[rank[c], len(own) :] = own[-1] + np.arange(1, most - len(own) + 1)
+    lengths = np.append(np.sort(counts), np.zeros(len(place) - n_clusters, dtype=np.int64))
     layout = Layout(
-        block_start=block_start, stratum_start=stratum_start, cluster_start=cluster_start,
-        stratum_code=s[rows], slot=slot, period_start=period_start, period_value=period_value,
-        precision=w, treated=d, gram=gram, spread=spread / np.maximum(counts, 1.0),
-        dof=dof.astype(float), constant=constant,
+        row_start=np.append(0, np.cumsum(blocks)).astype(np.int64),
+        block_start=start, slot=slot.astype(np.int64), precision=w, treated=d,
+        place=place.reshape(n_groups, LANES),
+        n_periods=lengths.reshape(n_groups, LANES).max(axis=1).astype(np.int64),
+        period=np.ascontiguousarray(calendar.reshape(n_groups, LANES, most).swapaxes(1, 2)),
+        gram=np.ascontiguousarray(np.moveaxis(gram.reshape(*shape, most + 1, most + 1), 2, 4)),
+        spread=np.ascontiguousarray(np.moveaxis(spread.reshape(*shape, most), 2, 3)),
+        dof=dof.reshape(shape),
+        constant=0.5 * (logs - dof * np.log(2 * np.pi)).reshape(shape).sum(axis=1),
     )  # fmt: skip
     return layout, order
 
@@ -121,35 +146,25 @@ def _starts(*keys: IntArray) -> IntArray:
     return np.append(np.flatnonzero(change), len(change)).astype(np.int64)
 
 
-def _slots(cluster: IntArray, period: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return each cell's place among its cluster's periods, pointers, and the periods."""
-    pairs, slot = np.unique(np.column_stack([cluster, period]), axis=0, return_inverse=True)
-    start = np.searchsorted(pairs[:, 0], np.arange(cluster.max() + 2))
-    present = np.unique(cluster)
-    first = start[present]
-    place = np.searchsorted(present, cluster)
-    return (
-        (slot.ravel() - first[place]).astype(np.int64),
-        np.append(first, len(pairs)).astype(np.int64),
-        np.ascontiguousarray(pairs[:, 1]),
-    )
-
-
-def _grams(
-    block: IntArray, row: IntArray, slot: IntArray, w: FloatArray, d: FloatArray,
-    shape: tuple[int, int],
-) -> FloatArray:  # fmt: skip
-    """Return F'PF of each cluster x stratum, P = diag(w) - ww'/sum(w) within each block."""
-    n_rows, most = shape
+def _sums(
+    block: IntArray, row: IntArray, slot: IntArray, w: FloatArray, d: FloatArray, n_rows: int,
+    most: int,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
+    """Return F'PF of each row, P = diag(w) - ww'/sum(w) within each block, and the spread."""
     row_of_block = row[np.unique(block, return_index=True)[1]]
     gram = np.zeros((n_rows, most + 1, most + 1))
-    np.add.at(gram, (row, slot, slot), w)
-    np.add.at(gram, (row, slot, np.full_like(slot, most)), w * d)
-    np.add.at(gram, (row, np.full_like(slot, most), slot), w * d)
-    np.add.at(gram, (row, np.full_like(slot, most), np.full_like(slot, most)), w * d * d)
+    own = slot + 1
+    zero = np.zeros_like(slot)
+    np.add.at(gram, (row, own, own), w)
+    np.add.at(gram, (row, own, zero), w * d)
+    np.add.at(gram, (row, zero, own), w * d)
+    np.add.at(gram, (row, zero, zero), w * d * d)
     sums = np.zeros((len(row_of_block), most + 1))
-    np.add.at(sums, (block, slot), w)
-    np.add.at(sums, (block, np.full_like(slot, most)), w * d)
+    np.add.at(sums, (block, own), w)
+    np.add.at(sums, (block, zero), w * d)
     outer = sums[:, :, None] * sums[:, None, :] / np.bincount(block, w)[:, None, None]
     np.subtract.at(gram, row_of_block, outer)
-    return gram
+    counts, spread = np.zeros((n_rows, most)), np.zeros((n_rows, most))
+    np.add.at(counts, (row, slot), 1.0)
+    np.add.at(spread, (row, slot), 1.0 / w)
+    return gram, spread / np.maximum(counts, 1.0)

@@ -9,42 +9,49 @@ Within one cluster, the residual r = y - eta of the cells (unit x stratum x peri
     k[s] ~ N(0, specific * R + shared[s] * diag(spread)),    R[a, b] = rho ** |a - b|.
 
 The intercept of each unit x stratum block leaves a projection P; then k is eliminated stratum by
-stratum, and (u, theta) last. Only matrices as large as a cluster's number of periods are
-factorised, and the result is exact. Write F = [E, treated] with E the 0/1 matrix from cells to
+stratum, and (theta, u) last. Only matrices as large as a cluster's number of periods are
+factorised, and the result is exact. Write F = [treated, E] with E the 0/1 matrix from cells to
 periods; all that is needed of the data are F'PF (fixed), F'Pr and r'Pr.
 
 The functions are plain Python on arrays, and slow as such; `compiled` returns them as machine code.
+The last axis of every small array is `LANES` clusters, and the innermost loop runs over it.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vbceval.bayes.layout import Layout
+from vbceval.bayes.layout import LANES, Layout
 from vbceval.core.typing import FloatArray
 
+SPECIFIC, COMMON, LASTING, RHO = range(4)
+"""Places in `scales`: three variances and the autocorrelation."""
 
-class Common(NamedTuple):
+
+class Group(NamedTuple):
     """
-    What the strata of one cluster share; only the leading n + 1 rows of each array are in use.
+    What the strata of a group of clusters share, and room to work in.
 
     Parameters
     ----------
-    r, dr : array, shape (T, T)
+    r, dr : array, shape (T, T, LANES)
         Autocorrelation and its derivative by rho.
-    cov : array, shape (T + 1, T + 1)
-        Prior covariance of (u, theta).
-    gram : array, shape (T + 2, T + 2)
-        [F, r]'Q[F, r] with everything but (u, theta) integrated out.
-    w, mean : array, shapes (T + 1, T + 1), (T + 1,)
-        Posterior covariance and mean of (u, theta).
-    turn, pull : array, shapes (T + 1, T + 1), (T + 1,)
+    cov : array, shape (T + 1, T + 1, LANES)
+        Prior covariance of (theta, u).
+    gram : array, shape (T + 2, T + 2, LANES)
+        [F, r]'Q[F, r] with everything but (theta, u) integrated out of Q.
+    w, mean : array, shapes (T + 1, T + 1, LANES), (T + 1, LANES)
+        Posterior covariance and mean of (theta, u).
+    turn, pull : array, shapes (T + 1, T + 1, LANES), (T + 1, LANES)
         cov - cov gram w, and its product with the last column of `gram`: what the other strata do
         to the trace and to the quadratic form of one stratum.
+    root, work, inner, left : array
+        Room for factors and products.
+    f, logdet, inverse, line : array
+        Room for vectors.
     """
 
     r: FloatArray
@@ -55,303 +62,361 @@ class Common(NamedTuple):
     mean: FloatArray
     turn: FloatArray
     pull: FloatArray
+    root: FloatArray
+    work: FloatArray
+    inner: FloatArray
+    left: FloatArray
+    f: FloatArray
+    logdet: FloatArray
+    inverse: FloatArray
+    line: FloatArray
 
 
-def _cholesky(a: FloatArray, n: int) -> None:
-    """Factor the leading n x n block in place, lower; a pivot at rounding level becomes zero."""
+def _room(t: int) -> Group:
+    """Return uninitialised arrays for clusters of at most t periods."""
+    return Group(
+        np.empty((t, t, LANES)), np.empty((t, t, LANES)), np.empty((t + 1, t + 1, LANES)),
+        np.empty((t + 2, t + 2, LANES)), np.empty((t + 1, t + 1, LANES)), np.empty((t + 1, LANES)),
+        np.empty((t + 1, t + 1, LANES)), np.empty((t + 1, LANES)),
+        np.empty((t + 1, t + 1, LANES)), np.empty((t + 1, t + 1, LANES)),
+        np.empty((t + 1, t + 1, LANES)), np.empty((t + 2, t + 2, LANES)),
+        np.empty((t + 1, LANES)), np.empty(LANES), np.empty((t + 1, LANES)), np.empty(LANES),
+    )  # fmt: skip
+
+
+def _cholesky(a: FloatArray, n: int, inverse: FloatArray, line: FloatArray) -> None:
+    """Factor in place, lower, with the inverse diagonal; a pivot at rounding level becomes zero."""
     for j in range(n):
-        pivot = a[j, j]
-        smallest = 1e-14 * pivot
+        for c in range(LANES):
+            line[c] = 1e-14 * a[j, j, c]
         for k in range(j):
-            pivot -= a[j, k] * a[j, k]
-        root = math.sqrt(pivot) if pivot > smallest else 0.0
-        a[j, j] = root
+            for c in range(LANES):
+                a[j, j, c] -= a[j, k, c] * a[j, k, c]
+        for c in range(LANES):
+            keep = a[j, j, c] > line[c]
+            a[j, j, c] = np.sqrt(a[j, j, c]) if keep else 0.0
+            inverse[j, c] = 1.0 / a[j, j, c] if keep else 0.0
         for i in range(j + 1, n):
-            value = a[i, j]
             for k in range(j):
-                value -= a[i, k] * a[j, k]
-            a[i, j] = value / root if root > 0.0 else 0.0
-            a[j, i] = 0.0
+                for c in range(LANES):
+                    a[i, j, c] -= a[i, k, c] * a[j, k, c]
+            for c in range(LANES):
+                a[i, j, c] *= inverse[j, c]
+                a[j, i, c] = 0.0
 
 
 def _eliminate(
-    gram: FloatArray, n: int, m: int, root: FloatArray, u: FloatArray, y: FloatArray
-) -> float:
+    gram: FloatArray, first: int, n: int, m: int, u: FloatArray, y: FloatArray, at: Group
+) -> None:  # fmt: skip
     """
-    Integrate out the first n of m directions, whose prior covariance is root root'.
+    Integrate out n of m directions, from `first` on, whose prior covariance is root root'.
 
     `gram` (m x m) is [Z, r]'Q[Z, r] before and after, Q being the precision left so far. On return
-    ``u'u`` is the posterior covariance of the n coefficients given the others and ``u'y`` the
-    regression on the m columns. Returns the log determinant that is added to that of 1/Q.
+    ``u'u`` is the posterior covariance of the n coefficients given the others, ``u'y`` the
+    regression on the m columns, and ``at.logdet`` is larger by what the elimination adds to the
+    log determinant of 1/Q.
     """
-    work = np.empty((n, n))
     for i in range(n):
         for j in range(n):
-            value = 0.0
+            at.work[i, j, :] = 0.0
             for k in range(j, n):
-                value += gram[i, k] * root[k, j]
-            work[i, j] = value
-    inner = np.empty((n, n))
+                for c in range(LANES):
+                    at.work[i, j, c] += gram[first + i, first + k, c] * at.root[k, j, c]
     for i in range(n):
         for j in range(i + 1):
-            value = 1.0 if i == j else 0.0
+            at.inner[i, j, :] = 1.0 if i == j else 0.0
             for k in range(i, n):
-                value += root[k, i] * work[k, j]
-            inner[i, j] = value
-            inner[j, i] = value
-    _cholesky(inner, n)
-    log_determinant = 0.0
+                for c in range(LANES):
+                    at.inner[i, j, c] += at.root[k, i, c] * at.work[k, j, c]
+    _cholesky(at.inner, n, at.inverse, at.line)
     for i in range(n):
-        log_determinant += 2.0 * math.log(inner[i, i])
+        for c in range(LANES):
+            at.logdet[c] += 2.0 * np.log(at.inner[i, i, c])
         for j in range(n):
-            value = root[j, i] if j >= i else 0.0
+            for c in range(LANES):
+                u[i, j, c] = at.root[j, i, c] if j >= i else 0.0
             for k in range(i):
-                value -= inner[i, k] * u[k, j]
-            u[i, j] = value / inner[i, i]
+                for c in range(LANES):
+                    u[i, j, c] -= at.inner[i, k, c] * u[k, j, c]
+            for c in range(LANES):
+                u[i, j, c] *= at.inverse[i, c]
     for i in range(n):
         for j in range(m):
-            value = 0.0
+            y[i, j, :] = 0.0
             for k in range(n):
-                value += u[i, k] * gram[k, j]
-            y[i, j] = value
+                for c in range(LANES):
+                    y[i, j, c] += u[i, k, c] * gram[first + k, j, c]
     for a in range(m):
         for b in range(a + 1):
-            value = gram[a, b]
             for i in range(n):
-                value -= y[i, a] * y[i, b]
-            gram[a, b] = value
-            gram[b, a] = value
-    return log_determinant
+                for c in range(LANES):
+                    gram[a, b, c] -= y[i, a, c] * y[i, b, c]
+            for c in range(LANES):
+                gram[b, a, c] = gram[a, b, c]
 
 
 def _project(
-    residual: FloatArray, row: int, n: int, phi: float, lay: Layout, gram: FloatArray
-) -> None:
-    """Fill [F, r]'P[F, r] of one cluster x stratum; n periods, so r is column n + 1."""
-    last_column = lay.gram.shape[1] - 1
+    residual: FloatArray, g: int, s: int, n: int, phi: float, lay: Layout, gram: FloatArray
+) -> None:  # fmt: skip
+    """Fill [F, r]'P[F, r] of one stratum of a group; r is column n + 1."""
     for a in range(n + 1):
-        from_a = a if a < n else last_column
         for b in range(n + 1):
-            gram[a, b] = phi * lay.gram[row, from_a, b if b < n else last_column]
-        gram[a, n + 1] = 0.0
-    total = 0.0
-    for block in range(lay.stratum_start[row], lay.stratum_start[row + 1]):
-        first, last = lay.block_start[block], lay.block_start[block + 1]
-        weight = 0.0
-        mean = 0.0
-        for i in range(first, last):
-            weight += lay.precision[i]
-            mean += lay.precision[i] * residual[i]
-        mean /= weight
-        for i in range(first, last):
-            centred = phi * lay.precision[i] * (residual[i] - mean)
-            total += centred * residual[i]
-            gram[lay.slot[i], n + 1] += centred
-            gram[n, n + 1] += centred * lay.treated[i]
+            for c in range(LANES):
+                gram[a, b, c] = phi * lay.gram[g, s, a, b, c]
+    gram[n + 1, : n + 2, :] = 0.0
+    for c in range(LANES):
+        row = (g * lay.dof.shape[1] + s) * LANES + c
+        for block in range(lay.row_start[row], lay.row_start[row + 1]):
+            weight = 0.0
+            mean = 0.0
+            for i in range(lay.block_start[block], lay.block_start[block + 1]):
+                weight += lay.precision[i]
+                mean += lay.precision[i] * residual[i]
+            mean /= weight
+            for i in range(lay.block_start[block], lay.block_start[block + 1]):
+                centred = phi * lay.precision[i] * (residual[i] - mean)
+                gram[n + 1, 0, c] += centred * lay.treated[i]
+                gram[n + 1, lay.slot[i] + 1, c] += centred
+                gram[n + 1, n + 1, c] += centred * residual[i]
     for a in range(n + 1):
-        gram[n + 1, a] = gram[a, n + 1]
-    gram[n + 1, n + 1] = total
+        for c in range(LANES):
+            gram[a, n + 1, c] = gram[n + 1, a, c]
 
 
 def _score(
-    residual: FloatArray, row: int, n: int, phi: float, lay: Layout,
-    mean: FloatArray, k: FloatArray, out: FloatArray,
+    residual: FloatArray, g: int, s: int, n: int, phi: float, lay: Layout, mean: FloatArray,
+    k: FloatArray, out: FloatArray,
 ) -> None:  # fmt: skip
-    """Fill V^-1 r, the derivative of the log likelihood by eta, for one cluster x stratum."""
-    for block in range(lay.stratum_start[row], lay.stratum_start[row + 1]):
-        first, last = lay.block_start[block], lay.block_start[block + 1]
-        weight = 0.0
-        centre = 0.0
-        for i in range(first, last):
-            t = lay.slot[i]
-            out[i] = residual[i] - mean[t] - k[t] - mean[n] * lay.treated[i]
-            weight += lay.precision[i]
-            centre += lay.precision[i] * out[i]
-        for i in range(first, last):
-            out[i] = phi * lay.precision[i] * (out[i] - centre / weight)
+    """Fill V^-1 r, the derivative of the log likelihood by eta, for one stratum of a group."""
+    for c in range(LANES):
+        row = (g * lay.dof.shape[1] + s) * LANES + c
+        for block in range(lay.row_start[row], lay.row_start[row + 1]):
+            weight = 0.0
+            centre = 0.0
+            for i in range(lay.block_start[block], lay.block_start[block + 1]):
+                t = lay.slot[i]
+                out[i] = residual[i] - mean[t + 1, c] - k[t, c] - mean[0, c] * lay.treated[i]
+                weight += lay.precision[i]
+                centre += lay.precision[i] * out[i]
+            centre /= weight
+            for i in range(lay.block_start[block], lay.block_start[block + 1]):
+                out[i] = phi * lay.precision[i] * (out[i] - centre)
+
+
+def _specific(
+    gram: FloatArray, u: FloatArray, y: FloatArray, n: int, mean: FloatArray, k: FloatArray,
+    product: FloatArray,
+) -> None:  # fmt: skip
+    """Fill the posterior mean of k in one stratum of a group, and its r'V^-1 r."""
+    for c in range(LANES):
+        product[c] = gram[n + 1, n + 1, c]
+    for a in range(n + 1):
+        for c in range(LANES):
+            product[c] -= gram[a, n + 1, c] * mean[a, c]
+    k[:n, :] = 0.0
+    for i in range(n):
+        for a in range(n + 1):
+            for c in range(LANES):
+                y[i, n + 1, c] -= y[i, a, c] * mean[a, c]
+        for t in range(n):
+            for c in range(LANES):
+                k[t, c] += u[i, t, c] * y[i, n + 1, c]
 
 
 def _stratum_gradient(
-    gram: FloatArray, cov1: FloatArray, n: int, at: Common, spread: FloatArray, out: FloatArray
+    gram: FloatArray, cov1: FloatArray, n: int, spread: FloatArray, at: Group, out: FloatArray
 ) -> None:  # fmt: skip
     """
-    Fill what one stratum adds to the gradient.
+    Fill what one stratum of a group adds to the gradient, (5, LANES).
 
-    `out`: by specific, by rho (through k, not yet times specific), by shared; then what the
-    derivative by phi needs: trace(V^-1 N) - dof, and w'Nw - r'w, both of this stratum.
+    By specific, by rho (through k, not yet times specific), by shared; then what the derivative
+    by phi needs: trace(V^-1 N) - dof, and w'Nw - r'w, both of this stratum.
     """
-    f = np.empty(n + 1)
-    hw = np.empty((n, n + 1))
-    for i in range(5):
-        out[i] = 0.0
+    out[:, :] = 0.0
     for a in range(n + 1):
-        f[a] = gram[a, n + 1]
+        for c in range(LANES):
+            at.f[a, c] = gram[a, n + 1, c]
         for b in range(n + 1):
-            f[a] -= gram[a, b] * at.mean[b]
-            out[3] -= at.turn[a, b] * gram[b, a]
-        out[4] -= at.pull[a] * f[a]
+            for c in range(LANES):
+                at.f[a, c] -= gram[a, b, c] * at.mean[b, c]
+                out[3, c] -= at.turn[a, b, c] * gram[b, a, c]
+        for c in range(LANES):
+            out[4, c] -= at.pull[a, c] * at.f[a, c]
+    for i in range(n):
+        a = i + 1
+        for b in range(n + 1):
+            at.work[i, b, :] = 0.0
+            for k in range(n + 1):
+                for c in range(LANES):
+                    at.work[i, b, c] += gram[a, k, c] * at.w[k, b, c]
+        for j in range(i + 1):
+            b = j + 1
+            for c in range(LANES):
+                at.line[c] = gram[a, b, c]
+            for k in range(n + 1):
+                for c in range(LANES):
+                    at.line[c] -= at.work[i, k, c] * gram[k, b, c]
+            twice = 1.0 if i == j else 2.0
+            for c in range(LANES):
+                product = at.f[a, c] * at.f[b, c]
+                slope = -0.5 * twice * (at.line[c] - product)
+                out[0, c] += slope * at.r[i, j, c]
+                out[1, c] += slope * at.dr[i, j, c]
+                out[3, c] -= twice * cov1[i, j, c] * at.line[c]
+                out[4, c] -= twice * cov1[i, j, c] * product
+        for c in range(LANES):
+            out[2, c] -= 0.5 * (at.line[c] - at.f[a, c] * at.f[a, c]) * spread[i, c]
+
+
+def _prepare(period: FloatArray, n: int, scales: FloatArray, at: Group) -> None:
+    """Fill autocorrelation and prior covariance of a group, and set `gram` to zero."""
+    rho = scales[RHO]
+    at.cov[: n + 1, : n + 1, :] = 0.0
+    at.gram[: n + 2, : n + 2, :] = 0.0
+    at.cov[0, 0, :] = scales[LASTING]
     for a in range(n):
+        at.r[a, a, :] = 1.0
+        at.dr[a, a, :] = 0.0
+        at.cov[a + 1, a + 1, :] = scales[COMMON]
+        for b in range(a):
+            for c in range(LANES):
+                gap = period[a, c] - period[b, c]
+                slope = rho ** (gap - 1.0)
+                at.r[a, b, c] = at.r[b, a, c] = rho * slope
+                at.dr[a, b, c] = at.dr[b, a, c] = gap * slope
+                at.cov[a + 1, b + 1, c] = at.cov[b + 1, a + 1, c] = scales[COMMON] * rho * slope
+
+
+def _posterior(n: int, u: FloatArray, y: FloatArray, at: Group) -> None:
+    """Integrate (theta, u) out: fill `w`, `mean`, `turn`, `pull` and what is left."""
+    for a in range(n + 1):
         for b in range(n + 1):
-            value = 0.0
-            for k in range(n + 1):
-                value += gram[a, k] * at.w[k, b]
-            hw[a, b] = value
-        for b in range(a + 1):
-            own = gram[a, b]
-            for k in range(n + 1):
-                own -= hw[a, k] * gram[k, b]
-            twice = 1.0 if a == b else 2.0
-            product = f[a] * f[b]
-            slope = -0.5 * twice * (own - product)
-            out[0] += slope * at.r[a, b]
-            out[1] += slope * at.dr[a, b]
-            out[3] -= twice * cov1[a, b] * own
-            out[4] -= twice * cov1[a, b] * product
-        out[2] -= 0.5 * (own - product) * spread[a]
-
-
-def _common(
-    periods: FloatArray, first: int, n: int, scales: FloatArray, at: Common, root: FloatArray
-) -> None:  # fmt: skip
-    """Prepare one cluster: fill `r`, `dr`, `cov` and its lower root, and set `gram` to zero."""
+            for c in range(LANES):
+                at.root[a, b, c] = at.cov[a, b, c]
+    _cholesky(at.root, n + 1, at.inverse, at.line)
     for a in range(n + 2):
         for b in range(n + 2):
-            at.gram[a, b] = 0.0
-            if a <= n and b <= n:
-                at.cov[a, b] = 0.0
-            if a < n and b < n:
-                gap = abs(periods[first + a] - periods[first + b])
-                at.r[a, b] = 1.0 if gap == 0.0 else scales[3] ** gap
-                at.dr[a, b] = 0.0 if gap == 0.0 else gap * scales[3] ** (gap - 1.0)
-                at.cov[a, b] = scales[1] * at.r[a, b]
-    at.cov[n, n] = scales[2]
+            for c in range(LANES):
+                at.left[a, b, c] = at.gram[a, b, c]
+    _eliminate(at.left, 0, n + 1, n + 2, u, y, at)
+    at.mean[: n + 1, :] = 0.0
+    at.w[: n + 1, : n + 1, :] = 0.0
+    at.work[: n + 1, : n + 1, :] = 0.0
     for a in range(n + 1):
-        for b in range(n + 1):
-            root[a, b] = at.cov[a, b]
-    _cholesky(root, n + 1)
-
-
-def _common_posterior(n: int, at: Common, root: FloatArray, theta: FloatArray) -> float:
-    """Integrate (u, theta) out: return what they add to the log likelihood; fill `w`, `mean`."""
-    left = at.gram.copy()
-    u = np.empty((n + 1, n + 1))
-    y = np.empty((n + 1, n + 2))
-    value: float = -0.5 * _eliminate(left, n + 1, n + 2, root, u, y)
-    for a in range(n + 1):
-        at.mean[a] = 0.0
         for i in range(n + 1):
-            at.mean[a] += u[i, a] * y[i, n + 1]
-        for b in range(n + 1):
-            product = 0.0
-            for i in range(n + 1):
-                product += u[i, a] * u[i, b]
-            at.w[a, b] = product
+            for c in range(LANES):
+                at.mean[a, c] += u[i, a, c] * y[i, n + 1, c]
+            for b in range(n + 1):
+                for c in range(LANES):
+                    at.w[a, b, c] += u[i, a, c] * u[i, b, c]
+                    at.work[a, b, c] += at.cov[a, i, c] * at.gram[i, b, c]
+    at.pull[: n + 1, :] = 0.0
     for a in range(n + 1):
-        at.pull[a] = 0.0
         for b in range(n + 1):
-            product = at.cov[a, b]
-            for i in range(n + 1):
-                for k in range(n + 1):
-                    product -= at.cov[a, i] * at.gram[i, k] * at.w[k, b]
-            at.turn[a, b] = product
-            at.pull[a] += product * at.gram[b, n + 1]
-    theta[0] = at.mean[n]
-    theta[1] = math.sqrt(at.w[n, n])
-    return value - 0.5 * left[n + 1, n + 1]
+            for c in range(LANES):
+                at.turn[a, b, c] = at.cov[a, b, c]
+            for k in range(n + 1):
+                for c in range(LANES):
+                    at.turn[a, b, c] -= at.work[a, k, c] * at.w[k, b, c]
+            for c in range(LANES):
+                at.pull[a, c] += at.turn[a, b, c] * at.gram[b, n + 1, c]
 
 
-def _common_gradient(n: int, at: Common, scales: FloatArray, d_scales: FloatArray) -> None:
+def _common_gradient(n: int, at: Group, scales: FloatArray, d_scales: FloatArray) -> None:
     """Add the derivative by common, lasting and, through u, rho."""
     for a in range(n + 1):
-        f_a = at.gram[a, n + 1]
+        for c in range(LANES):
+            at.f[a, c] = at.gram[a, n + 1, c]
         for k in range(n + 1):
-            f_a -= at.gram[a, k] * at.mean[k]
+            at.work[a, k, :] = 0.0
+            for c in range(LANES):
+                at.f[a, c] -= at.gram[a, k, c] * at.mean[k, c]
+            for b in range(n + 1):
+                for c in range(LANES):
+                    at.work[a, k, c] += at.gram[a, b, c] * at.w[b, k, c]
+    for a in range(n + 1):
         for b in range(n + 1):
-            if (a == n) != (b == n):
+            if (a == 0) != (b == 0):
                 continue
-            f_b = at.gram[b, n + 1]
-            v = at.gram[a, b]
+            for c in range(LANES):
+                at.line[c] = at.gram[a, b, c] - at.f[a, c] * at.f[b, c]
             for k in range(n + 1):
-                f_b -= at.gram[b, k] * at.mean[k]
-                for m in range(n + 1):
-                    v -= at.gram[a, k] * at.w[k, m] * at.gram[m, b]
-            slope = -0.5 * (v - f_a * f_b)
-            if a == n:
-                d_scales[2] += slope
-            else:
-                d_scales[1] += slope * at.r[a, b]
-                d_scales[3] += scales[1] * slope * at.dr[a, b]
+                for c in range(LANES):
+                    at.line[c] -= at.work[a, k, c] * at.gram[k, b, c]
+            for c in range(LANES):
+                if a == 0:
+                    d_scales[LASTING] -= 0.5 * at.line[c]
+                else:
+                    d_scales[COMMON] -= 0.5 * at.line[c] * at.r[a - 1, b - 1, c]
+                    d_scales[RHO] -= 0.5 * scales[COMMON] * at.line[c] * at.dr[a - 1, b - 1, c]
+
+
+def _stratum_covariance(
+    n: int, specific: float, shared: float, spread: FloatArray, at: Group, cov1: FloatArray
+) -> None:  # fmt: skip
+    """Fill the prior covariance of k in one stratum of a group, and its root."""
+    for a in range(n):
+        for b in range(n):
+            for c in range(LANES):
+                cov1[a, b, c] = specific * at.r[a, b, c]
+        for c in range(LANES):
+            cov1[a, a, c] += shared * spread[a, c]
+        for b in range(a + 1):
+            for c in range(LANES):
+                at.root[a, b, c] = cov1[a, b, c]
+    _cholesky(at.root, n, at.inverse, at.line)
 
 
 def _evaluate(
     residual: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray, lay: Layout
 ) -> tuple[FloatArray, ...]:
     """Do the work of `compiled`; see there."""
-    n_clusters, n_strata, most = len(lay.constant), len(phi), lay.gram.shape[1] - 1
+    n_groups, n_strata, most = len(lay.n_periods), len(phi), lay.period.shape[1]
+    n_clusters = int((lay.place >= 0).sum())
     log_likelihood = np.empty(n_clusters)
     theta = np.empty((n_clusters, 2))
     d_residual = np.empty(len(residual))
     d_phi, d_shared, d_scales = np.zeros(n_strata), np.zeros(n_strata), np.zeros(4)
-    at = Common(
-        np.empty((most, most)), np.empty((most, most)), np.empty((most + 1, most + 1)),
-        np.empty((most + 2, most + 2)), np.empty((most + 1, most + 1)), np.empty(most + 1),
-        np.empty((most + 1, most + 1)), np.empty(most + 1),
-    )  # fmt: skip
-    root, out, k = np.empty((most + 1, most + 1)), np.empty(5), np.empty(most)
-    gram = np.empty((n_strata, most + 2, most + 2))
-    cov1, u = np.empty((n_strata, most, most)), np.empty((n_strata, most, most))
-    y = np.empty((n_strata, most, most + 2))
-    for c in range(n_clusters):
-        n = lay.period_start[c + 1] - lay.period_start[c]
-        _common(lay.period_value, lay.period_start[c], n, scales, at, root)
-        root0 = root.copy()
-        value = lay.constant[c]
-        first = lay.cluster_start[c]
-        for row in range(first, lay.cluster_start[c + 1]):
-            j, s = row - first, lay.stratum_code[row]
-            _project(residual, row, n, phi[s], lay, gram[j])
-            for a in range(n):
-                for b in range(n):
-                    cov1[j, a, b] = scales[0] * at.r[a, b]
-                cov1[j, a, a] += shared[s] * lay.spread[row, a]
-                for b in range(n):
-                    root[a, b] = cov1[j, a, b]
-            _cholesky(root, n)
-            value += 0.5 * lay.dof[row] * math.log(phi[s])
-            value -= 0.5 * _eliminate(gram[j], n, n + 2, root, u[j], y[j])
+    at = _room(most)
+    gram = np.empty((n_strata, most + 2, most + 2, LANES))
+    cov1, u = np.empty((2, n_strata, most, most, LANES))
+    y = np.empty((n_strata, most, most + 2, LANES))
+    u0, y0 = np.empty((most + 1, most + 1, LANES)), np.empty((most + 1, most + 2, LANES))
+    out, k, product = np.empty((5, LANES)), np.empty((most, LANES)), np.empty(LANES)
+    for g in range(n_groups):
+        n = lay.n_periods[g]
+        _prepare(lay.period[g], n, scales, at)
+        at.logdet[:] = 0.0
+        for s in range(n_strata):
+            _project(residual, g, s, n, phi[s], lay, gram[s])
+            _stratum_covariance(n, scales[SPECIFIC], shared[s], lay.spread[g, s], at, cov1[s])
+            _eliminate(gram[s], 1, n, n + 2, u[s], y[s], at)
+            for c in range(LANES):
+                at.logdet[c] -= lay.dof[g, s, c] * np.log(phi[s])
             for a in range(n + 2):
                 for b in range(n + 2):
-                    at.gram[a, b] += gram[j, a, b]
-        log_likelihood[c] = value + _common_posterior(n, at, root0, theta[c])
+                    for c in range(LANES):
+                        at.gram[a, b, c] += gram[s, a, b, c]
+        _posterior(n, u0, y0, at)
+        for c in range(LANES):
+            place = lay.place[g, c]
+            if place >= 0:
+                quadratic = at.logdet[c] + at.left[n + 1, n + 1, c]
+                log_likelihood[place] = lay.constant[g, c] - 0.5 * quadratic
+                theta[place, 0] = at.mean[0, c]
+                theta[place, 1] = np.sqrt(at.w[0, 0, c])
         _common_gradient(n, at, scales, d_scales)
-        for row in range(first, lay.cluster_start[c + 1]):
-            j, s = row - first, lay.stratum_code[row]
-            _stratum_gradient(gram[j], cov1[j], n, at, lay.spread[row], out)
-            d_scales[0] += out[0]
-            d_scales[3] += scales[0] * out[1]
-            d_shared[s] += out[2]
-            product = _specific_mean(gram[j], u[j], y[j], n, at.mean, k)
-            d_phi[s] += 0.5 * (lay.dof[row] + out[3] - product - out[4]) / phi[s]
-            _score(residual, row, n, phi[s], lay, at.mean, k, d_residual)
+        for s in range(n_strata):
+            _stratum_gradient(gram[s], cov1[s], n, lay.spread[g, s], at, out)
+            _specific(gram[s], u[s], y[s], n, at.mean, k, product)
+            _score(residual, g, s, n, phi[s], lay, at.mean, k, d_residual)
+            for c in range(LANES):
+                d_scales[SPECIFIC] += out[0, c]
+                d_scales[RHO] += scales[SPECIFIC] * out[1, c]
+                d_shared[s] += out[2, c]
+                slope = lay.dof[g, s, c] + out[3, c] - product[c] - out[4, c]
+                d_phi[s] += 0.5 * slope / phi[s]
     return log_likelihood, d_residual, d_phi, d_shared, d_scales, theta
-
-
-def _specific_mean(
-    gram: FloatArray, u: FloatArray, y: FloatArray, n: int, mean: FloatArray, k: FloatArray
-) -> float:  # fmt: skip
-    """Fill the posterior mean of k in one cluster x stratum; return its r'V^-1 r."""
-    product: float = gram[n + 1, n + 1]
-    for a in range(n + 1):
-        product -= gram[a, n + 1] * mean[a]
-    for t in range(n):
-        k[t] = 0.0
-    for i in range(n):
-        fitted = y[i, n + 1]
-        for a in range(n + 1):
-            fitted -= y[i, a] * mean[a]
-        for t in range(n):
-            k[t] += u[i, t] * fitted
-    return product
 
 
 @functools.cache
@@ -372,8 +437,8 @@ def compiled() -> Any:
     from numba.extending import register_jitable
 
     for part in (
-        _cholesky, _eliminate, _project, _score, _specific_mean, _stratum_gradient, _common,
-        _common_posterior, _common_gradient,
+        _room, _cholesky, _eliminate, _project, _score, _specific, _stratum_gradient, _prepare,
+        _posterior, _common_gradient, _stratum_covariance,
     ):  # fmt: skip
         register_jitable(error_model="numpy")(part)
     return njit(_evaluate, nogil=True, cache=True, error_model="numpy")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 from scipy.stats import qmc
 
 from vbceval.bayes.meta_data import RANDOM_LEVELS, Studies
@@ -180,7 +181,7 @@ def exact_posterior(
     """
     sobol = qmc.Sobol(len(studies.levels), scramble=True, rng=rng)
     uniform = sobol.random_base2(_LOG2_NODES)
-    nodes = sd_scale * np.sqrt(2) * _erfinv(np.clip(uniform, 1e-12, 1 - 1e-12))
+    nodes = sd_scale * np.sqrt(2) * special.erfinv(np.clip(uniform, 1e-12, 1 - 1e-12))
     sd = {level: nodes[:, i] for i, level in enumerate(studies.levels)}
     log_weight = log_marginal(studies, sd, mean_sd=mean_sd, rho=rho)
     weight = np.exp(log_weight - log_weight.max())
@@ -194,13 +195,9 @@ def exact_posterior(
         )
     chosen = rng.choice(len(weight), size=draws, p=weight)
     picked = {level: values[chosen] for level, values in sd.items()}
-    return draw_locations(studies, picked, mean_sd=mean_sd, rho=rho, rng=rng)
-
-
-def _erfinv(p: FloatArray) -> FloatArray:
-    from scipy.special import erfinv
-
-    return np.asarray(erfinv(p))
+    error = np.broadcast_to(studies.std_error, (draws, len(studies)))
+    ones = _units(studies, draws)
+    return draw_locations(studies, picked, ones, error, mean_sd=mean_sd, rho=rho, rng=rng)
 
 
 def _units(studies: Studies, size: int) -> dict[str, FloatArray]:
@@ -217,9 +214,7 @@ def log_marginal(
         part = {k: v[start : start + _BLOCK] for k, v in sd.items()}
         count = len(next(iter(part.values())))
         error = np.broadcast_to(studies.std_error, (count, len(studies)))
-        total = covariance(
-            studies, part, _units(studies, count), error, mean_sd=mean_sd, rho=rho
-        )
+        total = covariance(studies, part, _units(studies, count), error, mean_sd=mean_sd, rho=rho)
         root = np.linalg.cholesky(total)
         y = np.broadcast_to(studies.estimate[:, None], (count, len(studies), 1))
         z = np.linalg.solve(root, y)[:, :, 0]
@@ -232,64 +227,76 @@ def log_marginal(
 def draw_locations(
     studies: Studies,
     sd: Mapping[str, FloatArray],
+    scale: Mapping[str, FloatArray],
+    std_error: FloatArray,
     *,
     mean_sd: float,
     rho: float,
     rng: np.random.Generator,
+    chains: int = 1,
+    sample_stats: Any = None,
 ) -> Posterior:
     """
-    Draw means and deviations given standard deviations, one draw for each of S sets of them.
+    Draw means and deviations given scales and standard errors, one draw for each of S sets.
 
-    A draw from the prior is moved by what the data say about it (Matheron's rule), so the draws
-    are exact and independent.
+    A draw from the prior is moved by what the data say about it (Matheron's rule), so given the
+    scales the draws are exact and independent.
     """
-    size, types = len(next(iter(sd.values()))), len(studies.labels["type"])
-    error = np.broadcast_to(studies.std_error, (size, len(studies)))
+    size, types = len(std_error), len(studies.labels["type"])
     mean = mean_sd * rng.standard_normal(size)
     own = sd["type"] if "type" in sd else np.zeros(size)
     type_mean = mean[:, None] + own[:, None] * rng.standard_normal((size, types))
-    scale = _units(studies, size)
     deviation = {
-        x: sd[x][:, None] * rng.standard_normal(scale[x].shape) for x in studies.random_levels
+        x: sd[x][:, None] * np.sqrt(scale[x]) * rng.standard_normal(scale[x].shape)
+        for x in studies.random_levels
     }
-    noise = error * _correlated(studies, size, rho, rng)
-    simulated = type_mean[:, studies.index["type"]] + noise
+    simulated = std_error * _correlated(studies, size, rho, rng)
+    simulated += type_mean[:, studies.index["type"]]
     for level, values in deviation.items():
-        simulated = simulated + values[:, studies.index[level]]
-    total = covariance(studies, sd, scale, error, mean_sd=mean_sd, rho=rho)
-    pull = np.linalg.solve(total, (studies.estimate - simulated)[:, :, None])[:, :, 0]
-    shift = np.einsum("skn,sn->sk", target_covariance(studies, sd, mean_sd), pull)
-    for level, values in deviation.items():
-        summed = pull @ _membership(studies, level)
-        deviation[level] = values + sd[level][:, None] ** 2 * summed
+        simulated += values[:, studies.index[level]]
+    for start in range(0, size, _BLOCK):
+        at = slice(start, start + _BLOCK)
+        part = {k: v[at] for k, v in sd.items()}
+        total = covariance(
+            studies,
+            part,
+            {k: v[at] for k, v in scale.items()},
+            std_error[at],
+            mean_sd=mean_sd,
+            rho=rho,
+        )
+        pull = np.linalg.solve(total, (studies.estimate - simulated[at])[:, :, None])[:, :, 0]
+        shift = np.einsum("skn,sn->sk", target_covariance(studies, part, mean_sd), pull)
+        mean[at] += shift[:, 0]
+        type_mean[at] += shift[:, 1:]
+        for level, values in deviation.items():
+            variance = part[level][:, None] ** 2 * scale[level][at]
+            values[at] += variance * (pull @ membership(studies, level))
     return Posterior(
-        mean=mean + shift[:, 0],
-        type_mean=type_mean + shift[:, 1:],
+        mean=mean,
+        type_mean=type_mean,
         sd=dict(sd),
-        scale=scale,
+        scale=dict(scale),
         deviation=deviation,
-        std_error=np.array(error),
-        chains=1,
+        std_error=np.array(std_error),
+        chains=chains,
+        sample_stats=sample_stats,
     )
 
 
-def _membership(studies: Studies, level: str) -> FloatArray:
+def membership(studies: Studies, level: str) -> FloatArray:
     """Return which group each row is in, shape (n, groups)."""
     groups = np.arange(len(studies.labels[level]))
     return np.asarray(studies.index[level][:, None] == groups, dtype=float)
 
 
-def _correlated(
-    studies: Studies, size: int, rho: float, rng: np.random.Generator
-) -> FloatArray:
+def _correlated(studies: Studies, size: int, rho: float, rng: np.random.Generator) -> FloatArray:
     """Return standard normal errors, shape (size, n), correlated `rho` within a sample."""
     alone = rng.standard_normal((size, len(studies)))
     if rho == 0:
         return alone
     common = rng.standard_normal((size, len(studies.labels["sample"])))
-    return np.asarray(
-        np.sqrt(rho) * common[:, studies.index["sample"]] + np.sqrt(1 - rho) * alone
-    )
+    return np.asarray(np.sqrt(rho) * common[:, studies.index["sample"]] + np.sqrt(1 - rho) * alone)
 
 
 def new_program(

@@ -139,7 +139,17 @@ def link(frames: list[pd.DataFrame], crosswalk: dict[str, str] | None) -> Linked
              for stand_in in sorted(set(every["aco_id"])) if stand_in.startswith("name:")]  # fmt: skip
     mapping |= named
     links = pd.DataFrame(rows, columns=LINKS).astype("str")
-    return Linked(mapping, links, _counts(links))
+    return Linked(mapping, links, _counts(links, _renamed(every, mapping)))
+
+
+def _renamed(every: pd.DataFrame, mapping: dict[str, str]) -> int:
+    # A wrong link would join two names; so would a new name, so it is counted, not refused.
+    linked = every.assign(aco_id=every["aco_id"].replace(mapping), plain=_plain_names(every))
+    linked = linked[linked["aco_id"].isin(set(mapping.values()))]
+    early = linked["performance_year"] <= LAST_NUMBERED_YEAR
+    before = linked[early].groupby("aco_id")["plain"].agg(set)
+    after = linked[~early].groupby("aco_id")["plain"].agg(set)
+    return sum(not (before[aco] & after[aco]) for aco in before.index.intersection(after.index))
 
 
 def _by_name(every: pd.DataFrame, mapping: dict[str, str]) -> dict[str, str]:
@@ -157,17 +167,21 @@ def _by_name(every: pd.DataFrame, mapping: dict[str, str]) -> dict[str, str]:
 
 
 def _keys(frame: pd.DataFrame) -> pd.Series:
-    names = frame["name"].str.lower().str.replace(r"[^a-z0-9 ]", " ", regex=True)
-    plain = names.str.replace(_LEGAL, " ", regex=True).str.replace(" ", "")
     dates = frame["start_date"].dt.strftime("@%Y-%m-%d").fillna("@")
-    return pd.Series(plain + dates, index=frame.index, dtype="str")
+    return pd.Series(_plain_names(frame) + dates, index=frame.index, dtype="str")
 
 
-def _counts(links: pd.DataFrame) -> pd.DataFrame:
+def _plain_names(frame: pd.DataFrame) -> pd.Series:
+    words = frame["name"].str.lower().str.replace(r"[^a-z0-9 ]", " ", regex=True)
+    return pd.Series(words.str.replace(_LEGAL, " ", regex=True).str.replace(" ", ""), dtype="str")
+
+
+def _counts(links: pd.DataFrame, renamed: int) -> pd.DataFrame:
     steps = [
         ("ACOs linked by the crosswalk", int((links["linked_by"] == "crosswalk").sum())),
         ("ACOs linked by name and start date", int((links["linked_by"] == "name").sum())),
         ("ACOs that keep their old number or name", int((links["linked_by"] == "none").sum())),
+        ("linked ACOs whose name differs before and after 2018", renamed),
     ]
     return overall_steps([(step, "acos", n) for step, n in steps])
 

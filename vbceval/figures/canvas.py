@@ -178,19 +178,36 @@ def text_width(fig: Figure, text: str, size: float, *, weight: str = "normal") -
 
 
 def wrapped(fig: Figure, text: str, size: float, width_mm: float) -> str:
-    """Break a text between words into lines no wider than `width_mm`; its own breaks stay."""
-    lines = []
+    """Break a text into even lines no wider than `width_mm`; breaks it already has stay."""
+    space = text_width(fig, "a a", size) - text_width(fig, "aa", size)
+    out = []
     for paragraph in text.split("\n"):
-        line = ""
-        for word in paragraph.split(" "):
-            longer = f"{line} {word}" if line else word
-            if line and text_width(fig, longer, size) > width_mm:
-                lines.append(line)
-                line = word
-            else:
-                line = longer
-        lines.append(line)
-    return "\n".join(lines)
+        words = paragraph.split(" ")
+        widths = [text_width(fig, word, size) for word in words]
+        lines = _filled(words, widths, space, width_mm)
+        # the narrowest width with as few lines leaves no single word on a line of its own
+        for share in np.linspace(0.95, 0.5, 10):
+            narrower = _filled(words, widths, space, share * width_mm)
+            if len(narrower) > len(lines):
+                break
+            lines = narrower
+        out += lines
+    return "\n".join(out)
+
+
+def _filled(
+    words: Sequence[str], widths: Sequence[float], space: float, width_mm: float
+) -> list[str]:
+    lines: list[str] = []
+    used = np.inf
+    for word, width in zip(words, widths, strict=True):
+        if lines and used + space + width <= width_mm:
+            lines[-1] += f" {word}"
+            used += space + width
+        else:
+            lines.append(word)
+            used = width
+    return lines
 
 
 def axis_label(

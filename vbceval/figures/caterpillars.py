@@ -14,8 +14,8 @@ from vbceval.estimates import Estimates
 from vbceval.figures import canvas, disclosure, notes
 from vbceval.figures.numbers import digits_for, interval_name, number
 from vbceval.figures.records import FigureRecord, attach
-from vbceval.figures.sources import INTERVAL, Source, by_series, read
-from vbceval.figures.style import MUTED, RULE, Style, get_style, series_look
+from vbceval.figures.sources import INTERVAL, Source, read
+from vbceval.figures.style import FAINT, MUTED, RULE, Style, get_style, series_look
 from vbceval.figures.wording import (
     Labels,
     currency,
@@ -29,6 +29,8 @@ from vbceval.figures.wording import (
 if TYPE_CHECKING:
     from vbceval.figures.canvas import Figure
 
+_MANY = 120
+_STRIP_MM = 4.5
 _VALUES = ("estimate", "std_error", *INTERVAL, "raw")
 
 
@@ -158,30 +160,38 @@ def _draw(
     reference: float | None,
     reference_label: str,
 ) -> Figure:
-    fig = canvas.new_figure(style.page_mm, 84.0)
-    ax = fig.subplots(1, 1)
-    many = len(data) > 120
-    size, line = (2.4, 0.5) if many else (3.8, 0.9)
+    names = sorted(data["series"].unique())
+    many = len(data) > _MANY
+    strip = _STRIP_MM * len(names) if many and len(names) > 1 else 0.0
+    fig = canvas.new_figure(style.page_mm, 84.0 + strip)
+    if strip:
+        ratios = [84.0, strip]
+        ax, below = fig.subplots(2, 1, sharex=True, height_ratios=ratios)
+    else:
+        ax, below = fig.subplots(1, 1), None
+    size, width = (2.4, 0.5) if many else (3.8, 0.9)
     x = data["rank"].to_numpy(dtype=float)
     ax.plot(x, data["raw"].to_numpy(dtype=float), linestyle="none", marker="x",
-            markersize=size, markeredgewidth=0.6, color=RULE, zorder=1,
+            markersize=size, markeredgewidth=0.6, color=RULE, zorder=2,
             label="Observed, not shrunken")  # fmt: skip
-    # in order of name, so that colours do not depend on who ranks first
-    ordered = data.sort_values("series", kind="stable")
-    for i, (name, part) in enumerate(by_series(ordered)):
+    for i, name in enumerate(names):
+        part = data[data["series"] == name]
         shade, marker, _ = series_look(i, what="the caterpillar plot")
         place = part["rank"].to_numpy(dtype=float)
         low, high = (part[c].to_numpy(dtype=float) for c in INTERVAL)
         ok = np.isfinite(low) & np.isfinite(high)
-        ax.vlines(place[ok], low[ok], high[ok], color=shade, linewidth=line, alpha=0.75,
-                  zorder=2, label="_interval")  # fmt: skip
+        # hundreds of coloured lines would mix into one colour
+        ax.vlines(place[ok], low[ok], high[ok], color=FAINT if strip else shade, linewidth=width,
+                  zorder=1, label="_interval")  # fmt: skip
         ax.plot(place, part["estimate"].to_numpy(dtype=float), linestyle="none", marker=marker,
                 markersize=size, color=shade, markeredgewidth=0, zorder=3,
                 label=name or "Shrunken")  # fmt: skip
+        if below is not None:
+            below.vlines(place, i - 0.36, i + 0.36, color=shade, linewidth=0.5, label="_place")
     canvas.zero_line(ax)
     if reference is not None:
         ax.axhline(reference, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=4,
-                   label=f"{reference_label}")  # fmt: skip
+                   label=reference_label)  # fmt: skip
     canvas.tidy_axes(ax, style)
     ax.set_xlim(0, len(data) + 1)
     ax.set_ylim(*_limits(data))
@@ -190,6 +200,11 @@ def _draw(
     ax.set_xlabel(f"{organizations}, sorted by shrunken value")
     canvas.axis_label(ax, "y", label, style, length_mm=62.0)
     canvas.legend_above(ax, style, width_mm=style.page_mm * 0.85)
+    if below is not None:
+        ax.tick_params(labelbottom=True)
+        canvas.caption_row(below, style)
+        below.set_yticks(range(len(names)), names)
+        below.set_ylim(len(names) - 0.5, -0.5)
     return canvas.finish(fig)
 
 
@@ -212,9 +227,11 @@ def _note(
         reliability = f"Mean reliability (share of variance that is signal): {mean}"
     low, high = _limits(data)
     outside = int(((data["raw"] < low) | (data["raw"] > high)).sum())
+    strip = len(data) > _MANY and len(data["series"].unique()) > 1
     return notes.join(
         [
             notes.sign_sentence(convention) if convention else "",
+            "Strips below: ranks of each stratum" if strip else "",
             f"Marks: shrunken values of {number(len(data), style)} rows; crosses: observed values",
             f"{outside} observed values lie beyond the axis" if outside else "",
             notes.interval_sentence(rows, marks="Lines"),

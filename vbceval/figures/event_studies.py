@@ -166,8 +166,11 @@ def _data(
     source = _counted(frame, count)
     frame["n"] = np.nan if source is None else pd.to_numeric(frame[source], errors="coerce")
     frame["n_counts"] = source
-    bare = frame["std_error"].isna() & frame["conf_low"].isna()
+    # a posterior gives the reference period an interval of no width
+    width = frame["conf_high"] - frame["conf_low"]
+    bare = frame["std_error"].isna() & (width.isna() | (width == 0))
     frame["reference"] = bare & (frame["estimate"] == 0) & ~frame["suppressed"]
+    frame.loc[frame["reference"], [c for c in _VALUES if c != "estimate"]] = np.nan
     frame["level"] = rows.level
     kept = [
         "series",

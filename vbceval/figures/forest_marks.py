@@ -230,7 +230,7 @@ def _text(
 def _marks(
     ax: Axes, data: pd.DataFrame, lines: list[_Line], centres: FloatArray, look: Look
 ) -> None:
-    low, high = look.xlim or _limits(data)
+    low, high = look.xlim or limits(data)
     ax.set_xlim(low, high)
     canvas.zero_line(ax, vertical=True)
     overall = data.loc[data["kind"] == "overall", "estimate"].dropna()
@@ -245,8 +245,8 @@ def _marks(
             _point(ax, row, y, sizes[line.row], (low, high))
 
 
-def _limits(data: pd.DataFrame) -> tuple[float, float]:
-    """Limits that hold every interval, unless a few are so wide that nothing else can be read."""
+def limits(data: pd.DataFrame) -> tuple[float, float]:
+    """Return limits that hold every interval, unless a few are so wide that nothing else can be read."""
     ends = data[["conf_low", "conf_high", "estimate"]].to_numpy(dtype=float)
     centre = data["estimate"].fillna((data["conf_low"] + data["conf_high"]) / 2)
     half = float(np.nanmedian((ends[:, 1] - ends[:, 0]) / 2)) if np.isfinite(ends).any() else 0.0

@@ -13,7 +13,7 @@ from vbceval.core.checks import missing_columns
 from vbceval.core.errors import DataError, DesignError
 from vbceval.estimates import Estimates
 from vbceval.figures import canvas, disclosure, notes
-from vbceval.figures.forest_marks import Look, draw
+from vbceval.figures.forest_marks import Look, draw, limits
 from vbceval.figures.forest_rows import labelled, with_gaps
 from vbceval.figures.numbers import digits_for, interval, interval_name, number
 from vbceval.figures.records import FigureRecord, attach
@@ -135,7 +135,7 @@ def forest(
         FigureRecord(
             kind="forest",
             data=data,
-            note=_note(data, rows, look, inner_level, n_suppressed, convention),
+            note=_note(data, rows, look, inner_level, xlim, n_suppressed, convention),
             alt=_alt(data, rows, look, one_line(label), currency(unit)),
             style=look.name,
             level=rows.level,
@@ -213,12 +213,13 @@ def _note(
     rows: Source,
     style: Style,
     inner_level: float | None,
+    xlim: tuple[float, float] | None,
     n_suppressed: int,
     convention: str,
 ) -> str:
     kinds = set(data["kind"])
     said = {
-        "estimate": "Squares: estimates, area proportional to precision",
+        "estimate": "Squares: estimates, area proportional to precision down to a legible size",
         "overall": "Filled diamond and dashed line: overall estimate",
         "gap": "Hollow circles: differences between strata, with the covariance between them",
         "pooled": "Wide diamonds: pooled means, as wide as their interval",
@@ -227,6 +228,8 @@ def _note(
     }
     joint = data["p_joint"].notna().any()
     posterior = "probability" in data and data["probability"].notna().any()
+    low, high = xlim or limits(data)
+    cut = ((data["conf_low"] < low) | (data["conf_high"] > high)).any()
     inner = ""
     if inner_level is not None:
         inner = f"Thick inner bars: {interval_name(inner_level, rows.interval)}"
@@ -236,6 +239,7 @@ def _note(
             *[text for kind, text in said.items() if kind in kinds],
             _intervals(data, rows),
             inner,
+            "Arrows: the interval goes on beyond the axis" if cut else "",
             f"{style.p_symbol} beside a heading: joint test that its strata are equal"
             if joint
             else "",

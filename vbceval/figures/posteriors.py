@@ -287,7 +287,7 @@ def _draw_curve(data: pd.DataFrame, style: Style, effect: str, prefix: str) -> F
     canvas.number_axis(ax, "y", style)
     canvas.axis_label(ax, "y", "Posterior probability below threshold", style, length_mm=58.0)
     canvas.axis_label(ax, "x", f"Threshold: {effect[0].lower()}{effect[1:]}", style,
-                      length_mm=style.page_mm * 0.5)  # fmt: skip
+                      length_mm=style.page_mm * 0.55)  # fmt: skip
     if len(series) > 1:
         canvas.legend_above(ax, style, width_mm=style.page_mm * 0.52)
     return canvas.finish(fig)
@@ -306,7 +306,7 @@ def _draw_densities(
         # one scale: equal areas are equal probabilities
         ax.set_ylim(0.0, 1.12 * top)
     canvas.number_axis(axes[-1], "x", style, prefix=prefix, most=6)
-    canvas.axis_label(axes[-1], "x", effect, style, length_mm=style.page_mm * 0.5)
+    canvas.axis_label(axes[-1], "x", effect, style, length_mm=style.page_mm * 0.55)
     return canvas.finish(fig)
 
 

@@ -11,7 +11,7 @@ _DIFFICULTIES = (
     OrganizationPanel(name="D1", organization_sd=0.055, shock_sd=0.015, shock_rho=0.5),
     OrganizationPanel(
         name="D2", organization_sd=0.055, shock_sd=0.015, shock_rho=0.5,
-        effect=-0.01, growth=-0.005, cohort_effect={2014: 1.5, 2017: 0.5},
+        effect=-0.01, growth=-0.005, cohort_effect={2014: 1.2, 2017: 0.5},
     ),
     OrganizationPanel(
         name="D7", organization_sd=0.055, shock_sd=0.015, shock_rho=0.5, tilt=0.005, pull=0.5,
@@ -55,7 +55,7 @@ def process(name: str) -> OrganizationPanel:
     >>> from vbceval.core.rng import generator
     >>> d2 = process("D2")
     >>> round(d2.truth().overall, 2)
-    -193.33
+    -174.23
     >>> d2.panel(generator(1, "example")).n_units
     200
     """

@@ -128,9 +128,9 @@ def diagnose(
             )
     failures = pd.DataFrame(failed, columns=["estimator", "reason"])
     problems = Problems("this simulation", EstimationError)
-    for label, reasons in failures.groupby("estimator"):
+    for name, reasons in failures.groupby("estimator"):
         if len(reasons) == replications:
-            problems.add(f"`{label}` failed in every replication: {reasons['reason'].iloc[0]}")
+            problems.add(f"`{name}` failed in every replication: {reasons['reason'].iloc[0]}")
     problems.raise_if_any()
     draws = pd.concat(kept, ignore_index=True)
     table = pd.DataFrame(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from vbceval.core.checks import Problems
 from vbceval.core.errors import DesignError
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import FloatArray
 from vbceval.panel import Panel
 from vbceval.simulate.spending import PERSON_CV, person_years
 from vbceval.simulate.truth import Truth
@@ -160,7 +160,7 @@ class OrganizationPanel:
         strata = self.strata or {"": Stratum(share=1.0)}
         weight = {s: v.share * v.presence for s, v in strata.items()}
         pooled = sum(w * strata[s].effect * strata[s].spending for s, w in weight.items())
-        factors = {None: pooled / sum(weight.values())}
+        factors: dict[str | None, float] = {None: pooled / sum(weight.values())}
         factors |= {f"stratum={s}": v.effect * v.spending for s, v in self.strata.items()}
         tables = [
             pd.DataFrame({

@@ -246,13 +246,14 @@ def _years(text: str) -> list[int]:
     """Read ``2014-2018,2020``."""
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not (first.strip().isdigit() and (last or first).strip().isdigit()):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not (first.strip().isdigit() and last.strip().isdigit()):
             raise typer.BadParameter(
                 f"'{part}' is not a year or a range of years, such as 2014-2018,2020",
                 param_hint="--years",
             )
-        found += range(int(first), int(last or first) + 1)
+        found += range(int(first), int(last) + 1)
     return sorted(set(found))
 
 

@@ -83,7 +83,8 @@ class TerminalDownloads:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def __call__(self, name: str, received: int, total: int | None) -> None:
         """Show how much of one file has arrived."""

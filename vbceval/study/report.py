@@ -305,7 +305,9 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-def _as_specified(value: float, *, spec: str) -> str:
+def _as_specified(value: Any, *, spec: str) -> str:
+    if not isinstance(value, int | float | np.number):
+        return _as_text(value)
     return format(value, spec).replace("-", MINUS)
 
 

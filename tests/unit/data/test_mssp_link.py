@@ -11,10 +11,13 @@ from vbceval.data import read_mssp
 from vbceval.data.mssp_vintage import year_in_name
 
 
-def test_the_crosswalk_links_numbers_to_identifiers(writer, make_acos) -> None:
+def test_the_crosswalk_links_numbers_to_identifiers(writer, make_acos, csv_text) -> None:
     early, late = make_acos(2016, 5, start="2014-01-01"), make_acos(2018, 5, start="2014-01-01")
     writer.write("2016", early)
-    writer.write("2018", late)
+    rows = writer.rows("2018", late)
+    rows[0]["ACO_Name"] = "EXAMPLE 1 CARE ORGANIZATION INC."
+    rows[1]["ACO_Name"] = "Renamed"
+    writer.put(csv_text(rows), "py2018.csv")
     writer.crosswalk(early[:4])
     results = read_mssp(writer.folder)
     per_aco = results.aco_year.groupby("aco_id")["performance_year"].apply(list).to_dict()
@@ -26,6 +29,7 @@ def test_the_crosswalk_links_numbers_to_identifiers(writer, make_acos) -> None:
     steps = results.attrition.set_index("step")["n"]
     assert steps["ACOs linked by the crosswalk"] == 4
     assert steps["ACOs that keep their old number or name"] == 1
+    assert steps["linked ACOs whose name differs before and after 2018"] == 1
     assert set(results.spending["aco_id"]) == set(results.aco_year["aco_id"])
 
 

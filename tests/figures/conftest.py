@@ -1,0 +1,246 @@
+"""Example results for the figures: random influence matrices, known estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vbceval import figures
+from vbceval.estimates import Estimates, stack
+
+UNIT = "USD per person-year, nominal"
+META = {
+    "estimator": "GroupTime",
+    "options": {"method": "dr", "trim": None},
+    "design": {
+        "comparison": "not_yet_treated",
+        "base_period": "universal",
+        "covariates": ("hcc",),
+        "anticipation": 0,
+    },
+    "vcov": "CR1",
+    "seed": 7,
+}
+STRATA = (None, "enrollment=esrd", "enrollment=disabled", "enrollment=aged", "dual=yes", "dual=no")
+
+
+def clusters(size: int) -> pd.Index:
+    return pd.Index([f"A{i:03d}" for i in range(size)])
+
+
+def influence(rng: np.random.Generator, size: int, se: np.ndarray) -> np.ndarray:
+    """Correlated columns whose sums of squares are the squared standard errors."""
+    psi = rng.standard_normal((size, len(se))) + 0.7 * rng.standard_normal((size, 1))
+    return np.asarray(psi * se / np.sqrt((psi**2).sum(axis=0)))
+
+
+@pytest.fixture(scope="session")
+def by_event_time() -> Callable[..., Estimates]:
+    """Make effects by event time -4 to 3, the period -1 the reference."""
+
+    def make(stratum: str | None = None, seed: int = 1) -> Estimates:
+        rng = np.random.default_rng(seed)
+        e = np.arange(-4.0, 4.0)
+        estimate = np.where(e < 0, rng.normal(0, 15, len(e)), -90 - 20 * e)
+        se = 40.0 + 10 * np.abs(e)
+        estimate[e == -1], se[e == -1] = 0.0, 0.0
+        psi = influence(rng, 60, np.where(se > 0, se, 1.0)) * (se > 0)
+        frame = pd.DataFrame(
+            {
+                "estimand": "att_event_time",
+                "outcome": "spending",
+                "unit_of_measure": UNIT,
+                "event_time": e,
+                "stratum": stratum,
+                "estimate": estimate,
+                "n_treated": 301 - 20 * np.maximum(e, 0),
+                "n_clusters": 60,
+            }
+        )
+        return Estimates(
+            frame=frame, psi=psi, clusters=clusters(60), cluster_name="aco", meta=META
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def strata() -> Estimates:
+    """Overall, three enrollment types and two levels of dual status."""
+    estimate = np.array([-88.0, -410.0, -120.0, -62.0, -150.0, -70.0])
+    se = np.array([41.0, 310.0, 88.0, 38.0, 70.0, 40.0])
+    frame = pd.DataFrame(
+        {
+            "estimand": "att_simple",
+            "outcome": "spending",
+            "unit_of_measure": UNIT,
+            "stratum": list(STRATA),
+            "estimate": estimate,
+            "n_treated": [301, 288, 301, 301, 297, 301],
+            "person_years": [5.31e6, 2.2e4, 8.4e5, 4.03e6, 4.1e5, 4.9e6],
+        }
+    )
+    psi = influence(np.random.default_rng(3), 60, se)
+    return Estimates(frame=frame, psi=psi, clusters=clusters(60), cluster_name="aco", meta=META)
+
+
+@pytest.fixture(scope="session")
+def gap(strata: Estimates) -> Estimates:
+    """Dual less not dual, with the covariance between them; named as `equity.gaps` names it."""
+    made = strata.contrast({"gap_att_simple": {4: 1.0, 5: -1.0}})
+    return made.with_frame(made.frame.assign(stratum="dual=yes - no"))
+
+
+@pytest.fixture(scope="session")
+def posterior(strata: Estimates) -> Estimates:
+    """Normal draws of the same quantities, in percent."""
+    draws = strata.simulate_draws(2000, np.random.default_rng(0)) / 98.0
+    frame = strata.frame.assign(estimate=draws.mean(axis=0), unit_of_measure="percent of baseline")
+    meta = {
+        "estimator": "HierarchicalDiD",
+        "diagnostics": {"r_hat": 1.002, "ess_bulk": 1812.0, "divergences": 0},
+    }
+    return Estimates(frame=frame, samples=draws, interval="credible", meta=meta)
+
+
+@pytest.fixture(scope="session")
+def means() -> pd.DataFrame:
+    """Adjusted means 2011 to 2016, start 2014; the effect is -60, -90, -120 by construction."""
+    period = np.arange(2011, 2017)
+    comparison = 9800.0 + 140 * (period - 2011)
+    path = comparison + 310
+    treated = path + np.where(period >= 2014, -60.0 - 30 * (period - 2014), 0.0)
+    rows = [
+        {"period": p, "arm": arm, "mean": m, "conf_low": m - 60, "conf_high": m + 60, "level": 0.95}
+        for arm, values in (("treated", treated), ("comparison", comparison))
+        for p, m in zip(period, values, strict=True)
+    ]
+    return pd.DataFrame(rows).assign(n_people=50_000)
+
+
+@pytest.fixture(scope="session")
+def effect(strata: Estimates) -> Estimates:
+    """The estimate that belongs to `means`: -90."""
+    one = strata.where([0])
+    return one.shifted(one.frame.assign(estimate=-90.0), np.array([-2.0]))
+
+
+@pytest.fixture(scope="session")
+def ledger() -> pd.DataFrame:
+    """Impact savings with an interval, benchmark savings without, in dollars."""
+    rows = [
+        ("impact", "gross", "Gross savings", 612.4e6, 101e6, 1123e6),
+        ("impact", "payment", "Shared-savings payments", 780.8e6, np.nan, np.nan),
+        ("impact", "payment", "Losses repaid by ACOs", -22.1e6, np.nan, np.nan),
+        ("impact", "net", "Net savings", -146.3e6, -657.7e6, 364.3e6),
+        ("benchmark", "gross", "Benchmark less spending", 1094.5e6, np.nan, np.nan),
+        ("benchmark", "payment", "Shared-savings payments", 780.8e6, np.nan, np.nan),
+        ("benchmark", "net", "Net savings to Medicare", 313.7e6, np.nan, np.nan),
+    ]
+    names = ["measure", "kind", "component", "amount", "conf_low", "conf_high"]
+    return pd.DataFrame(rows, columns=names).assign(level=0.95)
+
+
+@pytest.fixture(scope="session")
+def rates() -> pd.DataFrame:
+    """Shrunken and raw savings rates of 30 organizations in two strata."""
+    rng = np.random.default_rng(4)
+    raw = rng.normal(0.01, 0.05, 30)
+    shrunken = 0.01 + 0.5 * (raw - 0.01)
+    return pd.DataFrame(
+        {
+            "label": [f"A{i}" for i in range(30)],
+            "estimate": shrunken,
+            "std_error": 0.02,
+            "conf_low": shrunken - 0.04,
+            "conf_high": shrunken + 0.04,
+            "level": 0.95,
+            "interval": "credible",
+            "raw": raw,
+            "stratum": np.where(np.arange(30) % 3 == 0, "revenue=low", "revenue=high"),
+            "outcome": "savings_rate",
+            "unit_of_measure": "fraction of benchmark",
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def synthesis() -> pd.DataFrame:
+    """Published effects with pooled means and predictive intervals."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for heading, k in (("Accountable care organizations", 5), ("Bundled payments", 4)):
+        for i in range(k):
+            e, se = rng.normal(-1.3, 1.0), rng.choice([0.4, 1.0, 4.2])
+            rows.append((heading, f"Program {i}, a report with a rather long name and its year",
+                         "estimate", e, se, e - 1.96 * se, e + 1.96 * se, "confidence"))  # fmt: skip
+        rows.append((heading, "Mean effect", "pooled", -1.2, 0.3, -1.8, -0.6, "credible"))
+        rows.append((heading, "New program", "predictive", -1.2, 1.1, -3.5, 1.0, "credible"))
+    names = ["heading", "label", "kind", "estimate", "std_error", "conf_low", "conf_high",
+             "interval"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names).assign(
+        level=0.95, outcome="total spending", unit_of_measure="percent of baseline mean"
+    )
+
+
+@pytest.fixture(scope="session")
+def cohorts() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "cohort": [2012, 2013, 2014, 2015, np.nan],
+            "n_organizations": [114, 106, 123, 89, 61],
+            "person_years": [1.9e6, 1.6e6, 1.2e6, 7.1e5, 9.1e5],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def flow() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "step": ["In the result files", "Linked over years by the identifier crosswalk",
+                     "First agreement period only", "Entrants", "Not yet in the program"],
+            "acos": [548, 541, 452, 301, 151],
+            "rows": [8712, 8600, 4880, 3000, 1880],
+            "arm": [None, None, None, "treated", "comparison"],
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def every_figure(
+    by_event_time, strata, gap, posterior, means, effect, ledger, rates, synthesis, cohorts, flow
+) -> dict[str, Callable[..., object]]:
+    """Every figure of the room on its example, as a function of the style."""
+    some = [by_event_time(f"enrollment={name}", i) for i, name in enumerate("abcd")]
+    long = rates.loc[np.arange(300) % 30].reset_index(drop=True)
+    return {
+        "event_study": lambda **o: figures.event_study(by_event_time(), **o),
+        "event_study_strata": lambda **o: figures.event_study(stack(some), **o),
+        "trend": lambda **o: figures.trend(
+            means.drop(columns=["conf_low", "conf_high"]), effect, start=2014,
+            baseline_mean=9894.0, **o,
+        ),
+        "forest": lambda **o: figures.forest(
+            strata, gap=gap, columns={"person_years": "Person-years"}, **o
+        ),
+        "forest_posterior": lambda **o: figures.forest(posterior, **o),
+        "forest_synthesis": lambda **o: figures.forest(synthesis, **o),
+        "gross_to_net": lambda **o: figures.gross_to_net(ledger, **o),
+        "caterpillar": lambda **o: figures.caterpillar(rates, colour="stratum", **o),
+        "caterpillar_many": lambda **o: figures.caterpillar(long, colour="stratum", **o),
+        "threshold_curve": lambda **o: figures.threshold_curve(
+            posterior.where([0]), marks=(0, -1, -2), **o
+        ),
+        "threshold_strata": lambda **o: figures.threshold_curve(posterior.by("enrollment"), **o),
+        "posterior_density": lambda **o: figures.posterior_density(
+            posterior.by("dual"), threshold=-1, **o
+        ),
+        "cohort_sizes": lambda **o: figures.cohort_sizes(cohorts, **o),
+        "sample_flow": lambda **o: figures.sample_flow(
+            flow, counts={"acos": "ACOs", "rows": "ACO-years"}, **o
+        ),
+    }  # fmt: skip
