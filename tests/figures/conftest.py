@@ -60,9 +60,7 @@ def by_event_time() -> Callable[..., Estimates]:
                 "n_clusters": 60,
             }
         )
-        return Estimates(
-            frame=frame, psi=psi, clusters=clusters(60), cluster_name="aco", meta=META
-        )
+        return Estimates(frame=frame, psi=psi, clusters=clusters(60), cluster_name="aco", meta=META)
 
     return make
 

@@ -62,7 +62,8 @@ def overlapping(fig: Figure, slack: float = 1.5) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("style", list(STYLES))
+# the narrowest page, the largest text and the default; the others have sizes between
+@pytest.mark.parametrize("style", ["jama", "economics", "cms_report"])
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_clipped_or_overlaps(name: str, style: str, every_figure) -> None:
     keep = {"level": 0.95} if name in ("forest_synthesis", "caterpillar") else {}
@@ -71,9 +72,22 @@ def test_nothing_is_clipped_or_overlaps(name: str, style: str, every_figure) -> 
     assert overlapping(fig) == []
 
 
-def test_the_examples_cover_the_room(every_figure) -> None:
+@pytest.mark.parametrize("style", list(STYLES))
+def test_every_style_draws(style: str, every_figure) -> None:
+    fig = every_figure["forest"](style=style)
+    assert outside(fig) == []
+    assert figures.record(fig).style == style
+
+
+@pytest.fixture(scope="module")
+def drawn(every_figure) -> dict[str, Figure]:
+    """Every figure once, in the default style."""
+    return {name: every_figure[name]() for name in NAMES}
+
+
+def test_the_examples_cover_the_room(every_figure, drawn) -> None:
     assert set(every_figure) == set(NAMES)
-    kinds = {figures.record(every_figure[name]()).kind for name in NAMES}
+    kinds = {figures.record(fig).kind for fig in drawn.values()}
     assert kinds == {
         "event_study", "trend", "forest", "gross_to_net", "caterpillar", "threshold_curve",
         "posterior_density", "cohort_sizes", "sample_flow",
@@ -81,8 +95,8 @@ def test_the_examples_cover_the_room(every_figure) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_figure_carries_data_note_and_alternative_text(name: str, every_figure) -> None:
-    fig = every_figure[name]()
+def test_every_figure_carries_data_note_and_alternative_text(name: str, drawn) -> None:
+    fig = drawn[name]
     record = figures.record(fig)
     assert isinstance(record.data, pd.DataFrame)
     assert len(record.data) > 0
@@ -96,8 +110,8 @@ def test_every_figure_carries_data_note_and_alternative_text(name: str, every_fi
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_minus_signs_are_true_ones_and_numbers_never_formulas(name: str, every_figure) -> None:
-    fig = every_figure[name]()
+def test_minus_signs_are_true_ones_and_numbers_never_formulas(name: str, drawn) -> None:
+    fig = drawn[name]
     record = figures.record(fig)
     texts = [t.get_text() for t in printed(fig)]
     assert [t for t in [*texts, record.note, record.alt] if re.search(r"(?<!\w)-[\d$.]", t)] == []
@@ -116,8 +130,8 @@ def test_minus_signs_are_true_ones_and_numbers_never_formulas(name: str, every_f
         ("caterpillar", "fraction of benchmark", "positive = savings"),
     ],
 )
-def test_an_axis_names_unit_and_sign(name: str, unit: str, sign: str, every_figure) -> None:
-    fig = every_figure[name]()
+def test_an_axis_names_unit_and_sign(name: str, unit: str, sign: str, drawn) -> None:
+    fig = drawn[name]
     labels = [
         " ".join(label.split()) for ax in fig.axes for label in (ax.get_xlabel(), ax.get_ylabel())
     ]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from vbceval.bayes.layout import Layout, arrange
 from vbceval.core.checks import Problems, listed
-from vbceval.core.errors import DataError, DesignError, EstimationError
+from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.moments import Moments

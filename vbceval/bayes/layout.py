@@ -1,4 +1,4 @@
-"""Cells in the order in which the likelihood walks through them, eight clusters side by side."""
+"""Cells in the order in which the likelihood walks through them, `LANES` clusters side by side."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from vbceval.core.typing import FloatArray, IntArray
 
-LANES = 8
-"""Clusters worked on at once: the last axis of every array, so that one instruction serves all."""
+LANES = 16
+"""Clusters worked on at once: the last axis of small arrays, so that one instruction serves several."""
 
 
 class Layout(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from vbceval.bayes.checks import Limits, require_converged
+from vbceval.bayes.checks import require_converged
 from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.meta_nuts import Priors, nuts_posterior
 from vbceval.bayes.meta_posterior import Posterior, exact_posterior, new_program
@@ -199,7 +199,7 @@ class MetaAnalysis:
         tree = posterior.tree(studies)
         convergence = None
         if self.engine == "nuts":
-            convergence = asdict(require_converged(tree, limits=Limits()))
+            convergence = asdict(require_converged(tree, posterior.reported))
         frame, draws = _rows(self, studies, posterior, columns)
         return Estimates(
             frame=frame,
@@ -280,17 +280,17 @@ def _rows(
     model: MetaAnalysis, studies: Studies, posterior: Posterior, columns: Columns
 ) -> tuple[pd.DataFrame, FloatArray]:
     types: list[str | None] = [f"program_type={x}" for x in studies.labels["type"]]
-    reports = studies.frame.drop_duplicates([columns.report, columns.program_type])
-    counts = reports[columns.program_type].value_counts()
-    share = np.array([counts[x] for x in studies.labels["type"]], dtype=float)
+    one: list[str | None] = [None]
+    pairs = np.unique(np.stack([studies.index["report"], studies.index["type"]]), axis=1)
+    share = np.bincount(pairs[1], minlength=len(types)) / pairs.shape[1]
     new = new_program(studies, posterior, model.deviation_df, generator(model.seed, "meta", "new"))
     parts: list[tuple[str, list[str | None], FloatArray]] = [
-        ("mean_effect", [None], posterior.mean[:, None]),
-        ("mean_of_reports", [None], posterior.type_mean @ (share / share.sum())[:, None]),
+        ("mean_effect", one, posterior.mean[:, None]),
+        ("mean_of_reports", one, posterior.type_mean @ share[:, None]),
         ("type_mean", types, posterior.type_mean),
         ("predictive", types, posterior.type_mean + new[:, None]),
-        *[(SD_ROWS[x], [None], posterior.sd[x][:, None]) for x in studies.levels],
-        ("study_effect", [None] * len(studies), posterior.true_effect(studies)),
+        *[(SD_ROWS[x], one, posterior.sd[x][:, None]) for x in studies.levels],
+        ("study_effect", one * len(studies), posterior.true_effect(studies)),
     ]
     frame = pd.DataFrame(
         [(name, stratum) for name, strata, _ in parts for stratum in strata],

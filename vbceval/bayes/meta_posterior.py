@@ -12,7 +12,7 @@ from scipy.stats import qmc
 
 from vbceval.bayes.meta_data import RANDOM_LEVELS, Studies
 from vbceval.core.errors import EstimationError
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import FloatArray, IntArray
 
 _LOG2_NODES = 13
 _FEWEST_NODES = 200
@@ -61,6 +61,15 @@ class Posterior:
             total += values[:, studies.index[level]]
         return total
 
+    @property
+    def reported(self) -> list[str]:
+        """Names, in the tree, of what is reported and so must have converged."""
+        return [
+            *("mean_effect", "type_mean", "true_effect"),
+            *[f"{level}_sd" for level in self.sd],
+            *[f"{level}_deviation" for level in self.deviation],
+        ]
+
     def tree(self, studies: Studies) -> Any:
         """Return an ArviZ DataTree with the draws, the data and the sampler's statistics."""
         import xarray
@@ -72,26 +81,53 @@ class Posterior:
         variables: dict[str, Any] = {
             "mean_effect": (dims, split(self.mean)),
             "type_mean": ((*dims, "program_type"), split(self.type_mean)),
-            "true_effect": ((*dims, "effect"), split(self.true_effect(studies))),
+            "true_effect": ((*dims, "row"), split(self.true_effect(studies))),
+            "std_error": ((*dims, "row"), split(self.std_error)),
         }
-        for level, values in self.sd.items():
-            variables[f"{level}_sd"] = (dims, split(values))
-        for level, values in self.deviation.items():
-            variables[f"{level}_deviation"] = ((*dims, level), split(values))
-        if studies.error_law is not None:
-            rows = studies.error_law.rows
-            variables["bounded_std_error"] = (
-                (*dims, "bounded_row"),
-                split(self.std_error[:, rows]),
-            )
+        variables |= {f"{k}_sd": (dims, split(v)) for k, v in self.sd.items()}
+        for level in self.deviation:
+            variables[f"{level}_deviation"] = ((*dims, level), split(self.deviation[level]))
+            variables[f"{level}_scale"] = ((*dims, level), split(self.scale[level]))
         coords = {"program_type": list(map(str, studies.labels["type"]))}
         coords |= {x: list(map(str, studies.labels[x])) for x in self.deviation}
-        posterior = xarray.Dataset(variables, coords=coords)
-        groups = {"posterior": posterior}
-        groups["observed_data"] = xarray.Dataset({"estimate": (("effect",), studies.estimate)})
+        groups = {
+            "posterior": xarray.Dataset(variables, coords=coords),
+            "observed_data": xarray.Dataset({"estimate": (("row",), studies.estimate)}),
+        }
         if self.sample_stats is not None:
             groups["sample_stats"] = self.sample_stats
         return xarray.DataTree.from_dict(groups)
+
+    @classmethod
+    def from_tree(cls, tree: Any, studies: Studies) -> Posterior:
+        """Return the draws that `tree` holds."""
+        posterior = tree["posterior"].to_dataset()
+
+        def flat(name: str) -> FloatArray:
+            values = np.asarray(posterior[name].values)
+            return values.reshape(-1, *values.shape[2:])
+
+        return cls(
+            mean=flat("mean_effect"),
+            type_mean=flat("type_mean"),
+            sd={x: flat(f"{x}_sd") for x in studies.levels},
+            scale={x: flat(f"{x}_scale") for x in studies.random_levels},
+            deviation={x: flat(f"{x}_deviation") for x in studies.random_levels},
+            std_error=flat("std_error"),
+            chains=int(posterior.sizes["chain"]),
+        )
+
+    def take(self, rows: IntArray) -> Posterior:
+        """Return some draws, as one chain."""
+        return Posterior(
+            mean=self.mean[rows],
+            type_mean=self.type_mean[rows],
+            sd={k: v[rows] for k, v in self.sd.items()},
+            scale={k: v[rows] for k, v in self.scale.items()},
+            deviation={k: v[rows] for k, v in self.deviation.items()},
+            std_error=self.std_error[rows],
+            chains=1,
+        )
 
 
 def covariance(

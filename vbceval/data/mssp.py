@@ -160,6 +160,8 @@ def _choose(found: list[Found], years: Sequence[int] | None) -> list[Found]:
         )
     if not results:
         problems.add("no results file was found among the files given.")
+    if years is not None and not wanted:
+        problems.add("`years` is empty. Name the performance years, or leave it out to read all.")
     chosen = [entry for entry in results if entry.year in wanted]
     for year in sorted(wanted & set(held)):
         same = [entry.path.name for entry in chosen if entry.year == year]

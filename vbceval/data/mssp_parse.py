@@ -151,7 +151,7 @@ def _read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problem
     parsed.fields = pd.DataFrame(read)
     _complete(parsed)
     parsed.fields["qual_status"] = _quality_status(parsed, text, lay)
-    parsed.fields["track"] = _tracks(text, lay)
+    parsed.fields["track"] = _tracks(text, lay, found)
     parsed.fields["part"] = _parts(parsed)
     return decimals
 
@@ -181,7 +181,9 @@ def _read_amount(
 
 def _report_text(found: Problems, code: str, cells: pd.Series, bad: BoolArray, kind: str) -> None:
     if bad.any():
-        what = {"date": "dates", "flag": "0/1 flags"}.get(kind, "numbers")
+        what = {"date": "dates", "flag": "0/1 flags", "track": "tracks A-E or EN"}.get(
+            kind, "numbers"
+        )
         # what stands in a cell about people is not repeated: it may hold a small number
         people = code.startswith(("nab", "nben"))
         shown = listed(
@@ -229,19 +231,23 @@ def _quality_status(parsed: Parsed, text: pd.DataFrame, lay: Layout) -> pd.Serie
     return status
 
 
-def _tracks(text: pd.DataFrame, lay: Layout) -> pd.Series:
+def _tracks(text: pd.DataFrame, lay: Layout, found: Problems) -> pd.Series:
     track = pd.Series([None] * len(text), index=text.index, dtype="str")
     if "currenttrack" in text:
         letters = text["currenttrack"].str.strip().str.upper()
         names = {letter: f"BASIC_{letter}" for letter in "ABCDE"} | {"EN": "ENHANCED"}
-        return letters.map(names).astype("str")
+        known = letters.map(names).astype("str")
+        bad = (known.isna() & ~letters.isin(["", "-"])).to_numpy(dtype=bool)
+        _report_text(found, "currenttrack", letters, bad, "track")
+        return known
     if "track2aco" in text:
         # 2013 flags Track 2 only; there was no other choice than Track 1
         track[:] = "TRACK_1"
     for name, codes in lay.tracks.items():
         for code in codes:
             if code in text:
-                flag, _ = read_flags(text[code])
+                flag, bad = read_flags(text[code])
+                _report_text(found, code, text[code], bad, "flag")
                 track[flag.fillna(False).to_numpy(dtype=bool)] = name
     return track
 

@@ -9,16 +9,24 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems
-from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.core.version import versions
 from vbceval.design import Design, GroupTimePair, group_time_pairs
 from vbceval.did.blocks import Block, balanced, complete, make_block, usable_cohorts
+from vbceval.did.inputs import (
+    as_moments,
+    cluster_labels,
+    design_meta,
+    shown,
+    small_sample,
+    strata_of,
+    vcov_name,
+)
 from vbceval.did.pairs import PairResult, Settings, estimate_pairs
 from vbceval.estimates import Estimates, Shares
 from vbceval.estimates.columns import GROUP_TIME
-from vbceval.inference import SSC, sum_by_cluster
+from vbceval.inference import SSC, Multiplier, sum_by_cluster
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
@@ -98,7 +106,12 @@ class GroupTime:
         problems.raise_if_any()
 
     def fit(
-        self, data: Panel | Moments, design: Design, *, vcov: str = "CR1", ssc: SSC | None = None
+        self,
+        data: Panel | Moments,
+        design: Design,
+        *,
+        vcov: str | Multiplier = "CR1",
+        ssc: SSC | None = None,
     ) -> Estimates:
         """
         Estimate every ATT(g, t) of a design.
@@ -110,10 +123,11 @@ class GroupTime:
             joint influence matrix.
         design : Design
             Outcome, comparison, base period, anticipation, covariates, window.
-        vcov : {"CR1", "CR0"}
-            Cluster-robust covariance from the influence: with or without small-sample factor.
+        vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
+            Cluster-robust covariance from the influence, with or without small-sample factor; or
+            errors and bands from the multiplier bootstrap, as R `did` does by default.
         ssc : SSC, optional
-            Small-sample factor. Default `SSC.cluster`, G/(G-1), for "CR1"; `SSC.none` for "CR0".
+            Small-sample factor. Default `SSC.cluster`, G/(G-1), for "CR1"; `SSC.none` otherwise.
 
         Returns
         -------
@@ -134,22 +148,17 @@ class GroupTime:
                 "GroupTime compares changes and takes no `fixed_effects`; leave them out, or use "
                 "a regression estimator."
             )
-        factor = _ssc(vcov, ssc)
-        moments = _as_moments(data, design)
-        labels = pd.Index(pd.unique(moments.attribute("cluster")))
-        if len(labels) < 2:
-            raise DesignError(
-                f"there is {len(labels)} cluster (`{moments.cluster_name}`), but the error of an "
-                "effect is measured by variation between clusters. Cluster on what enters the "
-                "program, at least two of them treated and two not."
-            )
+        factor, multiplier = small_sample("GroupTime", vcov, ssc)
+        moments = as_moments(data, design)
+        labels = cluster_labels(moments)
         whole = make_block(moments, design, labels)
         parts = [
-            self._fit_block(whole if rows is None else whole.take(rows), moments, design, stratum,
-                            len(labels))
-            for stratum, rows in _strata(moments)
-        ]  # fmt: skip
-        return self._assemble(parts, moments, design, labels, factor, vcov)
+            self._fit_block(whole.take(rows), moments, design, stratum, len(labels))
+            for stratum, rows in strata_of(moments)
+        ]
+        for part in parts:
+            part.update(_shares(part["masses"], parts[0]["weight"]))
+        return self._assemble(parts, moments, design, labels, factor, multiplier)
 
     def _fit_block(
         self, block: Block, moments: Moments, design: Design, stratum: str | None, n_clusters: int
@@ -169,31 +178,28 @@ class GroupTime:
             followed=moments.kind == "panel", last=float(periods[-1]) + design.anticipation,
         )  # fmt: skip
         results = estimate_pairs(block, periods, pairs, settings, n_clusters)
-        share, share_psi = self._shares(block, results, moments, n_clusters)
+        masses, weight = self._masses(block, results, moments, n_clusters)
         return {
-            "stratum": stratum, "results": results, "share": share, "share_psi": share_psi,
+            "stratum": stratum, "results": results, "masses": masses, "weight": weight,
             "dropped": dropped, "incomplete": incomplete, "first_period": float(periods[0]),
         }  # fmt: skip
 
-    def _shares(
+    def _masses(
         self, block: Block, results: list[PairResult], moments: Moments, n_clusters: int
     ) -> tuple[FloatArray, FloatArray]:
-        """Share of each row's treated weight in all weight, and its influence."""
+        """Treated weight behind each row, (G, k), and all weight, (G,), by cluster."""
         if moments.kind == "panel":
             order = np.lexsort((block.period, block.entity))
             first = order[np.unique(block.entity[order], return_index=True)[1]]
         else:
             first = np.arange(len(block.entity))
         w, cohort, cluster = block.w[first], block.cohort[first], block.cluster[first]
-        total = w.sum()
-        by_cluster = sum_by_cluster(w, cluster, n_clusters)
-        if self.cell_share == "cohort":
-            cohorts = np.array([r.pair.cohort for r in results])
-            masses = sum_by_cluster(w[:, None] * (cohort[:, None] == cohorts), cluster, n_clusters)
-        else:
-            masses = np.column_stack([r.counts.treated_weight for r in results])
-        share = masses.sum(axis=0) / total
-        return share, (masses - np.outer(by_cluster, share)) / total
+        weight = sum_by_cluster(w, cluster, n_clusters)
+        if self.cell_share == "pair":
+            return np.column_stack([r.counts.treated_weight for r in results]), weight
+        cohorts = np.array([r.pair.cohort for r in results])
+        treated = w[:, None] * (cohort[:, None] == cohorts)
+        return sum_by_cluster(treated, cluster, n_clusters), weight
 
     def _assemble(
         self,
@@ -202,88 +208,71 @@ class GroupTime:
         design: Design,
         labels: pd.Index,
         ssc: SSC,
-        vcov: str,
+        multiplier: Multiplier | None,
     ) -> Estimates:
-        n_clusters = len(labels)
-        root = float(np.sqrt(ssc.factor(n_clusters=n_clusters)))
         rows = [(part["stratum"], result) for part in parts for result in part["results"]]
-        self._raise_failures([r for _, r in rows], moments, design)
-        frame = pd.DataFrame([_record(s, r, design, moments.people) for s, r in rows])
+        self._raise_failures([r for _, r in rows], design)
+        # clusters that no comparison uses (a cohort without base, rows without outcome) are not in
+        # the sample, so they do not count in the small-sample factor
+        used = np.any([r.counts.clusters for _, r in rows], axis=0)
+        n_clusters = int(used.sum())
+        root = float(np.sqrt(ssc.factor(n_clusters=n_clusters)))
+        people = moments.people and moments.unit_name != moments.cluster_name
+        frame = pd.DataFrame([_record(s, r, design, people) for s, r in rows])
         frame["df"] = ssc.df(n_clusters)
-        psi = np.column_stack([r.psi for _, r in rows])
+        psi = np.column_stack([r.psi for _, r in rows])[used]
         shares = Shares(
             value=np.concatenate([part["share"] for part in parts]),
-            psi=np.concatenate([part["share_psi"] for part in parts], axis=1),
+            psi=np.concatenate([part["share_psi"] for part in parts], axis=1)[used],
             vcov_scale=root,
         )
         meta = {
             "estimator": "GroupTime",
             "options": asdict(self),
-            "design": _design_meta(design),
-            "vcov": vcov,
+            "design": design_meta(design),
+            "vcov": vcov_name(ssc, multiplier),
             "ssc": ssc.name,
             "exactness": "moments" if moments.xx is not None else "unit pass",
             "n_clusters": n_clusters,
             "cluster": moments.cluster_name,
             "first_period": min(part["first_period"] for part in parts),
             "dropped_cohorts": sorted({float(g) for part in parts for g in part["dropped"]}),
-            "incomplete_cells": suppress_small(parts[0]["incomplete"]).item()
-            if moments.people
-            else parts[0]["incomplete"],
+            "incomplete_cells": shown(parts[0]["incomplete"], people),
             "language": "effect",
             "versions": versions("numpy", "scipy", "pandas"),
             "warnings": sorted({r.counts.note for _, r in rows if r.counts.note}),
         }
         return Estimates(
-            frame=frame, psi=psi, psi_vcov=psi * root, clusters=labels,
-            cluster_name=moments.cluster_name, shares=shares, meta=meta,
+            frame=frame, psi=psi, psi_vcov=psi * root, clusters=labels[used],
+            cluster_name=moments.cluster_name, shares=shares, multiplier=multiplier, meta=meta,
         )  # fmt: skip
 
-    def _raise_failures(self, results: list[PairResult], moments: Moments, design: Design) -> None:
+    def _raise_failures(self, results: list[PairResult], design: Design) -> None:
         failed = [r for r in results if r.failure is not None]
         if not failed or (self.on_failure == "skip" and len(failed) < len(results)):
             return
         error = DesignError if all(r.no_comparison for r in failed) else EstimationError
-        problems = Problems(f"{len(failed)} of {len(results)} group-time comparisons", error)
-        for r in failed:
-            problems.add(f"cohort {r.pair.cohort:g} at period {r.pair.period:g}: {r.failure}.")
-        problems.add(
-            "Remedy: end `window` earlier, use the other `comparison`, drop the covariate that is "
-            "named, or pass on_failure='skip' to leave these rows missing with their reason."
+        lines = "".join(
+            f"\n  cohort {r.pair.cohort:g} at period {r.pair.period:g}: {r.failure}" for r in failed
         )
-        problems.raise_if_any()
-
-
-def _ssc(vcov: str, ssc: SSC | None) -> SSC:
-    if vcov not in ("CR0", "CR1"):
-        raise EstimationError(
-            f"GroupTime has no '{vcov}' covariance: its effects are not one regression. Use 'CR1' "
-            "(influence with small-sample factor) or 'CR0'."
+        remedy = "drop the covariate that is named"
+        if error is DesignError:
+            first = min(r.pair.period for r in failed)
+            remedy = f"end `window` earlier, leave out periods from {first:g} on"
+            if design.comparison == "never_treated":
+                remedy = "use comparison='not_yet_treated'"
+        raise error(
+            f"{len(failed)} of {len(results)} group-time effects cannot be estimated:{lines}\n"
+            f"To go on, {remedy}, or pass on_failure='skip' to leave these rows missing with "
+            "their reason."
         )
-    if vcov == "CR0":
-        if ssc is not None and ssc != SSC.none():
-            raise EstimationError(
-                f"vcov='CR0' has no small-sample factor, but ssc is '{ssc.name}'. Use vcov='CR1' "
-                "with it, or leave `ssc` out."
-            )
-        return SSC.none()
-    return SSC.cluster() if ssc is None else ssc
 
 
-def _as_moments(data: Panel | Moments, design: Design) -> Moments:
-    if isinstance(data, Moments):
-        return data
-    return Moments.from_panel(data, outcomes=[design.outcome], covariates=design.covariates)
-
-
-def _strata(moments: Moments) -> list[tuple[str | None, np.ndarray | None]]:
-    """All cells together, then each level of each stratum."""
-    out: list[tuple[str | None, np.ndarray | None]] = [(None, None)]
-    for name in moments.strata:
-        column = moments.cells[name]
-        for level in sorted(column.unique()):
-            out.append((f"{name}={level}", np.flatnonzero(column == level)))
-    return out
+def _shares(masses: FloatArray, weight: FloatArray) -> dict[str, FloatArray]:
+    """Share of each row's treated weight in all weight, and its influence; strata add up."""
+    total = weight.sum()
+    share = masses.sum(axis=0) / total
+    return {"share": share, "share_psi": (masses - np.outer(weight, share)) / total}
 
 
 def _record(
@@ -300,7 +289,7 @@ def _record(
         "stratum": stratum,
         "estimate": result.estimate,
         "base": pair.base,
-        "n_clusters": result.counts.n_clusters,
+        "n_clusters": int(result.counts.clusters.sum()),
         "note": result.failure or result.counts.note,
     }
     counts = {
@@ -309,11 +298,5 @@ def _record(
         "n_comparison": result.counts.n_comparison,
     }
     for name, count in counts.items():
-        record[name] = float(suppress_small(count)) if people else float(count)
+        record[name] = shown(count, people)
     return record
-
-
-def _design_meta(design: Design) -> dict[str, Any]:
-    out = asdict(design)
-    out["balance_weights"] = None if design.balance_weights is None else "given"
-    return out

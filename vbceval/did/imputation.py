@@ -21,6 +21,7 @@ from vbceval.did.inputs import (
     shown,
     small_sample,
     strata_of,
+    vcov_name,
 )
 from vbceval.did.leads import fit_leads
 from vbceval.did.untreated_cells import (
@@ -36,17 +37,18 @@ from vbceval.did.untreated_cells import (
 )
 from vbceval.estimates import Estimates, Shares
 from vbceval.estimates.columns import GROUP_TIME
-from vbceval.inference import SSC
+from vbceval.inference import SSC, Multiplier
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
 
 class _Part(NamedTuple):
-    """Effects of one stratum: their rows, influence (G, m) and treated weight (m,)."""
+    """Effects of one stratum: rows, influence (G, m), treated weight (m,), clusters used (G,)."""
 
     rows: list[dict[str, Any]]
     psi: FloatArray
     weight: FloatArray
+    clusters: BoolArray
     lost: list[Lost]
 
 
@@ -114,7 +116,12 @@ class Imputation:
             )
 
     def fit(
-        self, data: Panel | Moments, design: Design, *, vcov: str = "CR1", ssc: SSC | None = None
+        self,
+        data: Panel | Moments,
+        design: Design,
+        *,
+        vcov: str | Multiplier = "CR1",
+        ssc: SSC | None = None,
     ) -> Estimates:
         """
         Impute untreated outcomes and average effects by cohort and period.
@@ -130,7 +137,7 @@ class Imputation:
             With ``comparison="never_treated"`` a cohort's outcomes are imputed from the never
             treated and its own untreated periods only. ``fixed_effects`` names the entity (unit
             or cluster column) and the time (period column, or ``"period:stratum"``).
-        vcov : {"CR1", "CR0"}
+        vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
             Cluster-robust covariance from the influence: with or without small-sample factor.
         ssc : SSC, optional
             Small-sample factor. Default `SSC.cluster`, G/(G-1), for "CR1"; `SSC.none` for "CR0".
@@ -150,7 +157,7 @@ class Imputation:
         EstimationError
             If covariates are absorbed or collinear.
         """
-        factor = small_sample("Imputation", vcov, ssc)
+        factor, multiplier = small_sample("Imputation", vcov, ssc)
         _refuse_base(design)
         moments = as_moments(data, design)
         labels = cluster_labels(moments)
@@ -164,13 +171,13 @@ class Imputation:
             raise_lost(lost, people=moments.people)
         rows_out = [row for part in parts for row in part.rows]
         self._check_rows(rows_out, len(lost))
-        frame = pd.DataFrame(rows_out)
-        frame["df"] = factor.df(len(labels))
-        psi = np.concatenate([part.psi for part in parts], axis=1)
-        root = float(np.sqrt(factor.factor(n_clusters=len(labels))))
+        used = np.any([part.clusters for part in parts], axis=0)
+        n_clusters = int(used.sum())
+        root = float(np.sqrt(factor.factor(n_clusters=n_clusters)))
+        psi = np.concatenate([part.psi for part in parts], axis=1)[used]
         weight = np.concatenate([part.weight for part in parts])
         meta = {
-            **self._meta(moments, design, vcov, factor, len(labels)),
+            **self._meta(moments, design, vcov_name(factor, multiplier), factor, n_clusters),
             "unimputable": lost_records(lost, people=moments.people),
             "incomplete_cells": shown(int((~complete).sum()), moments.people),
             "first_period": float(whole.block.period[complete].min()),
@@ -178,9 +185,10 @@ class Imputation:
             "warnings": sorted({row["note"] for row in rows_out if row["note"]}),
         }
         return Estimates(
-            frame=frame, psi=psi, psi_vcov=psi * root, clusters=labels,
+            frame=pd.DataFrame(rows_out).assign(df=factor.df(n_clusters)),
+            psi=psi, psi_vcov=psi * root, clusters=labels[used],
             cluster_name=moments.cluster_name, shares=Shares(value=weight, vcov_scale=root),
-            meta=meta,
+            multiplier=multiplier, meta=meta,
         )  # fmt: skip
 
     def _fit_part(
@@ -193,6 +201,7 @@ class Imputation:
     ) -> _Part:
         rows: list[dict[str, Any]] = []
         psi, weight, lost = [], [], []
+        clusters = np.zeros(n_clusters, dtype=bool)
         for sample in samples(arranged, design, stratum):
             x, names = sample.covariates(self.covariate_effect)
             fit = fit_sample(sample, x, names, n_clusters=n_clusters, stratum=stratum)
@@ -201,6 +210,7 @@ class Imputation:
             history, seen = fit.part_of_entity[cells.entity] >= 0, fit.part_of_time[cells.time] >= 0
             lost += lost_cells(sample, covered, history, seen, stratum)
             used = sample.treated & covered
+            clusters[cells.cluster[sample.untreated | used]] = True
             if not used.any():
                 continue
             block = sample.arranged.block
@@ -216,8 +226,8 @@ class Imputation:
             psi.append(result.psi)
             weight.append(result.weight)
         if not rows:
-            return _Part([], np.zeros((n_clusters, 0)), np.zeros(0), lost)
-        return _Part(rows, np.concatenate(psi, axis=1), np.concatenate(weight), lost)
+            return _Part([], np.zeros((n_clusters, 0)), np.zeros(0), clusters, lost)
+        return _Part(rows, np.concatenate(psi, axis=1), np.concatenate(weight), clusters, lost)
 
     def _check_rows(self, rows: list[dict[str, Any]], n_lost: int) -> None:
         if not rows:
@@ -244,7 +254,7 @@ class Imputation:
         design: Design,
         *,
         leads: int = 3,
-        vcov: str = "CR1",
+        vcov: str | Multiplier = "CR1",
         ssc: SSC | None = None,
     ) -> Estimates:
         """
@@ -265,7 +275,7 @@ class Imputation:
             refused, and ``window`` does not restrict leads.
         leads : int, default 3
             Number of leads.
-        vcov : {"CR1", "CR0"}
+        vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
             As in `fit`.
         ssc : SSC, optional
             As in `fit`; factors with (N-1)/(N-K) apply as well when there are no strata, N
@@ -288,7 +298,7 @@ class Imputation:
            robust and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285. Section
            4.4.
         """
-        factor = small_sample("Imputation", vcov, ssc)
+        factor, multiplier = small_sample("Imputation", vcov, ssc)
         _refuse_base(design)
         if leads < 1:
             raise DesignError(f"`leads` is {leads}: give the number of periods tested, 1 or more.")
@@ -301,7 +311,7 @@ class Imputation:
         labels = cluster_labels(moments)
         whole, complete = arrange(moments, design, labels)
         events = np.arange(-leads, 0) - design.anticipation
-        last = float(moments.cells["period"].max()) + design.anticipation
+        last = float(whole.block.period[complete].max()) + design.anticipation
         fits = []
         for stratum, rows in strata_of(moments):
             sample = next(samples(whole.take(rows[complete[rows]]), design, stratum))
@@ -311,18 +321,23 @@ class Imputation:
                     stratum=stratum, last=last, people=moments.people, n_clusters=len(labels),
                 )
             )  # fmt: skip
+        used = np.any([x.clusters for x in fits], axis=0)
+        n_clusters = int(used.sum())
         scale = factor.factor(
-            n_clusters=len(labels),
+            n_clusters=n_clusters,
             n_rows=fits[0].n_rows if len(fits) == 1 else None,
             n_params=fits[0].n_full if factor.K == "full" else fits[0].n_nested,
         )
-        psi = np.concatenate([x.psi for x in fits], axis=1)
+        psi = np.concatenate([x.psi for x in fits], axis=1)[used]
         frame = pd.DataFrame([row for x in fits for row in x.rows])
-        meta = {**self._meta(moments, design, vcov, factor, len(labels)), "leads": leads}
+        meta = {
+            **self._meta(moments, design, vcov_name(factor, multiplier), factor, n_clusters),
+            "leads": leads,
+        }
         return Estimates(
-            frame=frame.assign(df=factor.df(len(labels))),
-            psi=psi, psi_vcov=psi * float(np.sqrt(scale)), clusters=labels,
-            cluster_name=moments.cluster_name, meta=meta,
+            frame=frame.assign(df=factor.df(n_clusters)),
+            psi=psi, psi_vcov=psi * float(np.sqrt(scale)), clusters=labels[used],
+            cluster_name=moments.cluster_name, multiplier=multiplier, meta=meta,
         )  # fmt: skip
 
     def _meta(

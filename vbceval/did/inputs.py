@@ -12,24 +12,31 @@ from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import IntArray
 from vbceval.design import Design
-from vbceval.inference import SSC
+from vbceval.inference import SSC, Multiplier
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
 
-def small_sample(estimator: str, vcov: str, ssc: SSC | None) -> SSC:
+def small_sample(
+    estimator: str, vcov: str | Multiplier, ssc: SSC | None
+) -> tuple[SSC, Multiplier | None]:
     """
-    Return the small-sample factor of an influence-only covariance.
+    Return the small-sample factor of an influence-only covariance, and its bootstrap if asked.
 
     Raises
     ------
     EstimationError
-        If `vcov` is not "CR0" or "CR1", or "CR0" is given a factor.
+        If `vcov` is not known, or one without factor is given a factor.
     """
+    multiplier = vcov if isinstance(vcov, Multiplier) else None
+    if vcov == "bootstrap":
+        multiplier = Multiplier()
+    if multiplier is not None:
+        return SSC.none() if ssc is None else ssc, multiplier
     if vcov not in ("CR0", "CR1"):
         raise EstimationError(
             f"{estimator} has no '{vcov}' covariance: its effects are not one regression. Use "
-            "'CR1' (influence with small-sample factor) or 'CR0'."
+            "'CR1' (influence with small-sample factor), 'CR0', or 'bootstrap' (multiplier)."
         )
     if vcov == "CR0":
         if ssc is not None and ssc != SSC.none():
@@ -37,8 +44,8 @@ def small_sample(estimator: str, vcov: str, ssc: SSC | None) -> SSC:
                 f"vcov='CR0' has no small-sample factor, but ssc is '{ssc.name}'. Use vcov='CR1' "
                 "with it, or leave `ssc` out."
             )
-        return SSC.none()
-    return SSC.cluster() if ssc is None else ssc
+        return SSC.none(), None
+    return SSC.cluster() if ssc is None else ssc, None
 
 
 def as_moments(data: Panel | Moments, design: Design) -> Moments:
@@ -87,3 +94,10 @@ def design_meta(design: Design) -> dict[str, Any]:
 def shown(count: int, people: bool) -> float:
     """Return a count as it may be shown: missing if it is of 1-10 people."""
     return float(suppress_small(count)) if people else float(count)
+
+
+def vcov_name(ssc: SSC, multiplier: Multiplier | None) -> str:
+    """Return how the covariance is named in results."""
+    if multiplier is not None:
+        return f"multiplier bootstrap ({multiplier.weights}, {multiplier.draws:,} draws)"
+    return "CR0" if ssc == SSC.none() else "CR1"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vbceval.core.errors import DesignError
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.did.inputs import shown
 from vbceval.did.untreated_cells import Sample, fit_sample
@@ -26,6 +26,8 @@ class LeadFit(NamedTuple):
         Keys, estimate and counts of each lead.
     psi : array, shape (G, leads)
         Influence of each cluster.
+    clusters : bool array, shape (G,)
+        Which clusters are used.
     n_rows : int
         Rows of the regression.
     n_nested, n_full : int
@@ -34,6 +36,7 @@ class LeadFit(NamedTuple):
 
     rows: list[dict[str, Any]]
     psi: FloatArray
+    clusters: BoolArray
     n_rows: int
     n_nested: int
     n_full: int
@@ -86,8 +89,8 @@ def fit_leads(
     if empty:
         within = "" if stratum is None else f" in stratum `{stratum}`"
         raise DesignError(
-            f"no untreated cell has event time {', '.join(empty)}{within}, so these leads cannot be "
-            "tested. Ask for fewer `leads`."
+            f"no untreated cell has event time {', '.join(empty)}{within}, so these leads cannot "
+            "be tested. Ask for fewer `leads`."
         )
     x, names = sample.covariates(covariate_effect)
     p, k = len(names), len(events)
@@ -113,7 +116,8 @@ def fit_leads(
     parts = len(np.unique(fit.part_of_time[fit.part_of_time >= 0]))
     entities = int((fit.part_of_entity >= 0).sum())
     return LeadFit(
-        rows, fit.score @ fit.inverse[:, len(fit.free) + p :], int(arranged.n_rows.sum()),
+        rows, fit.score @ fit.inverse[:, len(fit.free) + p :],
+        np.bincount(block.cluster, minlength=n_clusters) > 0, int(arranged.n_rows.sum()),
         times + p + k, entities + times - parts + p + k,
     )  # fmt: skip
 

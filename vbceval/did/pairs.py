@@ -36,16 +36,18 @@ class Counts(NamedTuple):
     ----------
     treated_weight : array, shape (G,)
         Weight of treated units used, by cluster.
-    n_treated, n_comparison, n_clusters : int
-        Units on each side and distinct clusters.
+    clusters : bool array, shape (G,)
+        Which clusters are used.
+    n_treated, n_comparison : int
+        Units on each side.
     note : str or None
         What to know about the row.
     """
 
     treated_weight: FloatArray
+    clusters: BoolArray
     n_treated: int
     n_comparison: int
-    n_clusters: int
     note: str | None
 
 
@@ -167,9 +169,9 @@ def _count(block: Block, treated: BoolArray, w: FloatArray, n_clusters: int) -> 
             note = f"one {name} cluster: its own sampling error is not in std_error"
     return Counts(
         treated_weight=sum_by_cluster(w * treated, block.cluster, n_clusters),
+        clusters=np.bincount(block.cluster, minlength=n_clusters) > 0,
         n_treated=len(np.unique(block.unit[treated])),
         n_comparison=len(np.unique(block.unit[~treated])),
-        n_clusters=len(np.unique(block.cluster)),
         note=note,
     )
 

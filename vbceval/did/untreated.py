@@ -45,7 +45,12 @@ class Cells(NamedTuple):
 
     def take(self, rows: BoolArray) -> Cells:
         """Return some cells."""
-        return Cells(*(None if a is None else a[rows] for a in self))
+        return Cells(
+            self.entity[rows], self.time[rows], self.cluster[rows], self.y[rows], self.w[rows],
+            self.x[rows],
+            None if self.xx is None else self.xx[rows],
+            None if self.xy is None else self.xy[rows],
+        )  # fmt: skip
 
 
 class UntreatedFit(NamedTuple):
@@ -168,7 +173,7 @@ def fit_untreated(
     parts = _parts(by_time)
     weight = np.bincount(h, weights=w, minlength=n_entities)
     per_weight = np.divide(1.0, weight, out=np.zeros(n_entities), where=weight > 0)
-    share = sparse.diags_array(per_weight) @ by_time
+    share = sparse.csr_array(sparse.diags_array(per_weight) @ by_time)
     y_mean = np.bincount(h, weights=w * cells.y, minlength=n_entities) * per_weight
     x_mean = sum_by_cluster(w[:, None] * cells.x, h, n_entities) * per_weight[:, None]
     y, x = cells.y - y_mean[h], cells.x - x_mean[h]

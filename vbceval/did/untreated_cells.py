@@ -65,8 +65,10 @@ class Arranged(NamedTuple):
 
     def count_units(self, rows: BoolArray) -> int:
         """Return the number of distinct units in some cells."""
-        first = np.unique(self.block.unit[rows], return_index=True)[1]
-        return int(self.n_units[rows][first].sum())
+        if self.block.xx is None:
+            return len(np.unique(self.block.unit[rows]))
+        # cells are sums: a unit is counted in each period and stratum it is seen in
+        return int(self.n_units[rows].sum())
 
 
 def arrange(moments: Moments, design: Design, clusters: pd.Index) -> tuple[Arranged, BoolArray]:
@@ -155,8 +157,8 @@ class Sample(NamedTuple):
             )
         x = block.x
         if self.arranged.followed:
-            order = np.lexsort((block.period, block.unit))
-            _, first, where = np.unique(block.unit[order], return_index=True, return_inverse=True)
+            order = np.lexsort((block.period, block.entity))
+            _, first, where = np.unique(block.entity[order], return_index=True, return_inverse=True)
             x = np.empty_like(x)
             x[order] = block.x[order][first][where]
         columns, names = [], []
@@ -317,14 +319,14 @@ def lost_cells(
 def raise_lost(lost: list[Lost], *, people: bool) -> None:
     """Raise one DesignError that names cohorts, periods and counts; nothing when none is lost."""
     problems = Problems("this design", DesignError)
-    table = pd.DataFrame(lost, columns=Lost._fields)
-    for (stratum, reason, cohort), rows in table.groupby(
-        ["stratum", "reason", "cohort"], dropna=False, sort=False
-    ):
-        most = int(rows["units"].max())
+    groups: dict[tuple[str | None, str, float], list[Lost]] = {}
+    for x in lost:
+        groups.setdefault((x.stratum, x.reason, x.cohort), []).append(x)
+    for (stratum, reason, cohort), rows in groups.items():
+        most = max(x.units for x in rows)
         units = say_people(most, "units") if people else f"{most:,} units"
-        within = "" if pd.isna(stratum) else f"stratum `{stratum}`, "
-        periods = ", ".join(f"{t:g}" for t in rows["period"])
+        within = "" if stratum is None else f"stratum `{stratum}`, "
+        periods = ", ".join(f"{x.period:g}" for x in rows)
         problems.add(
             f"{within}cohort {cohort:g} at period {periods} (up to {units} a period): {reason}."
         )

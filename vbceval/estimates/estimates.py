@@ -14,7 +14,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import Array, BoolArray, FloatArray, IntArray
 from vbceval.estimates import algebra, columns, tables
 from vbceval.estimates.shares import Shares
-from vbceval.inference import WaldTest, sup_t, wald_test
+from vbceval.inference import Multiplier, WaldTest, sup_t, wald_test
 
 Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence[bool]
 
@@ -49,6 +49,8 @@ class Estimates:
         Joint covariance where nothing else is known, as for a published event study.
     shares : Shares, optional
         Weights by which `aggregate` averages rows.
+    multiplier : Multiplier, optional
+        Take standard errors and bands from this bootstrap of `psi_vcov`.
     interval : {"confidence", "credible"}
         What the intervals are.
     meta : mapping
@@ -70,6 +72,7 @@ class Estimates:
     samples: FloatArray | None = None
     covariance: FloatArray | None = None
     shares: Shares | None = None
+    multiplier: Multiplier | None = None
     interval: Literal["confidence", "credible"] = "confidence"
     meta: Mapping[str, Any] = field(default_factory=dict)
     tree: Any = None
@@ -171,8 +174,9 @@ class Estimates:
     @cached_property
     def std_error(self) -> FloatArray:
         """Standard errors or posterior standard deviations, shape (k,); missing where zero."""
-        if self.psi_vcov is not None:
-            # a variance at rounding level is a row without variation (a reference period)
+        if self.multiplier is not None and self.psi_vcov is not None:
+            sd = self.multiplier.std_error(self._bootstrap)
+        elif self.psi_vcov is not None:
             sd = np.sqrt(np.einsum("gk,gk->k", self.psi_vcov, self.psi_vcov))
         elif self.samples is not None:
             sd = self.samples.std(axis=0, ddof=1)
@@ -184,12 +188,20 @@ class Estimates:
     def _maxima(self) -> dict[tuple[int, ...], FloatArray]:
         return {}
 
+    @cached_property
+    def _bootstrap(self) -> FloatArray:
+        assert self.multiplier is not None and self.psi_vcov is not None
+        return self.multiplier.draw(self.psi_vcov)
+
     def largest_t(self, rows: IntArray) -> FloatArray:
         """Return sorted draws of the largest |t| over some rows; kept, so any level reads them."""
         key = tuple(int(i) for i in rows)
         if key not in self._maxima:
             if self.samples is not None:
                 z = (self.samples[:, rows] - self.estimate[rows]) / self.std_error[rows]
+                self._maxima[key] = np.sort(np.abs(z).max(axis=1))
+            elif self.multiplier is not None:
+                z = self._bootstrap[:, rows] / self.std_error[rows]
                 self._maxima[key] = np.sort(np.abs(z).max(axis=1))
             else:
                 df = float(np.min(self.frame["df"].to_numpy(dtype=float)[rows]))

@@ -55,6 +55,7 @@ def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) ->
         psi_vcov=algebra.spread([p.psi_vcov for p in parts], places, len(union)),
         clusters=union,
         cluster_name=parts[0].cluster_name,
+        multiplier=parts[0].multiplier if len({p.multiplier for p in parts}) == 1 else None,
         shares=_stack_shares([p.shares for p in parts], places, len(union)),
         meta=_stack_meta([p.meta for p in parts]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,10 @@ import pandas as pd
 from vbceval.figures.numbers import MISSING, SUPPRESSED
 from vbceval.figures.style import Style
 from vbceval.figures.tables import format_table
+
+_NUMBER = re.compile(
+    "[\u2212<>.$0-9][\u2212<>.,$%*()0-9\u2009 ]*(?: to [\u2212<>.,$%*()0-9\u2009 ]*)?"
+)
 
 
 def table_html(
@@ -161,9 +166,9 @@ def _printed(table: pd.DataFrame, style: str | Style, options: Mapping[str, Any]
 
 
 def _right_aligned(shown: pd.DataFrame) -> list[bool]:
-    """Columns of numbers: every cell that says something begins with a digit, sign or currency."""
+    """Columns of numbers: every cell that says something is made of digits, signs and currency."""
     out = []
     for name in shown.columns:
         cells = [str(v) for v in shown[name] if str(v) not in ("", MISSING, SUPPRESSED)]
-        out.append(bool(cells) and all(c[0] in "0123456789\u2212$.<>" for c in cells))
+        out.append(bool(cells) and all(_NUMBER.fullmatch(c) for c in cells))
     return out

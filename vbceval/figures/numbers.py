@@ -114,15 +114,15 @@ def digits_for(sizes: object) -> int:
     """
     Return the digits after the point that fit errors of these sizes.
 
-    The median standard error keeps one significant digit, two when it begins with 1 to 4.
+    The median standard error keeps one significant digit, two when it begins with 1 or 2.
 
     Examples
     --------
     >>> [digits_for(se) for se in (57.0, 3.0, 0.6, 0.02)]
-    [0, 1, 1, 3]
+    [0, 0, 1, 3]
     """
     values = np.abs(np.atleast_1d(np.asarray(sizes, dtype=float)))
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
         return 0
-    return int(np.clip(math.ceil(-math.log10(float(np.median(values)) / 5.0)), 0, 6))
+    return int(np.clip(math.ceil(-math.log10(float(np.median(values)) / 3.0)), 0, 6))

@@ -59,6 +59,7 @@ def format_table(
     columns: Mapping[str, Column | str] | None = None,
     style: str | Style = "jama",
     labels: Labels | None = None,
+    values: Sequence[str] = (),
     people: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
@@ -74,6 +75,8 @@ def format_table(
         Gives the number locale and the P rule.
     labels : mapping, optional
         Words for names and for text values.
+    values : sequence of str
+        Columns calculated from the people of a row; they are suppressed with a count of the row.
     people : sequence of str
         Columns that count people and are not known by name.
 
@@ -100,13 +103,13 @@ def format_table(
         raise DataError(
             f"`columns` names {', '.join(f'`{c}`' for c in absent)}, which the table does not have."
         )
-    checked = disclosure.check(table, people=people)
+    checked = disclosure.check(table, values=values, people=people)
     before = table.reset_index(drop=True)
     out: dict[str, list[str]] = {}
     for name, given in chosen.items():
         column = given if isinstance(given, Column) else Column(label=given)
         cells = _cells(checked.frame[name], name, column, look, labels)
-        if name in checked.columns:
+        if name in checked.columns or name in values:
             lost = checked.frame[name].isna() & before[name].notna()
             cells = [SUPPRESSED if gone else c for c, gone in zip(cells, lost, strict=True)]
         out[column.label or display(name, labels)] = cells
@@ -217,7 +220,7 @@ def estimates_table(
     if not look.stars and rows.interval == "confidence" and frame["p_value"].notna().any():
         shown[f"{look.p_symbol} value"] = [p_value(p, look) for p in frame["p_value"]]
     if more:
-        rest = format_table(frame, columns=more, style=look, labels=labels, people=people)
+        rest = format_table(rows.frame, columns=more, style=look, labels=labels, people=people)
         shown = pd.concat([shown, rest], axis=1)
     shown.attrs["note"] = _note(frame, rows, look, labels, checked.n_suppressed)
     return shown

@@ -2,7 +2,8 @@
 
 from vbceval.inference.bands import sup_t
 from vbceval.inference.clusters import sum_by_cluster
+from vbceval.inference.multiplier import Multiplier
 from vbceval.inference.ssc import SSC
 from vbceval.inference.wald import WaldTest, wald_test
 
-__all__ = ["SSC", "WaldTest", "sum_by_cluster", "sup_t", "wald_test"]
+__all__ = ["SSC", "Multiplier", "WaldTest", "sum_by_cluster", "sup_t", "wald_test"]

@@ -14,6 +14,7 @@ from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.moments.build import accumulate, covariate_columns, outcome_columns
 from vbceval.panel import Panel
+from vbceval.panel.checks import check_once
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -135,6 +136,8 @@ class Moments:
         if absent:
             raise DataError(f"the panel has no stratum column {listed(absent)}.")
         if by == "row":
+            if panel.kind == "panel":
+                check_once(frame, [panel.unit, panel.period, *keys])
             cells = frame[[panel.unit, panel.period, *keys]].set_axis(
                 ["unit", "period", *keys], axis=1
             )
@@ -142,7 +145,7 @@ class Moments:
             return cls(
                 cells=cells, n=one, n_units=one, w=w, w2=w * w, x_mean=x, y_mean=y,
                 xx=None, xy=None, yy=None, exposure=exposure, units=_unit_table(panel, panel.unit),
-                unit_name=panel.unit, kind=panel.kind, people=not panel.units_are_clusters,
+                unit_name=panel.unit, kind=panel.kind, people=panel.people,
                 **shared,
             )  # fmt: skip
         parts = accumulate(
@@ -151,7 +154,7 @@ class Moments:
         )  # fmt: skip
         return cls(
             **parts, units=_unit_table(panel, panel.cluster), unit_name=panel.cluster,
-            kind="repeated_cross_section", people=True, **shared,
+            kind="repeated_cross_section", people=panel.people, **shared,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -115,6 +115,23 @@ def _check_signs(
                 )
 
 
+def check_once(frame: pd.DataFrame, keys: list[str]) -> None:
+    """Raise a DataError if rows of a followed panel share a unit, period and stratum."""
+    problems = Problems("the panel")
+    _check_repeated(problems, frame, keys)
+    problems.raise_if_any()
+
+
+def _check_repeated(problems: Problems, frame: pd.DataFrame, keys: list[str]) -> None:
+    repeated = frame.duplicated(keys, keep=False)
+    if repeated.any():
+        problems.add(
+            f"{_rows(repeated)} share the same {listed(keys)}, so a unit would be counted more "
+            "than once in a period. Aggregate them, name the column that tells them apart in "
+            "`strata`, or pass kind='repeated_cross_section'."
+        )
+
+
 def _check_keys(
     problems: Problems,
     frame: pd.DataFrame,
@@ -126,14 +143,7 @@ def _check_keys(
     kind: PanelKind,
 ) -> None:
     if kind == "panel":
-        repeated = frame.duplicated([unit, period, *strata], keep=False)
-        if repeated.any():
-            key = listed([unit, period, *strata])
-            problems.add(
-                f"{_rows(repeated)} share the same {key}, so a unit would be counted more than "
-                "once in a period. Aggregate them, name the column that tells them apart in "
-                "`strata`, or pass kind='repeated_cross_section'."
-            )
+        _check_repeated(problems, frame, [unit, period, *strata])
         for name, consequence in (
             (cohort, "entry into the program happens once"),
             (cluster, "clusters must contain whole units"),

@@ -104,7 +104,7 @@ class EntryPanel:
         cells = _with_covariates(cells)
         panel = Panel.from_frame(
             cells, unit="aco_file", period="calendar_year", cohort="cohort", cluster="aco_id",
-            strata=["enrollment_type"], weight=_WEIGHT,
+            strata=["enrollment_type"], weight=_WEIGHT, people=False,
         )  # fmt: skip
         return panel.preceded_by(pd.DataFrame(steps))
 

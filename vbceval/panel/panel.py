@@ -11,7 +11,7 @@ import pandas as pd
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.core.typing import PanelKind
-from vbceval.panel.checks import check_frame
+from vbceval.panel.checks import check_frame, check_once
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,6 +36,9 @@ class Panel:
         Last treated period, for programs that can be left.
     kind : {"panel", "repeated_cross_section"}
         Whether units are followed over periods.
+    people : bool
+        Whether units are (or may be) people, episodes or claims, whose counts of 1-10 are never
+        shown; organizations may be counted.
     attrition : DataFrame
         Columns ``step, rows, units, clusters``: what is left after each step.
     """
@@ -50,7 +53,13 @@ class Panel:
     weight: str | None = None
     exit: str | None = None
     kind: PanelKind = "panel"
+    people: bool = True
     attrition: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        # `replace` builds a panel too: the rule that estimators rely on is checked every time
+        if self.kind == "panel":
+            check_once(self.frame, [self.unit, self.period, *self.strata])
 
     @classmethod
     def from_frame(
@@ -67,6 +76,7 @@ class Panel:
         exit: str | None = None,
         kind: PanelKind = "panel",
         never: float | None = None,
+        people: bool | None = None,
     ) -> Panel:
         """
         Check a frame and make a panel of it.
@@ -90,6 +100,9 @@ class Panel:
             unit may have many rows in a period.
         never : float, optional
             The value by which `cohort` codes never treated, for example 0.
+        people : bool, optional
+            Whether units are people, episodes or claims. Default: yes, unless the unit is the
+            cluster of a followed panel; say ``people=False`` where a finer unit is an organization.
 
         Returns
         -------
@@ -132,6 +145,7 @@ class Panel:
         return cls(
             frame=frame, unit=unit, period=period, cohort=cohort, cluster=cluster,
             strata=tuple(strata), exposure=exposure, weight=weight, exit=exit, kind=kind,
+            people=(kind != "panel" or unit != cluster) if people is None else people,
             attrition=pd.DataFrame(rows),
         )  # fmt: skip
 
@@ -150,11 +164,6 @@ class Panel:
         """Observed periods, increasing."""
         return tuple(float(x) for x in np.sort(self.frame[self.period].unique()))
 
-    @property
-    def units_are_clusters(self) -> bool:
-        """Whether the unit is what enters: an organization, whose counts may be shown."""
-        return self.kind == "panel" and self.unit == self.cluster
-
     def preceded_by(self, steps: pd.DataFrame) -> Panel:
         """Return the panel with earlier steps at the top of its attrition table."""
         return replace(self, attrition=pd.concat([steps, self.attrition], ignore_index=True))
@@ -162,7 +171,7 @@ class Panel:
     def __repr__(self) -> str:
         """Describe the panel without a value of any row."""
         count = self.n_units
-        units = f"{count:,} units" if self.units_are_clusters else say_people(count, "units")
+        units = say_people(count, "units") if self.people else f"{count:,} units"
         span = f"{self.periods[0]:g} to {self.periods[-1]:g}"
         return (
             f"Panel({units} in {self.n_clusters:,} clusters (`{self.cluster}`), "

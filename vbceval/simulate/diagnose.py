@@ -13,6 +13,7 @@ from vbceval.core.checks import Problems
 from vbceval.core.errors import DesignError, EstimationError, VbcevalError
 from vbceval.core.rng import generator
 from vbceval.estimates import Estimates
+from vbceval.estimates.algebra import t_quantile
 from vbceval.panel import Panel
 from vbceval.simulate.truth import Truth
 
@@ -153,8 +154,16 @@ def _draw(
     estimates: Estimates, truth: Truth, level: float, averages: Mapping[str, Any]
 ) -> pd.DataFrame:
     estimates = estimates.where(np.isfinite(estimates.estimate))
-    wanted = [*_KEYS, "estimate", "std_error", "conf_low", "conf_high"]
-    return estimates.tidy(level)[wanted].assign(truth=truth.of(estimates, **averages))
+    # the intervals of `tidy`, without its simultaneous bands, which cost far more
+    sd = np.sqrt(np.diag(estimates.vcov()))
+    half = t_quantile((1 + level) / 2, estimates.frame["df"].to_numpy(dtype=float)) * sd
+    return estimates.frame[_KEYS].assign(
+        estimate=estimates.estimate,
+        std_error=sd,
+        conf_low=estimates.estimate - half,
+        conf_high=estimates.estimate + half,
+        truth=truth.of(estimates, **averages),
+    )
 
 
 def _summary(

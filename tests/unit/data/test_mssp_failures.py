@@ -159,6 +159,25 @@ def test_missing_years_are_named(writer, make_acos) -> None:
         read_mssp(writer.folder, years=[2016, 2017, 2018])
 
 
+def test_no_years_at_all(writer, make_acos) -> None:
+    writer.write("2018", make_acos(2018, start="2016-01-01"))
+    with pytest.raises(DataError, match="`years` is empty"):
+        read_mssp(writer.folder, years=[])
+
+
+@pytest.mark.parametrize(
+    ("layout", "column", "text", "message"),
+    [
+        ("2018", "Current_Track_1", "maybe", "not 0/1 flags (`line 2: maybe`)"),
+        ("2022", "Current_Track", "Q", "not tracks A-E or EN (`line 2: Q`)"),
+    ],
+)
+def test_a_track_that_is_none(layout, column, text, message, writer, make_acos, csv_text) -> None:
+    rows = writer.rows(layout, make_acos(int(layout), start="2018-01-01"))
+    rows[0][column] = text
+    fails(writer.put(csv_text(rows), f"py{layout}.csv"), message)
+
+
 def test_two_files_for_one_year(writer, make_acos) -> None:
     acos = make_acos(2018, start="2016-01-01")
     writer.write("2018", acos, "py2018.csv")

@@ -1,6 +1,18 @@
 """Steps of an evaluation of entry into an ACO program, each writing its exhibits."""
 
-from vbceval.study.entry.effects import EntryEffects, estimate_effects
+from vbceval.study.entry.effects import EntryEffects, estimate_effects, show_strata
+from vbceval.study.entry.money import account
+from vbceval.study.entry.reliability import profile_acos
 from vbceval.study.entry.sample import describe_sample
+from vbceval.study.entry.variants import chain_later_years, compare_rules
 
-__all__ = ["EntryEffects", "describe_sample", "estimate_effects"]
+__all__ = [
+    "EntryEffects",
+    "account",
+    "chain_later_years",
+    "compare_rules",
+    "describe_sample",
+    "estimate_effects",
+    "profile_acos",
+    "show_strata",
+]

@@ -78,8 +78,9 @@ def _draw(ctx: StudyContext, impact: pd.DataFrame, benchmark: pd.DataFrame, leve
     by_estimand = impact.set_index("estimand").rename(columns=amounts)
     paid = float(benchmark["payments"].iloc[0])
     for kind in ("gross", "net"):
-        values = by_estimand.loc[f"impact_savings_{kind}", list(amounts.values())].to_dict()
-        rows.append({"measure": "impact", "kind": kind, "component": kind.capitalize(), **values})
+        row: dict[str, object] = {name: by_estimand[name][f"impact_savings_{kind}"]
+                                  for name in amounts.values()}  # fmt: skip
+        rows.append({"measure": "impact", "kind": kind, "component": kind.capitalize(), **row})
     for kind, column in (("gross", "benchmark_savings"), ("net", "benchmark_savings_net")):
         amount = float(benchmark[column].iloc[0])
         rows.append(

@@ -16,6 +16,11 @@ _PERCENT = {"observed": ".4f", "estimate": ".4f", "conf_low": ".4f", "conf_high"
             "reliability": ".2f"}  # fmt: skip
 
 
+_COUNTS = ["expected_by_chance", "chance_low", "chance_high", "false_rewards", "false_low",
+           "false_high"]  # fmt: skip
+_LUCK_SHARES = ["rewarded_share", "chance_share", "false_share", "median_reliability"]
+
+
 def profile_acos(
     ctx: StudyContext, results: MSSPResults, settings: Mapping[str, Any], *, level: float
 ) -> pd.DataFrame:
@@ -64,10 +69,7 @@ def profile_acos(
     out = pd.concat(luck, ignore_index=True)
     ctx.table(
         "luck", out, keys=["person_cv_multiple", "period"], title="Rewards and chance",
-        formats={c: ".1f" for c in out if str(c).startswith(("expected", "chance_l", "chance_h",
-                                                             "false_r", "false_l", "false_h"))}
-        | {"median_reliability": ".2f", "rewarded_share": ".2f", "chance_share": ".2f",
-           "false_share": ".2f"},
+        formats=dict.fromkeys(_COUNTS, ".1f") | dict.fromkeys(_LUCK_SHARES, ".2f"),
         note="Expected by chance: rewards if no ACO saved anything, given each ACO's size and its "
         "own minimum savings rate. False rewards: rewarded ACO-years whose true rate is at or "
         "below zero, given the spread of all ACOs. Rows repeat the result with half and double "

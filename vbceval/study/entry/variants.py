@@ -52,8 +52,9 @@ def compare_rules(
     }
     estimator = GroupTime(method="reg", cell_share="pair", on_failure="skip")
     for name, other in others.items():
-        fit = estimator.fit(replace(other.build(results), strata=()), effects.design)
-        runs[name] = identified(fit)
+        runs[name] = identified(estimator.fit(other.build(results), effects.design)).where(
+            stratum=None
+        )
     simple = {name: run.aggregate("simple") for name, run in runs.items()}
     by_event = {
         name: run.aggregate("event_time").where("event_time >= 0") for name, run in runs.items()
@@ -84,10 +85,10 @@ def chain_later_years(
     Estimates
         Averages by event time.
     """
-    panel = replace(options.build(results), strata=())
-    est = Imputation(drop_unimputable=True).fit(panel, replace(effects.design, window=None))
+    estimator = Imputation(covariate_effect="trend", drop_unimputable=True)
+    est = estimator.fit(options.build(results), replace(effects.design, window=None))
     ctx.meta(est)
-    by_event = est.aggregate("event_time")
+    by_event = est.where(stratum=None).aggregate("event_time")
     table = by_event.tidy(level)
     columns = ["estimand", "event_time", "estimate", "std_error", "conf_low", "conf_high",
                "p_value", "n_treated"]  # fmt: skip
