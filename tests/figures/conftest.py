@@ -99,7 +99,8 @@ def posterior(strata: Estimates) -> Estimates:
     frame = strata.frame.assign(estimate=draws.mean(axis=0), unit_of_measure="percent of baseline")
     meta = {
         "estimator": "HierarchicalDiD",
-        "diagnostics": {"r_hat": 1.002, "ess_bulk": 1812.0, "divergences": 0},
+        "prior": "effects N(0, 5^2)",
+        "convergence": {"r_hat": 1.002, "ess_bulk": 1812.0, "bfmi": float("nan"), "divergences": 0},
     }
     return Estimates(frame=frame, samples=draws, interval="credible", meta=meta)
 

@@ -185,9 +185,11 @@ def test_the_note_comes_from_the_fit(by_event_time) -> None:
         assert words in note
 
 
-def test_diagnostics_of_a_posterior_are_in_the_note(posterior) -> None:
+def test_convergence_of_a_posterior_is_in_the_note(posterior) -> None:
     note = figures.forest(posterior).vbceval_note
-    assert "2000 posterior draws, r hat 1.002, ess bulk 1812, divergences 0" in note
+    said = "largest R-hat 1.002, smallest bulk effective sample size 1812, divergences 0."
+    assert f"2000 posterior draws, {said}" in note
+    assert "Prior: effects N(0, 5^2)." in note
     assert "95% CrI" in note
 
 

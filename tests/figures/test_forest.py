@@ -179,6 +179,23 @@ def test_other_keys_become_labels(strata: Estimates) -> None:
     assert data["kind"].tolist() == ["estimate", "estimate", "overall"]
 
 
+def test_rows_that_share_a_stratum_are_told_apart_by_their_estimand(strata: Estimates) -> None:
+    two = strata.where([4, 4])
+    two = two.with_frame(two.frame.assign(estimand=["type_mean", "predictive"]))
+    labels = figures.forest(two).vbceval_data["label"].tolist()
+    assert labels == ["Yes, type mean", "Yes, predictive"]
+
+
+def test_estimates_can_bring_their_own_labels_and_kinds(posterior: Estimates) -> None:
+    two = posterior.where([4, 4])
+    named = two.frame.assign(
+        heading="Bundled payments", label=["Mean", "New program"], kind=["pooled", "predictive"]
+    )
+    fig = figures.forest(two.with_frame(named))
+    assert fig.vbceval_data["kind"].tolist() == ["pooled", "predictive"]
+    assert fig.vbceval_data["probability"].tolist() == [posterior.probability(below=0.0)[4]] * 2
+
+
 def test_what_cannot_be_drawn_is_refused(strata: Estimates, synthesis: pd.DataFrame) -> None:
     units = strata.with_frame(strata.frame.assign(unit_of_measure=["USD", "percent"] * 3))
     with pytest.raises(DesignError, match="2 values of `unit_of_measure`"):

@@ -31,21 +31,26 @@ def make_frame() -> Callable[..., pd.DataFrame]:
         u, t = np.repeat(np.arange(units), periods), np.tile(np.arange(periods), units)
         cluster = np.arange(units) // per_cluster
         cohort = np.array(cohorts)[cluster % len(cohorts)]
-        x, z = rng.standard_normal(units), rng.standard_normal(units) + 0.4 * (cluster % len(cohorts) == 0)
+        x, z = (
+            rng.standard_normal(units),
+            rng.standard_normal(units) + 0.4 * (cluster % len(cohorts) == 0),
+        )
         effect = np.where(t >= cohort[u], -0.5 - 0.2 * (t - np.nan_to_num(cohort[u])), 0.0)
         y = (
             rng.standard_normal(units)[u] + 0.3 * t + 0.2 * t * x[u] + effect
             + rng.standard_normal(cluster.max() + 1)[cluster[u]] * 0.1 * t
             + 0.5 * rng.standard_normal(len(u))
         )  # fmt: skip
-        drift = 0.3 * rng.standard_normal(len(u)) if time_varying else 0.0
+        drift = 0.3 * rng.standard_normal((2, len(u))) * time_varying
         frame = pd.DataFrame({
             "unit": [f"u{i:03d}" for i in u], "cluster": [f"c{i:02d}" for i in cluster[u]],
-            "period": t, "cohort": cohort[u], "y": y, "x": x[u] + drift, "z": z[u] + drift,
+            "period": t, "cohort": cohort[u], "y": y, "x": x[u] + drift[0], "z": z[u] + drift[1],
             "w": np.exp(0.4 * rng.standard_normal(units))[u] * (1 + 0.1 * time_varying * t),
             "site": np.array(["north", "south"])[rng.permutation(units) % 2][u],
         })  # fmt: skip
-        return frame[rng.random(len(frame)) >= missing].reset_index(drop=True)
+        # every unit keeps its first period, so that it has one before entry
+        keep = (rng.random(len(frame)) >= missing) | (t == 0)
+        return frame[keep].reset_index(drop=True)
 
     return draw
 

@@ -143,7 +143,8 @@ def test_methods_agree_without_covariates(make_frame) -> None:
 def test_two_by_two_is_the_textbook_difference(make_frame) -> None:
     frame = make_frame(7, periods=2, cohorts=(1.0, np.nan), units=21)
     est = fitter({}, {}, {})(frame.assign(w=1.0))
-    change = frame.pivot(index="unit", columns="period", values="y").diff(axis=1)[1]
+    change = frame.sort_values("period").groupby("unit")["y"].diff().dropna()
+    change.index = frame.loc[change.index, "unit"]
     treated = frame.drop_duplicates("unit").set_index("unit")["cohort"].notna()
     a, b = change[treated], change[~treated]
     assert est.estimate == pytest.approx([a.mean() - b.mean()], abs=1e-14)

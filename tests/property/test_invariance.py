@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import vbceval as vbc
 
@@ -20,7 +18,6 @@ class Case:
     estimator: object
     kind: str = "panel"
     covariates: tuple[str, ...] = ("x",)
-    missing: float = 0.08
 
     def fit(self, frame: pd.DataFrame, outcome: str = "y", **keys) -> vbc.Estimates:
         names = {"unit": "unit", "period": "period", "cohort": "cohort", "cluster": "cluster"}
@@ -51,7 +48,7 @@ def frame(make_frame) -> pd.DataFrame:
 
 def assert_same(a: vbc.Estimates, b: vbc.Estimates, *, scale: float = 1.0, tol: float = 1e-9):
     """Equal estimates and influence, by cluster label."""
-    size = scale * np.abs(a.estimate).max()
+    size = abs(scale) * np.abs(a.estimate).max()
     np.testing.assert_allclose(b.estimate, scale * a.estimate, atol=tol * size)
     pa, pb = a.influence().sort_index(), b.influence().sort_index()
     assert pa.index.tolist() == pb.index.tolist()
@@ -89,8 +86,9 @@ def test_period_effects_change_nothing(case, frame) -> None:
     assert_same(case.fit(frame), case.fit(frame.assign(y=frame["y"] + bump)), tol=1e-9)
 
 
-@pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.kind == "panel" and "cross" not in n])
+@pytest.mark.parametrize("name", [name for name in CASES if "cross-sections" not in name])
 def test_unit_effects_change_nothing(name, frame) -> None:
+    """Where units are followed; the mix of units matters to cross-sections."""
     case = CASES[name]
     levels = dict(zip(frame["unit"].unique(), range(999), strict=False))
     moved = frame.assign(y=frame["y"] + frame["unit"].map(levels))
@@ -98,13 +96,10 @@ def test_unit_effects_change_nothing(name, frame) -> None:
 
 
 @every_case
-@given(factor=st.sampled_from([1e-4, -1.0, 12.0, 1e6]))
-def test_rescaling_the_outcome(case, make_frame, factor) -> None:
-    frame = make_frame(22, units=72, per_cluster=2, time_varying=True)
-    a, b = case.fit(frame), case.fit(frame.assign(y=factor * frame["y"]))
-    assert_same(a, b, scale=factor, tol=1e-10 * np.sign(factor))
-    t_a, t_b = (e.tidy()["estimate"] / e.tidy()["std_error"] for e in (a, b))
-    np.testing.assert_allclose(t_b, np.sign(factor) * t_a, rtol=1e-7)
+@pytest.mark.parametrize("factor", [1e-4, -1.0, 1e6])
+def test_rescaling_the_outcome(case, frame, factor) -> None:
+    moved = case.fit(frame.assign(y=factor * frame["y"]))
+    assert_same(case.fit(frame), moved, scale=factor, tol=1e-10)
 
 
 @every_case

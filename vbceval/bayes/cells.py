@@ -296,9 +296,8 @@ def _check_support(table: pd.DataFrame, labels: tuple[str | None, ...]) -> None:
             f"{n_clusters} clusters cannot tell an effect from a shock to one organization. Give "
             "at least 3; intervals can be trusted from about 20."
         )
-    clusters = table.groupby(["stratum", "period", "treated"])["cluster"].nunique().unstack()
-    clusters = clusters.reindex(columns=[False, True]).fillna(0)
-    bare = clusters[(clusters[True] > 0) & (clusters[False] == 0)]
+    has = table.groupby(["stratum", "period"])["treated"].agg(["any", "all"])
+    bare = has[has["any"] & has["all"]]
     if len(bare):
         cells = [
             f"period {t:g}" + ("" if labels[s] is None else f" of {labels[s]}")

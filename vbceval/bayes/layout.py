@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vbceval.bayes.marginal import LANES
 from vbceval.core.typing import FloatArray, IntArray
-
-LANES = 16
-"""Clusters worked on at once: the last axis of small arrays, so that one instruction serves several."""
 
 
 class Layout(NamedTuple):

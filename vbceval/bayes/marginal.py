@@ -20,12 +20,17 @@ The last axis of every small array is `LANES` clusters, and the innermost loop r
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vbceval.bayes.layout import LANES, Layout
 from vbceval.core.typing import FloatArray
+
+if TYPE_CHECKING:
+    from vbceval.bayes.layout import Layout
+
+LANES = 16
+"""Clusters worked on at once: the last axis of small arrays, so that one instruction serves several."""
 
 SPECIFIC, COMMON, LASTING, RHO = range(4)
 """Places in `scales`: three variances and the autocorrelation."""
@@ -48,10 +53,8 @@ class Group(NamedTuple):
     turn, pull : array, shapes (T + 1, T + 1, LANES), (T + 1, LANES)
         cov - cov gram w, and its product with the last column of `gram`: what the other strata do
         to the trace and to the quadratic form of one stratum.
-    root, work, inner, left : array
-        Room for factors and products.
-    f, logdet, inverse, line : array
-        Room for vectors.
+    root, work, inner, left, f, logdet, inverse, line : array
+        Room for factors, products and vectors.
     """
 
     r: FloatArray

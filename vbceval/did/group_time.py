@@ -213,8 +213,10 @@ class GroupTime:
         rows = [(part["stratum"], result) for part in parts for result in part["results"]]
         self._raise_failures([r for _, r in rows], design)
         # clusters that no comparison uses (a cohort without base, rows without outcome) are not in
-        # the sample, so they do not count in the small-sample factor
-        used = np.any([r.counts.clusters for _, r in rows], axis=0)
+        # the sample, so they do not count in the small-sample factor; one that is part of a
+        # cohort's share is in it, even when none of its changes can be compared
+        in_shares = [(part["masses"] > 0).any(axis=1) for part in parts]
+        used = np.any([*(r.counts.clusters for _, r in rows), *in_shares], axis=0)
         n_clusters = int(used.sum())
         root = float(np.sqrt(ssc.factor(n_clusters=n_clusters)))
         people = moments.people and moments.unit_name != moments.cluster_name

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems, listed
+from vbceval.core.checks import listed
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
@@ -318,25 +318,26 @@ def lost_cells(
 
 def raise_lost(lost: list[Lost], *, people: bool) -> None:
     """Raise one DesignError that names cohorts, periods and counts; nothing when none is lost."""
-    problems = Problems("this design", DesignError)
+    if not lost:
+        return
     groups: dict[tuple[str | None, str, float], list[Lost]] = {}
     for x in lost:
         groups.setdefault((x.stratum, x.reason, x.cohort), []).append(x)
+    lines = []
     for (stratum, reason, cohort), rows in groups.items():
         most = max(x.units for x in rows)
         units = say_people(most, "units") if people else f"{most:,} units"
         within = "" if stratum is None else f"stratum `{stratum}`, "
         periods = ", ".join(f"{x.period:g}" for x in rows)
-        problems.add(
-            f"{within}cohort {cohort:g} at period {periods} (up to {units} a period): {reason}."
+        lines.append(
+            f"\n  {within}cohort {cohort:g} at period {periods} ({units} in the largest): {reason}"
         )
-    if problems.found:
-        problems.add(
-            "Effects there cannot be imputed, and averages without them would be of fewer units "
-            "than they say. End `window` earlier, drop these cohorts, or pass "
-            "drop_unimputable=True to leave them out and record it."
-        )
-    problems.raise_if_any()
+    raise DesignError(
+        f"untreated outcomes of {len(lost)} cohort-periods cannot be imputed, and averages without "
+        f"them would be of fewer units than they say:{''.join(lines)}\nTo go on, end `window` "
+        "earlier, leave these cohorts out, or pass drop_unimputable=True, which leaves these "
+        'units out and records them in meta["unimputable"].'
+    )
 
 
 def lost_records(lost: list[Lost], *, people: bool) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.estimates import columns
 
 
@@ -103,6 +103,23 @@ def contrast_frame(
     out = pd.DataFrame(records)
     out["estimate"] = matrix @ estimate
     return out
+
+
+def rounding_only(matrix: FloatArray, std_error: FloatArray, psi: FloatArray) -> BoolArray:
+    """
+    Return which contrasts have no variation but rounding: the rows they subtract are the same.
+
+    Parameters
+    ----------
+    matrix : array, shape (m, k)
+        Coefficients.
+    std_error : array, shape (k,)
+        Of the rows combined; missing where a row has no variation.
+    psi : array, shape (G, m)
+        Influence of the contrasts.
+    """
+    size = np.abs(matrix) @ np.nan_to_num(std_error)
+    return np.asarray(np.linalg.norm(psi, axis=0) <= 1e-10 * size, dtype=bool)
 
 
 def union_of_labels(labels: Sequence[pd.Index | None]) -> tuple[pd.Index, list[IntArray]]:

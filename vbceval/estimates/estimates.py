@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import Array, BoolArray, FloatArray, IntArray
+from vbceval.core.typing import Array, FloatArray, IntArray
 from vbceval.estimates import algebra, columns, tables
+from vbceval.estimates.selection import Rows, positions
 from vbceval.estimates.shares import Shares
 from vbceval.inference import Multiplier, WaldTest, sup_t, wald_test
-
-Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence[bool]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -190,7 +189,8 @@ class Estimates:
 
     @cached_property
     def _bootstrap(self) -> FloatArray:
-        assert self.multiplier is not None and self.psi_vcov is not None
+        if self.multiplier is None or self.psi_vcov is None:
+            raise EstimationError("these estimates have no multiplier bootstrap.")
         return self.multiplier.draw(self.psi_vcov)
 
     def largest_t(self, rows: IntArray) -> FloatArray:
@@ -258,37 +258,7 @@ class Estimates:
         DesignError
             If no row is selected.
         """
-        positions = self._positions(rows, keys)
-        if len(positions) == 0:
-            raise DesignError(
-                f"no row of the estimates matches {rows if rows is not None else keys!r}: "
-                f"`estimand` has {sorted(self.frame['estimand'].dropna().unique())}, `stratum` "
-                f"has {sorted(self.frame['stratum'].dropna().unique())}."
-            )
-        return self._take(positions)
-
-    def _positions(self, rows: Rows | None, keys: Mapping[str, Any]) -> IntArray:
-        mask = np.ones(len(self), dtype=bool)
-        if isinstance(rows, str):
-            mask &= self.frame.index.isin(self.frame.query(rows).index)
-        elif isinstance(rows, Mapping):
-            keys = {**rows, **keys}
-        elif rows is not None:
-            array = np.asarray(rows)
-            if array.dtype != bool:
-                return array.astype(np.int64)
-            mask &= array
-        for name, value in keys.items():
-            if name not in self.frame:
-                raise DesignError(f"the estimates have no column `{name}`.")
-            column = self.frame[name]
-            if value is None:
-                mask &= np.asarray(column.isna())
-            elif isinstance(value, (list, tuple, set)):
-                mask &= np.asarray(column.isin(list(value)))
-            else:
-                mask &= np.asarray((column == value).fillna(False), dtype=bool)
-        return np.flatnonzero(mask)
+        return self._take(positions(self.frame, rows, keys))
 
     def _take(self, rows: IntArray) -> Estimates:
         shares = None if self.shares is None else self.shares.take(rows)
@@ -349,7 +319,12 @@ class Estimates:
         """
         names, matrix = algebra.contrast_matrix(self.frame, weights)
         frame = algebra.contrast_frame(self.frame, matrix, names, self.estimate)
-        return self._linear(frame, lambda x: np.asarray(x @ matrix.T))
+        out = self._linear(frame, lambda x: np.asarray(x @ matrix.T))
+        if out.psi_vcov is None or out.psi is None:
+            return out
+        same = algebra.rounding_only(matrix, self.std_error, out.psi_vcov)
+        psi, psi_vcov = np.where(same, 0.0, out.psi), np.where(same, 0.0, out.psi_vcov)
+        return replace(out, psi=psi, psi_vcov=psi_vcov)
 
     def scale(self, factor: float | FloatArray, *, unit_of_measure: str) -> Estimates:
         """Return the rows multiplied by known constants, in a new unit of measure."""

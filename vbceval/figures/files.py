@@ -87,7 +87,8 @@ def save(
         temporary = {kind: stack.enter_context(atomic_path(p)) for kind, p in paths.items()}
         for kind in formats:
             canvas.write_image(fig, temporary[kind], kind, get_style(used.style), dpi=dpi)
-        values.to_csv(temporary["csv"], index=False, lineterminator="\n")
+        # twelve digits: the last ones differ between processors, and the hash with them
+        values.to_csv(temporary["csv"], index=False, lineterminator="\n", float_format="%.12g")
         temporary["alt"].write_text(used.alt + "\n", encoding="utf-8", newline="\n")
         hashes = {paths[k].name: sha256(temporary[k]) for k in (*formats, "csv", "alt")}
         text = json.dumps(_provenance(used, values, hashes), indent=1, ensure_ascii=False)

@@ -80,6 +80,11 @@ def _from_keys(frame: pd.DataFrame, labels: Labels | None) -> pd.DataFrame:
         kind.append("overall" if whole else "estimate")
     if set(kind) == {"overall"}:
         kind = ["estimate"] * len(kind)
+    if "estimand" in frame and len(set(zip(heading, label, strict=True))) < len(label):
+        label = [
+            f"{text}, {display(v, labels)}"
+            for text, v in zip(label, frame["estimand"], strict=True)
+        ]
     return out.assign(heading=heading, label=label, kind=kind)
 
 

@@ -18,6 +18,13 @@ _COMPARISON = {
     "not_yet_treated": "organizations not yet in the program",
     "never_treated": "organizations never in the program",
 }
+_CONVERGENCE = {
+    "r_hat": "largest R-hat",
+    "ess_bulk": "smallest bulk effective sample size",
+    "ess_tail": "smallest tail effective sample size",
+    "bfmi": "smallest BFMI",
+    "divergences": "divergences",
+}
 _PROVENANCE = (
     "estimator",
     "options",
@@ -29,7 +36,9 @@ _PROVENANCE = (
     "n_clusters",
     "panel_id",
     "design_id",
-    "diagnostics",
+    "exactness",
+    "prior",
+    "convergence",
     "versions",
     "warnings",
 )
@@ -73,7 +82,9 @@ def fit_sentences(source: Source, style: Style) -> list[str]:
     if anticipation:
         out.append(f"Anticipation of {anticipation} periods is allowed for")
     out.append(_errors(source, style))
-    out.append(_diagnostics(source, style))
+    out.append(_draws(source, style))
+    if meta.get("prior") is not None:
+        out.append(f"Prior: {meta['prior']}")
     warnings = [str(w).rstrip(".") for w in meta.get("warnings") or ()]
     if warnings:
         out.append(f"The fit warned: {'; '.join(warnings)}")
@@ -89,18 +100,10 @@ def _estimator(meta: Mapping[str, Any]) -> str:
         options = dataclasses.asdict(options)
     said = []
     if isinstance(options, Mapping):
-        said = [
-            f"{display(k)} {_word(v)}"
-            for k, v in options.items()
-            if isinstance(v, (str, int, float)) and v is not False
-        ]
+        # choices between methods; numbers (seeds, sizes, scales) are in the provenance
+        said = [display(k) for k, v in options.items() if v is True]
+        said += [f"{display(k)} {display(v)}" for k, v in options.items() if isinstance(v, str)]
     return f"Estimator: {name}{f' ({listing(said)})' if said else ''}"
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "yes" if value is True else str(value).replace("_", " ")
 
 
 def _errors(source: Source, style: Style) -> str:
@@ -117,18 +120,18 @@ def _errors(source: Source, style: Style) -> str:
     return text.rstrip(",")
 
 
-def _diagnostics(source: Source, style: Style) -> str:
+def _draws(source: Source, style: Style) -> str:
     if source.interval != "credible":
         return ""
     parts = []
     if source.estimates is not None and source.estimates.samples is not None:
         parts.append(f"{number(len(source.estimates.samples), style)} posterior draws")
-    found = source.meta.get("diagnostics")
+    found = source.meta.get("convergence")
     if isinstance(found, Mapping):
         parts += [
-            f"{display(name)} {value:.4g}"
-            for name, value in found.items()
-            if isinstance(value, (int, float, np.integer, np.floating))
+            f"{words} {found[name]:.4g}"
+            for name, words in _CONVERGENCE.items()
+            if isinstance(found.get(name), (int, float)) and np.isfinite(found[name])
         ]
     return ", ".join(parts)
 

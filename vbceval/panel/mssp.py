@@ -112,7 +112,7 @@ class EntryPanel:
         columns = ["aco_id", "performance_year", "part"]
         about = results.aco_year[[*columns, "cohort", "first_agreement", "agreement_type"]]
         cells = results.spending.merge(about, on=columns, how="left")
-        steps = [_step("all cells of the files", cells)]
+        steps = [_step("all results in the files", cells)]
 
         def keep(mask: pd.Series, step: str) -> None:
             nonlocal cells
@@ -127,7 +127,7 @@ class EntryPanel:
             (event_time > self.last_event_time)
             | (cells["performance_year"] > self.last_performance_year)
         )
-        keep(~late, f"effects up to {self.last_event_time} year(s) after entry, to "
+        keep(~late, f"performance years to event time {self.last_event_time} and to "
                     f"{self.last_performance_year}")  # fmt: skip
         if self.hcc_limit is not None:
             outside = _risk_before_entry(cells) > self.hcc_limit
@@ -138,7 +138,7 @@ class EntryPanel:
         keep(cells["per_capita"].notna() & cells[_WEIGHT].notna(),
              "spending and person-years printed (11 people or more)")  # fmt: skip
         cells = self._choose_files(cells)
-        steps.append(_step(f"years before entry by the rule '{self.base_file}'", cells))
+        steps.append(_step(_RULES[self.base_file], cells))
         return cells, steps
 
     def _choose_files(self, cells: pd.DataFrame) -> pd.DataFrame:
@@ -167,6 +167,11 @@ class EntryPanel:
         return cells[(is_result | (file == chosen)) & cells[_WEIGHT].notna()]
 
 
+_RULES = {
+    "same_file": "years before entry from the first file; later years within their own file",
+    "first_file": "years before entry from the first file",
+    "last_file": "years before entry from the last file",
+}
 _FILE_KEYS = ["aco_id", "performance_year", "enrollment_type"]
 
 

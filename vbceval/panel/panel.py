@@ -137,8 +137,10 @@ class Panel:
                 frame[name] = pd.to_numeric(frame[name]).astype(float)
         rows = [_count("rows given", frame, unit, cluster)]
         if weight is not None:
-            frame = frame[frame[weight] > 0]
-            rows.append(_count("positive weight", frame, unit, cluster))
+            positive = frame[weight] > 0
+            if not positive.all():
+                frame = frame[positive]
+                rows.append(_count("positive weight", frame, unit, cluster))
         if frame.empty:
             raise DataError("no row has a positive weight, so nothing can be estimated.")
         frame = frame.sort_values([unit, *strata, period], kind="stable", ignore_index=True)
@@ -165,8 +167,9 @@ class Panel:
         return tuple(float(x) for x in np.sort(self.frame[self.period].unique()))
 
     def preceded_by(self, steps: pd.DataFrame) -> Panel:
-        """Return the panel with earlier steps at the top of its attrition table."""
-        return replace(self, attrition=pd.concat([steps, self.attrition], ignore_index=True))
+        """Return the panel with the steps that led to its rows in place of "rows given"."""
+        attrition = pd.concat([steps, self.attrition.iloc[1:]], ignore_index=True)
+        return replace(self, attrition=attrition)
 
     def __repr__(self) -> str:
         """Describe the panel without a value of any row."""

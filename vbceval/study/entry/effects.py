@@ -163,7 +163,9 @@ def _draw(ctx: StudyContext, effects: EntryEffects, means: pd.DataFrame) -> None
     together = effects.primary.where(stratum=None)
     by_event = together.aggregate("event_time")
     ctx.figure(
-        "event_study", figures.event_study(by_event.where(estimand="att_event_time")),
+        "event_study",
+        figures.event_study(by_event.where(estimand="att_event_time"), count_label="Treated ACOs",
+                            labels=ctx.settings["labels"]),
         title="Spending before and after entry",
     )  # fmt: skip
     overall = by_event.overall()
@@ -172,7 +174,7 @@ def _draw(ctx: StudyContext, effects: EntryEffects, means: pd.DataFrame) -> None
         "trend",
         figures.trend(table, overall, start=0, baseline=[-1],
                       baseline_mean=float(effects.baseline[np.nan]),
-                      period_label="Years since entry"),
+                      period_label="Years since entry", labels=ctx.settings["labels"]),
         title="Adjusted spending of entrants and of ACOs that had not yet entered",
     )  # fmt: skip
 
@@ -218,7 +220,7 @@ def show_strata(
         "separate runs.",
     )  # fmt: skip
     ctx.figure(
-        "forest", figures.forest(simple, gap=focal_gap),
+        "forest", figures.forest(simple, gap=focal_gap, labels=ctx.settings["labels"]),
         title="Effect by enrollment type, and the gap",
     )  # fmt: skip
     return simple

@@ -100,12 +100,12 @@ def _show(ctx: StudyContext, table: pd.DataFrame, level: float) -> None:
         level=level, unit_of_measure="% of benchmark", label=last["cluster"],
         **{c: 100 * last[c] for c in ("estimate", "conf_low", "conf_high", "std_error")},
         raw=100 * last["observed"],
-        size=np.where(last["reliability"] >= last["reliability"].median(), "larger", "smaller"),
+        size=np.where(last["reliability"] >= last["reliability"].median(), "larger ACOs", "smaller ACOs"),
     )  # fmt: skip
     ctx.figure(
         "caterpillar",
         figures.caterpillar(
-            shown, colour="size", organizations="ACOs", reference=0.0, reference_label="Benchmark",
+            shown, colour="size", labels=ctx.settings["labels"], organizations="ACOs", reference=0.0, reference_label="Benchmark",
             axis_label="Savings rate, % of benchmark (positive = savings)", level=level,
         ),
         title=f"Savings rate of each ACO in {last['period'].iloc[0]:g}",

@@ -10,7 +10,8 @@ from vbceval.data import MSSPResults
 from vbceval.panel import Panel
 from vbceval.study.context import StudyContext
 
-_COUNTS = {"n_acos": "ACOs in the panel", "n_acos_with_result": "ACOs with a treated year"}
+_COUNTS = {"n_acos": "ACOs", "n_acos_first_year": "ACOs with a first year",
+           "n_acos_second_year": "ACOs with a second year"}  # fmt: skip
 _SHARES = {
     "female": ("n_ben_female", ("n_ben_female", "n_ben_male")),
     "age 85 and over": (
@@ -65,13 +66,12 @@ def describe_sample(ctx: StudyContext, panel: Panel, results: MSSPResults) -> No
 
 def _cohorts(panel: Panel) -> pd.DataFrame:
     frame = panel.frame
-    years = frame[frame["reference"] == "PY"]
     out = frame.groupby("cohort")["aco_id"].nunique().rename("n_acos").to_frame()
-    treated = years.groupby("cohort")["aco_id"].nunique()
-    out["n_acos_with_result"] = treated.reindex(out.index).fillna(0).astype(int)
-    out["role"] = np.where(
-        out["n_acos_with_result"] > 0, "treated and comparison", "comparison only"
-    )
+    treated = frame[frame["reference"] == "PY"]
+    for name, event_time in (("first", 0), ("second", 1)):
+        year = treated[treated["calendar_year"] - treated["cohort"] == event_time]
+        counts = year.groupby("cohort")["aco_id"].nunique()
+        out[f"n_acos_{name}_year"] = counts.reindex(out.index).fillna(0).astype(int)
     return out.reset_index()
 
 

@@ -1,0 +1,144 @@
+"""The likelihood of cells as one operation with its derivative, for PyTensor and Numba."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from vbceval.bayes.cells import Cells
+from vbceval.bayes.layout import Layout
+from vbceval.bayes.marginal import compiled
+from vbceval.core.typing import FloatArray, IntArray
+
+N_PARAMETERS = 6
+
+
+def _subtract_mean(
+    period: FloatArray, slope: FloatArray, effect: FloatArray, y: FloatArray, x: FloatArray,
+    stratum: IntArray, time: IntArray, effect_of_cell: IntArray,
+) -> FloatArray:  # fmt: skip
+    """Return y minus period effect, slopes times covariates and treatment effect, (K,)."""
+    residual = np.empty_like(y)
+    for i in range(len(y)):
+        value = y[i] - period[stratum[i], time[i]]
+        if effect_of_cell[i] >= 0:
+            value -= effect[effect_of_cell[i]]
+        for j in range(x.shape[1]):
+            value -= slope[j, time[i]] * x[i, j]
+        residual[i] = value
+    return residual
+
+
+def _collect(
+    score: FloatArray, period: FloatArray, slope: FloatArray, effect: FloatArray, x: FloatArray,
+    stratum: IntArray, time: IntArray, effect_of_cell: IntArray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:  # fmt: skip
+    """Return derivatives by period effects, slopes and treatment effects from those by eta."""
+    d_period, d_slope = np.zeros_like(period), np.zeros_like(slope)
+    d_effect = np.zeros_like(effect)
+    for i in range(len(score)):
+        d_period[stratum[i], time[i]] += score[i]
+        if effect_of_cell[i] >= 0:
+            d_effect[effect_of_cell[i]] += score[i]
+        for j in range(x.shape[1]):
+            d_slope[j, time[i]] += score[i] * x[i, j]
+    return d_period, d_slope, d_effect
+
+
+def residuals(
+    cells: Cells, period: FloatArray, slope: FloatArray, effect: FloatArray
+) -> FloatArray:
+    """
+    Return the cells minus their mean, up to the intercept of their block, (K,).
+
+    Parameters
+    ----------
+    cells : Cells
+        Sorted cells.
+    period : array, shape (S, T)
+        Period effects, percent of baseline.
+    slope : array, shape (p, T)
+        Slopes on covariates.
+    effect : array, shape (J,)
+        Treatment effects.
+    """
+    mean = period[cells.stratum, cells.period] + np.append(effect, 0.0)[cells.effect_of_cell]
+    return np.asarray(cells.y - mean - np.einsum("kp,pk->k", cells.x, slope[:, cells.period]))
+
+
+def log_likelihood(
+    cells: Cells, period: Any, slope: Any, effect: Any, phi: Any, shared: Any, scales: Any
+) -> Any:
+    """
+    Return the log likelihood of cells as a PyTensor scalar.
+
+    Parameters
+    ----------
+    cells : Cells
+        Sorted cells.
+    period, slope, effect : tensor, shapes (S, T), (p, T), (J,)
+        As in `residuals`.
+    phi, shared, scales : tensor, shapes (S,), (S,), (4,)
+        As in `vbceval.bayes.marginal.compiled`.
+    """
+    import pytensor.tensor as pt
+
+    data = (cells.y, cells.x, cells.stratum, cells.period, cells.effect_of_cell, *cells.layout)
+    constants = [pt.constant(np.ascontiguousarray(a)) for a in data]
+    return _operation()(period, slope, effect, phi, shared, scales, *constants)[0]
+
+
+@functools.cache
+def _operation() -> Any:
+    import pytensor.tensor as pt
+    from numba.extending import register_jitable
+    from pytensor.gradient import DisconnectedType
+    from pytensor.graph.basic import Apply
+    from pytensor.graph.op import Op
+    from pytensor.link.numba.dispatch import basic as numba_dispatch
+
+    evaluate = compiled()
+    for part in (_subtract_mean, _collect):
+        register_jitable(part)
+
+    @numba_dispatch.numba_njit(final_function=True)
+    def run(
+        period: Any, slope: Any, effect: Any, phi: Any, shared: Any, scales: Any,
+        y: Any, x: Any, stratum: Any, time: Any, effect_of_cell: Any, *layout: Any,
+    ) -> Any:  # fmt: skip
+        residual = _subtract_mean(period, slope, effect, y, x, stratum, time, effect_of_cell)
+        found = evaluate(residual, phi, shared, scales, Layout(*layout))
+        d_period, d_slope, d_effect = _collect(
+            found[1], period, slope, effect, x, stratum, time, effect_of_cell
+        )
+        return np.asarray(found[0].sum()), d_period, d_slope, d_effect, found[2], found[3], found[4]
+
+    class CellLikelihood(Op):
+        """Log likelihood, then its derivatives by the parameters."""
+
+        __props__ = ()
+
+        def make_node(self, *inputs: Any) -> Any:
+            inputs = tuple(pt.as_tensor_variable(x) for x in inputs)
+            slopes = [x.type() for x in inputs[:N_PARAMETERS]]
+            return Apply(self, list(inputs), [pt.scalar(dtype="float64"), *slopes])
+
+        def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+            for place, value in zip(output_storage, run(*inputs), strict=True):
+                place[0] = value
+
+        def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+            slopes = [cotangents[0] * x for x in outputs[1:]]
+            return [*slopes, *[DisconnectedType()() for _ in inputs[N_PARAMETERS:]]]
+
+        def connection_pattern(self, node: Any) -> list[list[bool]]:
+            # only the first output is differentiated, and only by the parameters
+            return [
+                [i < N_PARAMETERS and j == 0 for j in range(N_PARAMETERS + 1)]
+                for i in range(len(node.inputs))
+            ]
+
+    numba_dispatch.numba_funcify.register(CellLikelihood)(lambda op, **_: run)
+    return CellLikelihood()

@@ -1,0 +1,61 @@
+"""Which rows of estimates are meant: query, mask, positions, or column values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.errors import DesignError
+from vbceval.core.typing import BoolArray, IntArray
+
+Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence[bool]
+
+
+def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -> IntArray:
+    """
+    Return positions of the selected rows.
+
+    Parameters
+    ----------
+    frame : DataFrame, k rows
+        The frame of the estimates, with a default index.
+    rows : str, mask, positions or mapping, optional
+        A query string; a bool mask; positions; or columns and values.
+    keys : mapping
+        Columns and values: None selects missing, a list any of its values.
+
+    Raises
+    ------
+    DesignError
+        If a column does not exist, or nothing is selected.
+    """
+    mask = np.ones(len(frame), dtype=bool)
+    if isinstance(rows, str):
+        mask &= frame.index.isin(frame.query(rows).index)
+    elif isinstance(rows, Mapping):
+        keys = {**rows, **keys}
+    elif rows is not None:
+        array = np.asarray(rows)
+        if array.dtype != bool:
+            return array.astype(np.int64)
+        mask &= array
+    for name, value in keys.items():
+        if name not in frame:
+            raise DesignError(f"the estimates have no column `{name}`.")
+        column = frame[name]
+        if value is None:
+            mask &= np.asarray(column.isna())
+        elif isinstance(value, (list, tuple, set)):
+            mask &= np.asarray(column.isin(list(value)))
+        else:
+            mask &= np.asarray((column == value).fillna(False), dtype=bool)
+    if not mask.any():
+        raise DesignError(
+            f"no row of the estimates matches {rows if rows is not None else dict(keys)!r}: "
+            f"`estimand` has {sorted(frame['estimand'].dropna().unique())}, `stratum` has "
+            f"{sorted(frame['stratum'].dropna().unique())}."
+        )
+    return np.flatnonzero(mask)
