@@ -35,7 +35,7 @@ def run(ctx):
 
     with ctx.stage("turn effects into dollars"):
         ctx.section("Gross and net savings")
-        gross = entry.account(ctx, effects, panel, results, level=level)
+        account = entry.account(ctx, effects, panel, results, level=level)
 
     with ctx.stage("sample the hierarchical model"):
         ctx.section("How likely is it that spending fell")
@@ -47,4 +47,4 @@ def run(ctx):
         options = {**settings["reliability"], **settings["noise"]}
         luck = entry.profile_acos(ctx, results, options, level=level)
 
-    entry.state_results(ctx, effects, gross, posterior, luck, level=level)
+    entry.state_results(ctx, effects, account, posterior, luck, **settings["strata"], level=level)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
-from scipy.sparse.csgraph import connected_components
 
 from vbceval.bayes.meta_data import ErrorLaw, Studies
 from vbceval.bayes.meta_posterior import Posterior, draw_locations
@@ -42,6 +41,8 @@ class _Blocks(NamedTuple):
 
 
 def _blocks(studies: Studies, rho: float) -> _Blocks:
+    from scipy.sparse.csgraph import connected_components
+
     linked = np.eye(len(studies), dtype=bool)
     for level in (*studies.random_levels, *(("sample",) if rho > 0 else ())):
         linked |= studies.same(level)

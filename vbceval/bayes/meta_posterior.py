@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy import special
-from scipy.stats import qmc
 
 from vbceval.bayes.meta_data import RANDOM_LEVELS, Studies
 from vbceval.core.errors import EstimationError
@@ -215,6 +214,8 @@ def exact_posterior(
     EstimationError
         If too few points carry the weight for the answer to be accurate.
     """
+    from scipy.stats import qmc
+
     sobol = qmc.Sobol(len(studies.levels), scramble=True, rng=rng)
     uniform = sobol.random_base2(_LOG2_NODES)
     nodes = sd_scale * np.sqrt(2) * special.erfinv(np.clip(uniform, 1e-12, 1 - 1e-12))

@@ -93,6 +93,7 @@ def _coefficients(
 ) -> tuple[Any, Any, Any]:
     """Return period coefficients (S, T - 1), slope coefficients (p, T - 1) and effect steps (q,)."""
     import pymc as pm
+    import pytensor.tensor as pt
 
     shapes = (
         (cells.n_strata, len(cells.periods) - 1),
@@ -110,13 +111,14 @@ def _coefficients(
     # the data fix these coefficients well and correlate them strongly: move where they look round
     z = pm.Flat("coordinates", shape=len(around.centre))
     flat = around.centre + around.root @ z
-    found, first = [], 0
+    found, first, prior = [], 0, pt.constant(0.0)
     for shape, sd in zip(shapes, sds, strict=True):
         size = int(np.prod(shape))
         block = flat[first : first + size]
-        pm.Potential(f"prior_{first}", pm.logp(pm.Normal.dist(0.0, sd, shape=size), block).sum())
+        prior = prior - 0.5 * pt.sqr(block / sd).sum() - size * pt.log(sd)
         found.append(block.reshape(shape))
         first += size
+    pm.Potential("coefficients", prior)
     return found[0], found[1], found[2]
 
 

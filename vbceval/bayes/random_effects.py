@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
@@ -91,6 +91,8 @@ def reml(estimate: FloatArray, std_error: FloatArray) -> RandomEffects:
     >>> round(fit.mean, 6), round(fit.tau2, 6), round(fit.std_error, 6)
     (-2.0, 7.0, 2.0)
     """
+    from scipy import optimize
+
     y, v = _studies(estimate, std_error)
     upper = 10 * (float(np.var(y)) + float(v.max()))
     # the restricted likelihood may have two modes: bracket the best point of a grid in sqrt(tau2)
@@ -123,6 +125,8 @@ def paule_mandel(estimate: FloatArray, std_error: FloatArray) -> RandomEffects:
     >>> round(paule_mandel(np.array([-4.0, 0.0]), np.array([1.0, 1.0])).tau2, 6)
     7.0
     """
+    from scipy import optimize
+
     y, v = _studies(estimate, std_error)
 
     def excess(tau2: float) -> float:

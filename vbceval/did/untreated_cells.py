@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import listed
-from vbceval.core.disclosure import say_people
+from vbceval.core.disclosure import is_small, say_people
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
@@ -326,12 +326,11 @@ def raise_lost(lost: list[Lost], *, people: bool) -> None:
     lines = []
     for (stratum, reason, cohort), rows in groups.items():
         most = max(x.units for x in rows)
-        units = say_people(most, "units") if people else f"{most:,} units"
+        few = people and bool(is_small(most))
+        units = say_people(most, "units") if few else f"at most {most:,} units"
         within = "" if stratum is None else f"stratum `{stratum}`, "
         periods = ", ".join(f"{x.period:g}" for x in rows)
-        lines.append(
-            f"\n  {within}cohort {cohort:g} at period {periods} ({units} in the largest): {reason}"
-        )
+        lines.append(f"\n  {within}cohort {cohort:g} at period {periods} ({units}): {reason}")
     raise DesignError(
         f"untreated outcomes of {len(lost)} cohort-periods cannot be imputed, and averages without "
         f"them would be of fewer units than they say:{''.join(lines)}\nTo go on, end `window` "

@@ -155,7 +155,7 @@ def _draw(
 ) -> pd.DataFrame:
     estimates = estimates.where(np.isfinite(estimates.estimate))
     # the intervals of `tidy`, without its simultaneous bands, which cost far more
-    sd = np.sqrt(np.diag(estimates.vcov()))
+    sd = estimates.std_error
     half = t_quantile((1 + level) / 2, estimates.frame["df"].to_numpy(dtype=float)) * sd
     return estimates.frame[_KEYS].assign(
         estimate=estimates.estimate,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from vbceval import figures, savings
@@ -17,9 +19,16 @@ _MONEY = dict.fromkeys(
 )  # fmt: skip
 
 
+class Account(NamedTuple):
+    """Gross and net impact savings: the total, then by calendar year."""
+
+    gross: Estimates
+    net: Estimates
+
+
 def account(
     ctx: StudyContext, effects: EntryEffects, panel: Panel, results: MSSPResults, *, level: float
-) -> Estimates:
+) -> Account:
     """
     Turn effects into gross and net impact savings, and set benchmark savings beside them.
 
@@ -29,8 +38,7 @@ def account(
 
     Returns
     -------
-    Estimates
-        Gross impact savings: the total, then by calendar year.
+    Account
     """
     covered = covered_person_years(panel, results)
     exposure = covered.groupby(["cohort", "period"])[["person_years"]].sum().reset_index()
@@ -69,7 +77,7 @@ def account(
         title="Benchmark savings of all ACOs in the files", formats=_MONEY, note=note,
     )  # fmt: skip
     _draw(ctx, table[table["period"].isna()], total, level)
-    return gross
+    return Account(gross, net)
 
 
 def _draw(ctx: StudyContext, impact: pd.DataFrame, benchmark: pd.DataFrame, level: float) -> None:
