@@ -179,6 +179,13 @@ def test_other_keys_become_labels(strata: Estimates) -> None:
     assert data["kind"].tolist() == ["estimate", "estimate", "overall"]
 
 
+def test_different_quantities_are_not_tested_for_equality(strata: Estimates) -> None:
+    two = strata.by("dual")
+    outcomes = two.with_frame(two.frame.assign(outcome=["inpatient", "outpatient"]))
+    assert figures.forest(outcomes).vbceval_data["p_joint"].isna().all()
+    assert figures.forest(two).vbceval_data["p_joint"].notna().all()
+
+
 def test_rows_that_share_a_stratum_are_told_apart_by_their_estimand(strata: Estimates) -> None:
     two = strata.where([4, 4])
     two = two.with_frame(two.frame.assign(estimand=["type_mean", "predictive"]))

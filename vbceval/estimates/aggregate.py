@@ -48,7 +48,7 @@ def aggregate(
     _check(estimates, kind, balance)
     frame = estimates.frame
     averages: list[_Average] = []
-    for rows in frame.groupby(["outcome", "stratum"], sort=False, dropna=False).indices.values():
+    for rows in frame.groupby(_groups(frame), sort=False, dropna=False).indices.values():
         used = np.asarray(rows)[_kept(estimates, np.asarray(rows), kind, balance, window)]
         averages += _block(estimates, used, kind)
     a = np.array([x.a for x in averages])
@@ -87,6 +87,13 @@ def _check(estimates: Estimates, kind: Kind, balance: int | None) -> None:
         )
     if balance is not None and kind != "event_time":
         raise DesignError("`balance` applies to kind='event_time' only.")
+    repeated = frame.duplicated([*_groups(frame), "cohort", "period"])
+    if repeated.any():
+        raise DesignError(
+            f"{int(repeated.sum())} cohort-periods occur more than once for the same outcome and "
+            "stratum, so an average would mix results. Give stacked results a name each, "
+            "`stack(..., labels=[...])`, or aggregate before stacking."
+        )
     missing = ~np.isfinite(estimates.estimate)
     if missing.any():
         bad = frame.loc[missing, ["cohort", "period"]].drop_duplicates()
@@ -96,6 +103,11 @@ def _check(estimates: Estimates, kind: Kind, balance: int | None) -> None:
             "others would be of different cohorts. Drop them explicitly with `where`, or change "
             "the design so that they exist."
         )
+
+
+def _groups(frame: pd.DataFrame) -> list[str]:
+    """Columns within which effects are averaged."""
+    return ["outcome", "stratum", *(["run"] if "run" in frame else [])]
 
 
 def _kept(
@@ -181,7 +193,7 @@ def _overall(estimates: Estimates, averages: list[_Average], kind: Kind) -> _Ave
 def _record(estimates: Estimates, rows: IntArray, keys: dict[str, Any]) -> dict[str, Any]:
     used = estimates.frame.iloc[rows]
     record: dict[str, Any] = {"estimand": columns.SIMPLE}
-    for key in ("outcome", "unit_of_measure", "stratum"):
+    for key in (*_groups(used), "unit_of_measure"):
         record[key] = used[key].iloc[0]
     record |= {"cohort": np.nan, "period": np.nan, "event_time": np.nan, **keys}
     record["df"] = used["df"].min()

@@ -68,8 +68,13 @@ def _stack_shares(
     if len(known) < len(shares) or len({s.vcov_scale for s in known}) > 1:
         return None
     psi = None
-    if all(s.psi is not None for s in known):
-        psi = algebra.spread([s.psi for s in known], places, n_clusters)
+    if any(s.psi is not None for s in known):
+        # shares taken as fixed do not move with any cluster
+        parts = [
+            np.zeros((len(place), len(s.value))) if s.psi is None else s.psi
+            for s, place in zip(known, places, strict=True)
+        ]
+        psi = algebra.spread(parts, places, n_clusters)
     value = np.concatenate([s.value for s in known])
     return Shares(value=value, psi=psi, vcov_scale=known[0].vcov_scale)
 

@@ -233,7 +233,7 @@ def _note(
             notes.sign_sentence(convention) if convention else "",
             "Strips below: ranks of each stratum" if strip else "",
             f"Marks: shrunken values of {number(len(data), style)} rows; crosses: observed values",
-            f"{outside} observed values lie beyond the axis" if outside else "",
+            f"Observed values beyond the axis: {outside}" if outside else "",
             notes.interval_sentence(rows, marks="Lines"),
             reliability,
             *notes.fit_sentences(rows, style),

@@ -24,6 +24,7 @@ _DIMENSIONS = {
     "outcome": "Outcome",
     "run": "",
 }
+_QUANTITY = ("estimand", "outcome", "run")
 _ALL_TOGETHER = (columns.OVERALL, columns.SIMPLE)
 
 
@@ -118,7 +119,9 @@ def _joint_tests(source: Source, frame: pd.DataFrame) -> list[float]:
     for heading in frame["heading"].unique():
         rows = np.flatnonzero((frame["heading"] == heading) & (frame["kind"] == "estimate"))
         live = rows[frame["std_error"].notna().to_numpy()[rows]]
-        if heading and len(live) > 1:
+        # equality has a meaning for one quantity in several strata, not for several quantities
+        one = all(len(frame[k].iloc[live].unique()) == 1 for k in _QUANTITY if k in frame)
+        if heading and len(live) > 1 and one:
             out[rows] = _equality(source, live)
     return [float(p) for p in out]
 

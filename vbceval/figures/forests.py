@@ -56,7 +56,7 @@ def forest(
     Squares have an area proportional to precision; the overall estimate is a filled diamond with a
     dashed line through all rows; gaps between strata are hollow circles; a pooled mean is a wide
     diamond; a predictive interval is dashed with a hollow diamond. P beside a heading is the joint
-    test that its strata are equal, from their joint covariance, never from two P values. For
+    test that the effects under it are equal, from their joint covariance, never from two P values. For
     posteriors the last column is the probability that the quantity is below zero.
 
     Parameters
@@ -240,7 +240,7 @@ def _note(
             _intervals(data, rows),
             inner,
             "Arrows: the interval goes on beyond the axis" if cut else "",
-            f"{style.p_symbol} beside a heading: joint test that its strata are equal"
+            f"{style.p_symbol} beside a heading: joint test that the effects under it are equal"
             if joint
             else "",
             "Pr(< 0): posterior probability that the quantity is below zero" if posterior else "",

@@ -327,8 +327,11 @@ def _density(
         threshold, style, digits=0 if float(threshold).is_integer() else 2, prefix=prefix
     )
     text = f"{share} probability below {limit}"
-    ax.text(0.015, 0.95, f"{name}\n{text}" if name else text, transform=ax.transAxes,
-            fontsize=style.small, va="top", ha="left", linespacing=1.3)  # fmt: skip
+    # on the side away from the peak
+    left = x[np.argmax(y)] > x[0] + 0.45 * (x[-1] - x[0])
+    ax.text(0.015 if left else 0.985, 0.95, f"{name}\n{text}" if name else text,
+            transform=ax.transAxes, fontsize=style.small, va="top",
+            ha="left" if left else "right", linespacing=1.3)  # fmt: skip
     canvas.tidy_axes(ax, style, left=False)
     ax.set_yticks([])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import listed
+from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.moments.build import accumulate, covariate_columns, outcome_columns
@@ -225,11 +226,15 @@ def _unit_table(panel: Panel, key: str) -> pd.DataFrame:
         }
     )
     mixed = table.groupby("unit")["cohort"].nunique(dropna=False)
-    if panel.kind == "repeated_cross_section" and key == panel.unit and (mixed > 1).any():
-        raise DataError(
-            f"`{panel.cohort}` changes within {int((mixed > 1).sum()):,} units, but rows of one "
-            "unit belong to one cohort. Use a row number as `unit` if rows are not linked."
-        )
+    if panel.kind == "repeated_cross_section" and key == panel.unit:
+        clusters = table.groupby("unit")["cluster"].nunique()
+        for name, changes in ((panel.cohort, mixed > 1), (panel.cluster, clusters > 1)):
+            if changes.any():
+                raise DataError(
+                    f"`{name}` changes within {say_people(int(changes.sum()), 'units')}, but rows "
+                    "of one unit belong to one cohort and cluster. Use a row number as `unit` if "
+                    "rows are not linked."
+                )
     if key == panel.cluster and (mixed > 1).any():
         raise DataError(
             f"`{panel.cohort}` changes within {int((mixed > 1).sum()):,} clusters of "
