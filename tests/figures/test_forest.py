@@ -85,6 +85,9 @@ def test_the_gap_row_stands_under_its_strata(strata: Estimates, gap: Estimates) 
     assert data["heading"].tolist()[-1] == "Dual"
     assert data["label"].tolist()[-1] == "Yes less no"
     assert data["p_joint"].iloc[-1] == pytest.approx(tidy["p_value"], abs=1e-12)
+    assert data["p_value"].iloc[-1] == tidy["p_value"]
+    said = figures.p_value(tidy["p_value"], figures.get_style("jama"))
+    assert texts(fig).count(said) == 1
     assert "Hollow circles: differences between strata" in fig.vbceval_note
 
 

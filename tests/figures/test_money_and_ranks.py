@@ -139,7 +139,7 @@ def test_density_prints_the_share_of_draws_and_shades_below(posterior: Estimates
     fig = figures.posterior_density(one, threshold=-1.0)
     share = one.probability(below=-1.0).iloc[0]
     assert fig.vbceval_data["probability_below"].unique().tolist() == [share]
-    assert f"{100 * share:.0f}% probability below \u22121" in fig.axes[0].texts[0].get_text()
+    assert f"{100 * share:.0f}% probability below \u22121" in fig.axes[0].get_title(loc="left")
     shade = next(c for c in fig.axes[0].collections if c.get_label() == "_below")
     assert shade.get_paths()[0].vertices[:, 0].max() == pytest.approx(-1.0)
     area = np.trapezoid(fig.vbceval_data["density"], fig.vbceval_data["value"])

@@ -33,6 +33,7 @@ def test_estimates_print_interval_and_p(strata) -> None:
     assert list(table.columns) == [
         "stratum", "Differential change (95% CI), USD per person-year, nominal", "P value",
     ]  # fmt: skip
+    assert table["stratum"].tolist()[:2] == ["All", "enrollment: esrd"]
     first = table.iloc[0].tolist()
     assert first[1:] == ["\u2212$88 (\u2212$168 to \u2212$8)", "0.03"]
     assert "Negative = lower spending." in table.attrs["note"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+YEARS = (2014, 2015, 2016, 2017, 2018, 2020)
 TYPES = {"ESRD": "ESRD", "DIS": "DIS", "AGDU": "AGED_Dual", "AGND": "AGED_NonDual"}
 
 
@@ -24,25 +25,21 @@ def read(folder, year):
             y, h = (pd.to_numeric(t[f"{c}_{short}_{ref}".lower()], errors="coerce")
                     for c in ("per_capita_exp_all", "cms_hcc_riskscore"))  # fmt: skip
             shown = n[ref].gt(10) | n[ref].isna() if ref in n else True
-            d = pd.DataFrame(
-                dict(aco=aco, file=year, g=g, s=k, ref=ref, t=when, h=h, w=n["BY3"], y=y)
-            )
+            d = pd.DataFrame({"aco": aco, "g": g, "t": when, "h": h, "w": n["BY3"], "y": y})
+            d = d.assign(file=year, s=k, ref=ref)
             out.append(d[first & y.notna() & n["BY3"].gt(10) & shown & g.between(2013, 2020)])
     return pd.concat(out)
 
 
 def headline(folder):
-    c = pd.concat(
-        [read(folder, y) for y in (2014, 2015, 2016, 2017, 2018, 2020)], ignore_index=True
-    )
+    c = pd.concat([read(folder, y) for y in YEARS], ignore_index=True)
     c = c[(c.ref != "PY") | ((c.file <= 2018) & (c.file - c.g <= 1))]
     oldest = c.file == c.groupby("aco").file.transform("min")
     b = c[oldest & (c.ref == "BY3")]
     risk = (b.h * b.w).groupby(b.aco).sum() / b.w.groupby(b.aco).sum()
     c = c[~c.aco.isin(risk.index[risk > 1.5])].assign(oldest=oldest)
-    score = (c.h * c.w).groupby([c.aco, c.file, c.t]).sum() / c.w.groupby(
-        [c.aco, c.file, c.t]
-    ).sum()
+    by = [c.aco, c.file, c.t]
+    score = (c.h * c.w).groupby(by).sum() / c.w.groupby(by).sum()
     mix = c.drop_duplicates(["aco", "file", "s"]).pivot_table(
         index=["aco", "file"], columns="s", values="w", fill_value=0.0)  # fmt: skip
     mix = mix.div(mix.sum(axis=1), axis=0)[[0, 1, 2]]
@@ -60,11 +57,9 @@ def headline(folder):
         a = w1 @ r
         i = w1 * (r - a) - w * ~d * r * (x @ h @ (w1 @ x))
         at = np.searchsorted(acos, p.aco)
-        att.append(a), share.append((w * d).sum())
-        (
-            psi.append(np.bincount(at, i, len(acos))),
-            share_psi.append(np.bincount(at, w * d, len(acos))),
-        )
+        att, share = [*att, a], [*share, (w * d).sum()]
+        psi.append(np.bincount(at, i, len(acos)))
+        share_psi.append(np.bincount(at, w * d, len(acos)))
     att, p = np.array(att), np.array(share)
     theta = att @ p / p.sum()
     total = (np.array(psi).T @ p + np.array(share_psi).T @ (att - theta)) / p.sum()

@@ -92,28 +92,19 @@ def log_likelihood(
 
 @functools.cache
 def _operation() -> Any:
+    import warnings
+
     import pytensor.tensor as pt
-    from numba.extending import register_jitable
+    from numba import njit
     from pytensor.gradient import DisconnectedType
     from pytensor.graph.basic import Apply
     from pytensor.graph.op import Op
     from pytensor.link.numba.dispatch import basic as numba_dispatch
 
     evaluate = compiled()
-    for part in (_subtract_mean, _collect):
-        register_jitable(part)
-
-    @numba_dispatch.numba_njit(final_function=True)
-    def run(
-        period: Any, slope: Any, effect: Any, phi: Any, shared: Any, scales: Any,
-        y: Any, x: Any, stratum: Any, time: Any, effect_of_cell: Any, *layout: Any,
-    ) -> Any:  # fmt: skip
-        residual = _subtract_mean(period, slope, effect, y, x, stratum, time, effect_of_cell)
-        found = evaluate(residual, phi, shared, scales, Layout(*layout))
-        d_period, d_slope, d_effect = _collect(
-            found[1], period, slope, effect, x, stratum, time, effect_of_cell
-        )
-        return np.asarray(found[0].sum()), d_period, d_slope, d_effect, found[2], found[3], found[4]
+    subtract_mean, collect = (
+        njit(part, nogil=True, cache=True) for part in (_subtract_mean, _collect)
+    )
 
     class CellLikelihood(Op):
         """Log likelihood, then its derivatives by the parameters."""
@@ -126,7 +117,12 @@ def _operation() -> Any:
             return Apply(self, list(inputs), [pt.scalar(dtype="float64"), *slopes])
 
         def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
-            for place, value in zip(output_storage, run(*inputs), strict=True):
+            period, slope, effect, phi, shared, scales, y, x, *codes = inputs[: N_PARAMETERS + 5]
+            residual = subtract_mean(period, slope, effect, y, x, *codes)
+            found = evaluate(residual, phi, shared, scales, Layout(*inputs[N_PARAMETERS + 5 :]))
+            slopes = collect(found[1], period, slope, effect, x, *codes)
+            results = (np.asarray(found[0].sum()), *slopes, *found[2:5])
+            for place, value in zip(output_storage, results, strict=True):
                 place[0] = value
 
         def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
@@ -140,5 +136,12 @@ def _operation() -> Any:
                 for i in range(len(node.inputs))
             ]
 
-    numba_dispatch.numba_funcify.register(CellLikelihood)(lambda op, **_: run)
+    @numba_dispatch.numba_funcify.register(CellLikelihood)
+    def _(op: Any, node: Any, **_: Any) -> Any:
+        # called through the interpreter, at a cost far below the work done: compiled into the
+        # model instead, the whole likelihood would be optimised anew for every model
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return numba_dispatch.generate_fallback_impl(op, node)
+
     return CellLikelihood()

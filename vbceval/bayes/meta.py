@@ -36,17 +36,17 @@ class MetaAnalysis:
     Pool published effects on spending, in percent of baseline spending.
 
     Effect j is ``type mean + program + report + own deviation + sampling error``. Type means are
-    partly pooled towards their common mean. Deviations are t-distributed, so that one outlying
-    program, report or cohort moves the means little, and are given the same variance as normal
-    ones. Effects of a report share its deviation, effects of a program that several teams evaluated
-    share the program's: ten rows of one report are not ten studies.
+    partly pooled towards their common mean. Effects of a report share its deviation, effects of a
+    program that several teams evaluated share the program's: ten rows of one report are not ten
+    studies. The deviations of a report and of its effects are jointly t-distributed, with the
+    variance of normal ones, so that one outlying report moves the means little.
 
     Parameters
     ----------
     outcome : str, default "spending"
         Name of the outcome in the result.
     robust : bool, default True
-        t-distributed deviations with `nu` degrees of freedom; False: normal.
+        Deviations of a report and its effects are t with `nu` degrees of freedom; False: normal.
     nu : float, default 4
         Degrees of freedom, above 2.
     mean_sd : float, default 3
@@ -256,7 +256,7 @@ class MetaAnalysis:
             "exactness": "exact given standard deviations" if self.engine == "grid" else "sampled",
             "prior": (
                 f"mean N(0, {self.mean_sd:g}^2), standard deviations half-normal({self.sd_scale:g}),"
-                f" percent points; deviations {shape}, type means normal"
+                f" percent points; deviations of reports and effects {shape}"
             ),
             "levels": list(studies.levels),
             "n_effects": len(studies),

@@ -15,6 +15,7 @@ from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.meta_posterior import (
     Posterior,
     covariance,
+    new_deviations,
     new_program,
     target_covariance,
 )
@@ -43,7 +44,8 @@ def leave_one_out(
 
     The posterior draws of the scales are reweighted by the inverse of the exact density of the rows
     left out given the others, and given the scales the means are computed exactly, so nothing is
-    sampled again. Where the weights are too uneven the model is fitted again without the rows.
+    sampled again; the levels of the model stay as they are. Where the weights are too uneven the
+    model is fitted again without the rows.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ class _Pulls:
         total = covariance(
             studies,
             posterior.sd,
-            posterior.scale,
+            posterior.mixing,
             posterior.std_error,
             mean_sd=model.mean_sd,
             rho=model.rho,
@@ -139,7 +141,7 @@ class _Pulls:
         spread = self.target @ self.inverse
         mean = np.einsum("skn,n->sk", spread, self.studies.estimate)
         mean -= np.einsum("skg,sg->sk", spread[:, :, rows], surprise)
-        variance = np.full(mean.shape, self.model.mean_sd**2)
+        variance = np.full(mean.shape, float(self.model.mean_sd) ** 2)
         if "type" in self.posterior.sd:
             variance[:, 1:] += self.posterior.sd["type"][:, None] ** 2
         variance -= np.einsum("skn,skn->sk", spread, self.target)
@@ -266,15 +268,7 @@ def posterior_predictive(
     rng = generator(model.seed, "meta", "predictive")
     size = len(posterior.mean)
     centre = posterior.type_mean[:, studies.index["type"]]
-    replicated = centre.copy()
-    for level_name in studies.random_levels:
-        shape = (size, len(studies.labels[level_name]))
-        unit = rng.standard_normal(shape)
-        if model.deviation_df is not None:
-            nu = model.deviation_df
-            unit = rng.standard_t(nu, shape) * np.sqrt((nu - 2) / nu)
-        new = posterior.sd[level_name][:, None] * unit
-        replicated += new[:, studies.index[level_name]]
+    replicated = centre + new_deviations(studies, posterior, model.deviation_df, rng)
     # sampling errors of one sample are drawn as independent unless `rho` says otherwise
     noise = rng.standard_normal(replicated.shape)
     if model.rho > 0:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import special
 
 from vbceval.bayes.meta_data import ErrorLaw, Studies
-from vbceval.bayes.meta_posterior import Posterior, draw_locations
+from vbceval.bayes.meta_posterior import HEAVY_LEVELS, Posterior, draw_locations
 from vbceval.bayes.sample import Progress, sample
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
@@ -59,10 +59,10 @@ def build(studies: Studies, priors: Priors) -> Any:
     """
     Return the PyMC model.
 
-    Given the mixing variables of their t distributions, deviations of programs, reports and effects
-    are normal; they are integrated out exactly, in blocks of rows that share any of them. Only
-    scales, mixing variables, the means and unprinted standard errors are sampled, so there is no
-    funnel for the sampler to fall into.
+    Given the mixing variable of each report's t distribution, deviations of programs, reports and
+    effects are normal; they are integrated out exactly, in blocks of rows that share any of them.
+    Only scales, mixing variables, the means and unprinted standard errors are sampled, so there is
+    no funnel for the sampler to fall into.
     """
     import pymc as pm
     import pytensor.tensor as pt
@@ -83,15 +83,16 @@ def build(studies: Studies, priors: Priors) -> Any:
         # a unit variance where a block is padded leaves the determinant as it is
         total = error[:, :, None] * error[:, None, :] * (places * blocks.both + shared)
         total = total + places * ~blocks.both
+        scale = pt.ones(len(studies))
+        if priors.nu is not None:
+            alpha, beta = priors.nu / 2, (priors.nu - 2) / 2
+            size = len(studies.labels["report"])
+            mixing = pm.InverseGamma("report_scale", alpha=alpha, beta=beta, shape=size)
+            scale = mixing[studies.index["report"]]
         for level in studies.random_levels:
             sd = pm.HalfNormal(f"{level}_sd", priors.sd_scale)
-            variance = sd**2 * np.ones(blocks.row.shape)
-            if priors.nu is not None:
-                alpha, beta = priors.nu / 2, (priors.nu - 2) / 2
-                size = len(studies.labels[level])
-                scale = pm.InverseGamma(f"{level}_scale", alpha=alpha, beta=beta, shape=size)
-                variance = sd**2 * scale[studies.index[level][blocks.row]]
-            total = total + variance[:, :, None] * blocks.same(studies.index[level])
+            variance = sd**2 * (scale if level in HEAVY_LEVELS else pt.ones(len(studies)))
+            total = total + variance[blocks.row][:, :, None] * blocks.same(studies.index[level])
         residual = (studies.estimate - centre)[blocks.row] * blocks.seen
         root = pt.linalg.cholesky(total)
         z = pt.linalg.solve_triangular(root, residual[:, :, None], lower=True, b_ndim=2)
@@ -150,14 +151,11 @@ def nuts_posterior(
         for k, v in tree["posterior"].to_dataset().data_vars.items()
     }
     size = len(drawn["mean"])
-    scale = {
-        level: drawn.get(f"{level}_scale", np.ones((size, len(studies.labels[level]))))
-        for level in studies.random_levels
-    }
+    mixing = drawn.get("report_scale", np.ones((size, len(studies.labels["report"]))))
     return draw_locations(
         studies,
         {level: drawn[f"{level}_sd"] for level in studies.levels},
-        scale,
+        mixing,
         _drawn_error(studies, drawn, size),
         mean_sd=priors.mean_sd,
         rho=priors.rho,

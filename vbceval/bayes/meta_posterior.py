@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from vbceval.bayes.meta_data import RANDOM_LEVELS, Studies
+from vbceval.bayes.meta_data import Studies
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray, IntArray
+
+HEAVY_LEVELS = ("report", "effect")
+"""Levels whose deviations share their report's mixing variable: jointly t within a report."""
 
 _LOG2_NODES = 13
 _FEWEST_NODES = 200
@@ -31,9 +34,9 @@ class Posterior:
         Mean of each program type.
     sd : mapping of level to array, shape (S,)
         Standard deviation of each active level.
-    scale : mapping of level to array, shape (S, groups)
-        Variance of a group's deviation relative to ``sd**2``: 1 throughout for normal deviations;
-        of t-distributed ones the mixing variable, whose mean is 1.
+    mixing : array, shape (S, reports)
+        Variance of a report's deviations, and of those of its effects, relative to ``sd**2``: the
+        mixing variable of its t distribution, whose mean is 1; 1 throughout for normal deviations.
     deviation : mapping of level to array, shape (S, groups)
         Deviation of each group of the active levels below the type.
     std_error : array, shape (S, n)
@@ -47,7 +50,7 @@ class Posterior:
     mean: FloatArray
     type_mean: FloatArray
     sd: Mapping[str, FloatArray]
-    scale: Mapping[str, FloatArray]
+    mixing: FloatArray
     deviation: Mapping[str, FloatArray]
     std_error: FloatArray
     chains: int
@@ -86,7 +89,7 @@ class Posterior:
         variables |= {f"{k}_sd": (dims, split(v)) for k, v in self.sd.items()}
         for level in self.deviation:
             variables[f"{level}_deviation"] = ((*dims, level), split(self.deviation[level]))
-            variables[f"{level}_scale"] = ((*dims, level), split(self.scale[level]))
+        variables["report_mixing"] = ((*dims, "report"), split(self.mixing))
         coords = {"program_type": list(map(str, studies.labels["type"]))}
         coords |= {x: list(map(str, studies.labels[x])) for x in self.deviation}
         groups = {
@@ -110,7 +113,7 @@ class Posterior:
             mean=flat("mean_effect"),
             type_mean=flat("type_mean"),
             sd={x: flat(f"{x}_sd") for x in studies.levels},
-            scale={x: flat(f"{x}_scale") for x in studies.random_levels},
+            mixing=flat("report_mixing"),
             deviation={x: flat(f"{x}_deviation") for x in studies.random_levels},
             std_error=flat("std_error"),
             chains=int(posterior.sizes["chain"]),
@@ -122,7 +125,7 @@ class Posterior:
             mean=self.mean[rows],
             type_mean=self.type_mean[rows],
             sd={k: v[rows] for k, v in self.sd.items()},
-            scale={k: v[rows] for k, v in self.scale.items()},
+            mixing=self.mixing[rows],
             deviation={k: v[rows] for k, v in self.deviation.items()},
             std_error=self.std_error[rows],
             chains=1,
@@ -132,7 +135,7 @@ class Posterior:
 def covariance(
     studies: Studies,
     sd: Mapping[str, FloatArray],
-    scale: Mapping[str, FloatArray],
+    mixing: FloatArray,
     std_error: FloatArray,
     *,
     mean_sd: float,
@@ -145,8 +148,10 @@ def covariance(
     ----------
     studies : Studies
         n effects.
-    sd, scale : mappings
-        As in `Posterior`, S draws.
+    sd : mapping of level to array, shape (S,)
+        As in `Posterior`.
+    mixing : array, shape (S, reports)
+        As in `Posterior`.
     std_error : array, shape (S, n)
         Standard errors.
     mean_sd : float
@@ -159,11 +164,11 @@ def covariance(
     array, shape (S, n, n)
     """
     n = len(studies)
-    total = np.full((len(std_error), n, n), mean_sd**2)
+    total = np.full((len(std_error), n, n), float(mean_sd) ** 2)
     if "type" in sd:
         total += sd["type"][:, None, None] ** 2 * studies.same("type")
     for level in studies.random_levels:
-        variance = sd[level][:, None] ** 2 * scale[level][:, studies.index[level]]
+        variance = sd[level][:, None] ** 2 * _relative(studies, level, mixing)
         total += variance[:, :, None] * studies.same(level)
     total += np.einsum("si,ij->sij", std_error**2, np.eye(n))
     if rho > 0:
@@ -175,7 +180,7 @@ def covariance(
 def target_covariance(studies: Studies, sd: Mapping[str, FloatArray], mean_sd: float) -> FloatArray:
     """Return the prior covariance of (mean, type means) with the estimates, shape (S, 1 + K, n)."""
     size, types = len(next(iter(sd.values()))), len(studies.labels["type"])
-    total = np.full((size, 1 + types, len(studies)), mean_sd**2)
+    total = np.full((size, 1 + types, len(studies)), float(mean_sd) ** 2)
     if "type" in sd:
         own = np.arange(types)[:, None] == studies.index["type"][None, :]
         total[:, 1:] += sd["type"][:, None, None] ** 2 * own
@@ -233,12 +238,25 @@ def exact_posterior(
     chosen = rng.choice(len(weight), size=draws, p=weight)
     picked = {level: values[chosen] for level, values in sd.items()}
     error = np.broadcast_to(studies.std_error, (draws, len(studies)))
-    ones = _units(studies, draws)
+    ones = _no_mixing(studies, draws)
     return draw_locations(studies, picked, ones, error, mean_sd=mean_sd, rho=rho, rng=rng)
 
 
-def _units(studies: Studies, size: int) -> dict[str, FloatArray]:
-    return {x: np.ones((size, len(studies.labels[x]))) for x in studies.random_levels}
+def _relative(studies: Studies, level: str, mixing: FloatArray) -> FloatArray:
+    """Return each row's variance at a level relative to its ``sd**2``, shape (S, n)."""
+    if level in HEAVY_LEVELS:
+        return mixing[:, studies.index["report"]]
+    return np.ones((len(mixing), len(studies)))
+
+
+def _group_relative(studies: Studies, level: str, mixing: FloatArray) -> FloatArray:
+    """Return the same for each group of a level, shape (S, groups)."""
+    first = np.unique(studies.index[level], return_index=True)[1]
+    return _relative(studies, level, mixing)[:, first]
+
+
+def _no_mixing(studies: Studies, size: int) -> FloatArray:
+    return np.ones((size, len(studies.labels["report"])))
 
 
 def log_marginal(
@@ -264,7 +282,7 @@ def log_marginal(
 def draw_locations(
     studies: Studies,
     sd: Mapping[str, FloatArray],
-    scale: Mapping[str, FloatArray],
+    mixing: FloatArray,
     std_error: FloatArray,
     *,
     mean_sd: float,
@@ -283,10 +301,10 @@ def draw_locations(
     mean = mean_sd * rng.standard_normal(size)
     own = sd["type"] if "type" in sd else np.zeros(size)
     type_mean = mean[:, None] + own[:, None] * rng.standard_normal((size, types))
-    deviation = {
-        x: sd[x][:, None] * np.sqrt(scale[x]) * rng.standard_normal(scale[x].shape)
-        for x in studies.random_levels
+    variance = {
+        x: sd[x][:, None] ** 2 * _group_relative(studies, x, mixing) for x in studies.random_levels
     }
+    deviation = {x: np.sqrt(v) * rng.standard_normal(v.shape) for x, v in variance.items()}
     simulated = std_error * _correlated(studies, size, rho, rng)
     simulated += type_mean[:, studies.index["type"]]
     for level, values in deviation.items():
@@ -297,7 +315,7 @@ def draw_locations(
         total = covariance(
             studies,
             part,
-            {k: v[at] for k, v in scale.items()},
+            mixing[at],
             std_error[at],
             mean_sd=mean_sd,
             rho=rho,
@@ -307,13 +325,12 @@ def draw_locations(
         mean[at] += shift[:, 0]
         type_mean[at] += shift[:, 1:]
         for level, values in deviation.items():
-            variance = part[level][:, None] ** 2 * scale[level][at]
-            values[at] += variance * (pull @ membership(studies, level))
+            values[at] += variance[level][at] * (pull @ membership(studies, level))
     return Posterior(
         mean=mean,
         type_mean=type_mean,
         sd=dict(sd),
-        scale=dict(scale),
+        mixing=mixing,
         deviation=deviation,
         std_error=np.array(std_error),
         chains=chains,
@@ -336,21 +353,46 @@ def _correlated(studies: Studies, size: int, rho: float, rng: np.random.Generato
     return np.asarray(np.sqrt(rho) * common[:, studies.index["sample"]] + np.sqrt(1 - rho) * alone)
 
 
+def new_deviations(
+    studies: Studies, posterior: Posterior, nu: float | None, rng: np.random.Generator
+) -> FloatArray:
+    """
+    Draw deviations of new programs, reports and effects in the places of the old, shape (S, n).
+
+    Parameters
+    ----------
+    studies, posterior : Studies, Posterior
+        The levels, and S draws of their standard deviations.
+    nu : float or None
+        Degrees of freedom of the deviations of a report; None: normal.
+    rng : Generator
+        Source of the draws.
+    """
+    size = len(posterior.mean)
+    mixing = _no_mixing(studies, size)
+    if nu is not None:
+        mixing = (nu - 2) / rng.chisquare(nu, mixing.shape)
+    total = np.zeros((size, len(studies)))
+    for level in studies.random_levels:
+        spread = posterior.sd[level][:, None] * np.sqrt(_group_relative(studies, level, mixing))
+        total += (spread * rng.standard_normal(spread.shape))[:, studies.index[level]]
+    return total
+
+
 def new_program(
     studies: Studies, posterior: Posterior, nu: float | None, rng: np.random.Generator
 ) -> FloatArray:
     """
-    Draw the deviation of a new program's effect from its type mean, shape (S,).
+    Draw how far one new program's effect, in a new report, is from its type mean, shape (S,).
 
-    Sum of one new deviation of every active level, t-distributed with `nu` degrees of freedom and
-    unit variance, or normal where `nu` is None, times the level's standard deviation.
+    Parameters
+    ----------
+    studies, posterior, nu, rng
+        As in `new_deviations`.
     """
     size = len(posterior.mean)
-    total = np.zeros(size)
-    for level in RANDOM_LEVELS:
-        if level in studies.levels:
-            unit = rng.standard_normal(size)
-            if nu is not None:
-                unit = rng.standard_t(nu, size) * np.sqrt((nu - 2) / nu)
-            total += posterior.sd[level] * unit
-    return total
+    mixing = np.ones(size) if nu is None else (nu - 2) / rng.chisquare(nu, size)
+    variance = np.zeros(size)
+    for level in studies.random_levels:
+        variance += posterior.sd[level] ** 2 * (mixing if level in HEAVY_LEVELS else 1.0)
+    return np.asarray(np.sqrt(variance) * rng.standard_normal(size))

@@ -149,7 +149,9 @@ def _right(row: pd.Series, style: Style) -> str:
         if share > 0.99 or share < 0.01:
             return (">" if share > 0.5 else "<") + ("0.99" if share > 0.5 else "0.01")
         return f"{share:.2f}"
-    if row["kind"] in ("overall", "gap", "pooled") and pd.notna(row["p_value"]):
+    # the P of the only gap is the joint one, printed beside the heading
+    said = row["kind"] == "gap" and abs(row["p_value"] - row["p_joint"]) < 1e-12
+    if row["kind"] in ("overall", "gap", "pooled") and pd.notna(row["p_value"]) and not said:
         return p_value(float(row["p_value"]), style)
     return ""
 

@@ -165,9 +165,6 @@ def with_gaps(rows: pd.DataFrame, gap: Source, labels: Labels | None) -> pd.Data
             places = np.flatnonzero((gaps["heading"] == heading).to_numpy())
             joint = gap.estimates.wald(places, allow_rank_deficient=True).p_value
             block["p_joint"], own["p_joint"] = joint, joint
-        if len(own) == 1:
-            # its own P is the joint one, printed beside the heading
-            own["p_value"] = np.nan if own["p_joint"].notna().all() else own["p_value"]
         pieces += [block, own] if len(own) else [block]
     return pd.concat(pieces, ignore_index=True)
 

@@ -304,7 +304,7 @@ def _draw_densities(
     for ax, (name, part) in zip(axes, series, strict=True):
         _density(ax, part, name, style, threshold, prefix)
         # one scale: equal areas are equal probabilities
-        ax.set_ylim(0.0, 1.12 * top)
+        ax.set_ylim(0.0, 1.06 * top)
     canvas.number_axis(axes[-1], "x", style, prefix=prefix, most=6)
     canvas.axis_label(axes[-1], "x", effect, style, length_mm=style.page_mm * 0.55)
     return canvas.finish(fig)
@@ -327,11 +327,8 @@ def _density(
         threshold, style, digits=0 if float(threshold).is_integer() else 2, prefix=prefix
     )
     text = f"{share} probability below {limit}"
-    # on the side away from the peak
-    left = x[np.argmax(y)] > x[0] + 0.45 * (x[-1] - x[0])
-    ax.text(0.015 if left else 0.985, 0.95, f"{name}\n{text}" if name else text,
-            transform=ax.transAxes, fontsize=style.small, va="top",
-            ha="left" if left else "right", linespacing=1.3)  # fmt: skip
+    # above the panel: no place inside is free of the curve and the lines for every posterior
+    ax.set_title(f"{name}: {text}" if name else text, loc="left", fontsize=style.small, pad=3)
     canvas.tidy_axes(ax, style, left=False)
     ax.set_yticks([])
 

@@ -213,7 +213,11 @@ def estimates_table(
     values = [*NUMBERS, "probability"]
     checked = disclosure.check(frame, values=values, people=people)
     frame = checked.frame
-    shown = format_table(frame, columns={k: Column() for k in used}, style=look, labels=labels)
+    named = frame.copy()
+    for key in {"stratum", "run", "estimand", "outcome"} & set(used):
+        # an unused key beside used ones is the whole: all strata together
+        named[key] = ["All" if _gone(v) else display(v, labels) for v in frame[key]]
+    shown = format_table(named, columns={k: Column() for k in used}, style=look, labels=labels)
     word = "Effect" if look.language == "effect" else "Differential change"
     header, cells = _estimates(frame, rows, look, word)
     shown[header] = cells

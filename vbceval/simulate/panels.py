@@ -85,7 +85,7 @@ class OrganizationPanel:
         Log odds of entering rather than not, for one SD of the confounder.
     trend_on, entry_on : {"x", "h"}
         Whether trends and entry depend on the observed covariate ``x``, or on a curved function
-        of it, ``h = (x^2 - 1) / sqrt(2)``, that a model linear in x misses.
+        of it, ``h = (x + x^2 - 1) / sqrt(3)``, that a model linear in x misses.
     strata : mapping of str to Stratum
         Subgroups; empty for none.
 
@@ -323,4 +323,4 @@ class _Organizations(NamedTuple):
 
 def _shape(x: FloatArray, on: str) -> FloatArray:
     """The confounder as it acts: x, or a curved function of it with mean 0 and SD 1."""
-    return x if on == "x" else (x**2 - 1) / np.sqrt(2)
+    return x if on == "x" else (x + x**2 - 1) / np.sqrt(3)

@@ -31,7 +31,7 @@ def group_time(
 
 def test_tables_have_the_named_columns_first() -> None:
     table = group_time(note="x").tidy()
-    assert tuple(table.columns[:17]) == (*columns.KEYS, *columns.VALUES)
+    assert tuple(table.columns[:18]) == (*columns.KEYS, *columns.VALUES)
     assert table.columns[-1] == "note"
     assert table["interval"].unique().tolist() == ["confidence"]
 
@@ -75,7 +75,7 @@ def test_contrasts_carry_the_joint_covariance() -> None:
     by_query = est.contrast({"x": {"cohort == 2014 and period == 2015": 1.0, 0: -1.0}})
     np.testing.assert_array_equal(by_query.psi, gap.psi)
     assert gap.frame.loc[0, "cohort"] == 2014
-    assert np.isnan(gap.frame.loc[0, "event_time"])
+    assert pd.isna(gap.frame.loc[0, "event_time"])
 
 
 @pytest.mark.parametrize(
