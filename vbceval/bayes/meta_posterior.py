@@ -269,7 +269,9 @@ def log_marginal(
         part = {k: v[start : start + _BLOCK] for k, v in sd.items()}
         count = len(next(iter(part.values())))
         error = np.broadcast_to(studies.std_error, (count, len(studies)))
-        total = covariance(studies, part, _units(studies, count), error, mean_sd=mean_sd, rho=rho)
+        total = covariance(
+            studies, part, _no_mixing(studies, count), error, mean_sd=mean_sd, rho=rho
+        )
         root = np.linalg.cholesky(total)
         y = np.broadcast_to(studies.estimate[:, None], (count, len(studies), 1))
         z = np.linalg.solve(root, y)[:, :, 0]
