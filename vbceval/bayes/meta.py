@@ -65,7 +65,7 @@ class MetaAnalysis:
         Kept and warm-up iterations of each chain; "grid" gives ``draws * chains`` independent draws.
     seed : int, default 20210101
         Seed of all draws.
-    target_accept : float, default 0.9
+    target_accept : float, default 0.95
         Mean acceptance that the sampler aims at.
 
     Notes
@@ -99,11 +99,11 @@ class MetaAnalysis:
     program_effects: bool = True
     rho: float = 0.0
     engine: Literal["nuts", "grid"] = "nuts"
-    draws: int = 1500
+    draws: int = 1000
     tune: int = 1000
     chains: int = 4
     seed: int = 20210101
-    target_accept: float = 0.9
+    target_accept: float = 0.95
 
     def __post_init__(self) -> None:
         wrong = []

@@ -22,19 +22,22 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
     sd, estimate = estimates.std_error, estimates.estimate
     df = out["df"].to_numpy(dtype=float)
     out["std_error"] = sd
+    quantile = algebra.t_quantile((1 + level) / 2, df)
     if estimates.samples is not None:
         tails = np.quantile(estimates.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
         out["conf_low"], out["conf_high"] = tails[0], tails[1]
         out["p_value"] = np.nan
     else:
-        quantile = algebra.t_quantile((1 + level) / 2, df)
         out["conf_low"] = estimate - quantile * sd
         out["conf_high"] = estimate + quantile * sd
         out["p_value"] = algebra.t_p_value(estimate / sd, df)
+    analytic = estimates.samples is None and estimates.multiplier is None
     band = np.full(len(out), np.nan)
     for rows in out.groupby("estimand", sort=False, dropna=False).indices.values():
         live = np.asarray(rows)[np.isfinite(sd[rows])]
-        if len(live):
+        if analytic and len(live) == 1:
+            band[live] = quantile[live] * sd[live]
+        elif len(live):
             band[live] = np.quantile(estimates.largest_t(live), level) * sd[live]
     out["band_low"], out["band_high"] = estimate - band, estimate + band
     out["interval"] = estimates.interval

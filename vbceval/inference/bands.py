@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy import special
 
@@ -50,16 +52,22 @@ def sup_t(vcov: FloatArray, *, df: float = np.inf, seed: int = 20210101) -> Floa
     values, vectors = np.linalg.eigh(corr)
     positive = values > 1e-12 * values[-1]
     root = vectors[:, positive] * np.sqrt(values[positive])
-    rank = root.shape[1]
-    dims = rank + int(np.isfinite(df))
-    sampler = qmc.Sobol(dims, scramble=True, rng=np.random.default_rng(seed))
+    sampler = qmc.Sobol(root.shape[1], scramble=True, rng=np.random.default_rng(seed))
     total = 1 << SOBOL_LOG2_POINTS
-    block = 1 << max(int(np.log2(max(_BLOCK_VALUES // max(dims, len(corr)), 1))), 6)
-    maxima = []
+    block = 1 << max(int(np.log2(max(_BLOCK_VALUES // len(corr), 1))), 6)
+    maxima = np.empty(total)
     for start in range(0, total, block):
         uniform = np.clip(sampler.random(min(block, total - start)), 1e-16, 1 - 1e-16)
-        t = np.abs(special.ndtri(uniform[:, :rank]) @ root.T).max(axis=1)
-        if np.isfinite(df):
-            t /= np.sqrt(special.chdtri(df, 1 - uniform[:, rank]) / df)
-        maxima.append(t)
-    return np.sort(np.concatenate(maxima))
+        maxima[start : start + block] = np.abs(special.ndtri(uniform) @ root.T).max(axis=1)
+    if np.isfinite(df):
+        maxima /= _scales(float(df), seed)
+    return np.sort(maxima)
+
+
+@functools.lru_cache(maxsize=64)
+def _scales(df: float, seed: int) -> FloatArray:
+    """Root of a chi-square over its df: one value in each of equally likely bands, shuffled."""
+    total = 1 << SOBOL_LOG2_POINTS
+    quantiles = (np.arange(total) + 0.5) / total
+    scales = np.sqrt(special.chdtri(df, 1 - quantiles) / df)
+    return np.asarray(np.random.default_rng([seed, 1]).permutation(scales))

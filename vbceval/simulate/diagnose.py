@@ -183,7 +183,7 @@ def _summary(
         "bias_mc_se": sd / np.sqrt(n),
         "sd": sd,
         "mean_std_error": mean_se,
-        "se_bias": mean_se / sd - 1,
+        "se_bias": mean_se / sd - 1 if sd > 0 else np.nan,
         "se_bias_mc_se": float(1 / np.sqrt(2 * (n - 1))) if n > 1 else np.nan,
         "coverage": _share((low <= truth) & (truth <= high)),
         "coverage_mc_se": float(np.sqrt(level * (1 - level) / n)),

@@ -13,11 +13,12 @@ from vbceval import equity, figures, sensitivity
 from vbceval.design import Design
 from vbceval.did import GroupTime
 from vbceval.estimates import Estimates
+from vbceval.estimates.aggregate import Kind
 from vbceval.panel import Panel
 from vbceval.study.context import StudyContext
 from vbceval.study.entry.means import baseline_means, pair_means, trend_table
 
-AGGREGATES = ("simple", "event_time", "cohort", "period")
+AGGREGATES: tuple[Kind, ...] = ("simple", "event_time", "cohort", "period")
 _TEXT = {"estimate": ",.1f", "std_error": ",.1f", "conf_low": ",.1f", "conf_high": ",.1f",
          "band_low": ",.1f", "band_high": ",.1f", "p_value": ".3f", "percent": ".2f"}  # fmt: skip
 
@@ -136,11 +137,15 @@ def _before_entry(ctx: StudyContext, estimators: Mapping[str, Estimates], base: 
 
 def _tables(ctx: StudyContext, effects: EntryEffects, level: float) -> None:
     group_time, aggregated = [], []
+    strata = effects.primary.frame["stratum"].unique()
     for name, est in effects.estimators.items():
-        group_time.append(est.tidy(level).assign(estimator=name))
-        for kind in AGGREGATES:
-            part = est.aggregate(kind).tidy(level)  # type: ignore[arg-type]  # literals above
-            aggregated.append(part.assign(estimator=name, average=kind))
+        # bands hold over the rows of one stratum, as an event study of it is read
+        for stratum in strata:
+            part = est.where(stratum=stratum if isinstance(stratum, str) else None)
+            group_time.append(part.tidy(level).assign(estimator=name))
+            for kind in AGGREGATES:
+                table = part.aggregate(kind).tidy(level)
+                aggregated.append(table.assign(estimator=name, average=kind))
     frame = pd.concat(group_time, ignore_index=True)
     first = ["estimator", "stratum", "cohort", "period", "event_time"]
     drop = ["estimand", "outcome", "interval", "note", "n_units"]
@@ -155,7 +160,8 @@ def _tables(ctx: StudyContext, effects: EntryEffects, level: float) -> None:
         "effects", table, title="Effects of entry on spending", keys=first, formats=_TEXT,
         note="Nominal USD per person-year, treated minus comparison; negative = lower spending. "
         "Percent is relative to the treated mean in the last year before entry. Intervals are "
-        f"{100 * level:.0f}%, errors clustered by ACO with factor G/(G-1).",
+        f"{100 * level:.0f}%, errors clustered by ACO with factor G/(G-1); bands hold over the rows "
+        "of one estimator, average and stratum.",
     )  # fmt: skip
 
 
