@@ -29,7 +29,7 @@ def run(ctx):
 
     with ctx.stage("repeat under other rules"):
         ctx.section("What the result depends on")
-        entry.compare_rules(ctx, effects, results, options, level=level)
+        variants = entry.compare_rules(ctx, effects, results, options, level=level)
         chained = EntryPanel(**{**settings["panel"], **settings["chained"]})
         entry.chain_later_years(ctx, effects, results, chained, level=level)
 
@@ -47,4 +47,6 @@ def run(ctx):
         options = {**settings["reliability"], **settings["noise"]}
         luck = entry.profile_acos(ctx, results, options, level=level)
 
-    entry.state_results(ctx, effects, account, posterior, luck, **settings["strata"], level=level)
+    entry.state_results(
+        ctx, effects, variants, account, posterior, luck, **settings["strata"], level=level
+    )

@@ -35,7 +35,7 @@ def test_bias_where_the_working_model_is_wrong(trend, entry, sim_size) -> None:
         .aggregate("simple")
         for method in ("reg", "ipw", "dr", "dr_imp")
     }
-    table = diagnose(case, fits, replications=sim_size(100, 40), seed=7).table
+    table = diagnose(case, fits, replications=sim_size(100, 30), seed=7).table
     z = (table["bias"] / table["bias_mc_se"]).abs()
     z.index = table["estimator"]
     unbiased = set(z.index[z < 4])

@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 
 from vbceval.bayes.cells import Cells
-from vbceval.bayes.layout import Layout
 from vbceval.bayes.marginal import compiled
 from vbceval.core.typing import FloatArray, IntArray
-
-N_PARAMETERS = 6
 
 
 def _subtract_mean(
@@ -83,65 +80,65 @@ def log_likelihood(
     phi, shared, scales : tensor, shapes (S,), (S,), (4,)
         As in `vbceval.bayes.marginal.compiled`.
     """
-    import pytensor.tensor as pt
-
-    data = (cells.y, cells.x, cells.stratum, cells.period, cells.effect_of_cell, *cells.layout)
-    constants = [pt.constant(np.ascontiguousarray(a)) for a in data]
-    return _operation()(period, slope, effect, phi, shared, scales, *constants)[0]
+    inputs = (period, slope, effect, phi, shared, scales)
+    return _operation()(cells)(*inputs)[0]
 
 
 @functools.cache
 def _operation() -> Any:
+    """Return the class of the operation, which needs PyTensor to be defined."""
     import warnings
 
     import pytensor.tensor as pt
     from numba import njit
-    from pytensor.gradient import DisconnectedType
     from pytensor.graph.basic import Apply
     from pytensor.graph.op import Op
     from pytensor.link.numba.dispatch import basic as numba_dispatch
 
     evaluate = compiled()
-    subtract_mean, collect = (
-        njit(part, nogil=True, cache=True) for part in (_subtract_mean, _collect)
-    )
+    fast: Any = njit(nogil=True, cache=True)
+    subtract_mean, collect = fast(_subtract_mean), fast(_collect)
 
     class CellLikelihood(Op):
-        """Log likelihood, then its derivatives by the parameters."""
+        """Log likelihood, then its derivatives by the parameters.
 
-        __props__ = ()
+        The data stay here, out of the graph: compiled into it, they would cost minutes.
+        """
+
+        def __init__(self, cells: Cells) -> None:
+            self.layout = cells.layout
+            self.y, self.x = cells.y, cells.x
+            self.codes = (cells.stratum, cells.period, cells.effect_of_cell)
 
         def make_node(self, *inputs: Any) -> Any:
             inputs = tuple(pt.as_tensor_variable(x) for x in inputs)
-            slopes = [x.type() for x in inputs[:N_PARAMETERS]]
+            slopes = [x.type() for x in inputs]
             return Apply(self, list(inputs), [pt.scalar(dtype="float64"), *slopes])
 
         def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
-            period, slope, effect, phi, shared, scales, y, x, *codes = inputs[: N_PARAMETERS + 5]
-            residual = subtract_mean(period, slope, effect, y, x, *codes)
-            found = evaluate(residual, phi, shared, scales, Layout(*inputs[N_PARAMETERS + 5 :]))
-            slopes = collect(found[1], period, slope, effect, x, *codes)
+            period, slope, effect, phi, shared, scales = inputs
+            residual = subtract_mean(period, slope, effect, self.y, self.x, *self.codes)
+            found = evaluate(residual, phi, shared, scales, self.layout)
+            slopes = collect(found[1], period, slope, effect, self.x, *self.codes)
             results = (np.asarray(found[0].sum()), *slopes, *found[2:5])
             for place, value in zip(output_storage, results, strict=True):
                 place[0] = value
 
         def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
-            slopes = [cotangents[0] * x for x in outputs[1:]]
-            return [*slopes, *[DisconnectedType()() for _ in inputs[N_PARAMETERS:]]]
+            return [cotangents[0] * x for x in outputs[1:]]
 
         def connection_pattern(self, node: Any) -> list[list[bool]]:
-            # only the first output is differentiated, and only by the parameters
-            return [
-                [i < N_PARAMETERS and j == 0 for j in range(N_PARAMETERS + 1)]
-                for i in range(len(node.inputs))
-            ]
+            # only the first output is ever differentiated
+            return [[j == 0 for j in range(len(node.outputs))] for _ in node.inputs]
+
+    fallback: Any = numba_dispatch.generate_fallback_impl
 
     @numba_dispatch.numba_funcify.register(CellLikelihood)
     def _(op: Any, node: Any, **_: Any) -> Any:
-        # called through the interpreter, at a cost far below the work done: compiled into the
+        # called through the interpreter, at a cost far below that of the work: compiled into the
         # model instead, the whole likelihood would be optimised anew for every model
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return numba_dispatch.generate_fallback_impl(op, node)
+            return fallback(op, node)
 
-    return CellLikelihood()
+    return CellLikelihood

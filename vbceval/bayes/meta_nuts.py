@@ -8,9 +8,9 @@ import numpy as np
 from scipy import special
 
 from vbceval.bayes.meta_data import ErrorLaw, Studies
-from vbceval.bayes.meta_posterior import HEAVY_LEVELS, Posterior, draw_locations
+from vbceval.bayes.meta_posterior import Posterior, draw_locations, membership
 from vbceval.bayes.sample import Progress, sample
-from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.core.typing import FloatArray
 
 
 class Priors(NamedTuple):
@@ -22,83 +22,68 @@ class Priors(NamedTuple):
     rho: float
 
 
-class _Blocks(NamedTuple):
-    """
-    Rows that depend on each other beyond their type mean, in B blocks padded to size m.
-
-    row : (B, m), the row in each place (any row where nothing is); seen : (B, m);
-    both : (B, m, m), pairs of places that hold rows.
-    """
-
-    row: IntArray
-    seen: BoolArray
-    both: BoolArray
-
-    def same(self, index: IntArray) -> FloatArray:
-        """Return 1 for pairs of places whose rows have equal `index`, shape (B, m, m)."""
-        value = index[self.row]
-        return np.asarray((value[:, :, None] == value[:, None, :]) & self.both, dtype=float)
-
-
-def _blocks(studies: Studies, rho: float) -> _Blocks:
-    from scipy.sparse.csgraph import connected_components
-
-    linked = np.eye(len(studies), dtype=bool)
-    for level in (*studies.random_levels, *(("sample",) if rho > 0 else ())):
-        linked |= studies.same(level)
-    count, label = connected_components(linked, directed=False)
-    size = int(np.bincount(label).max())
-    row, seen = np.zeros((count, size), dtype=np.int64), np.zeros((count, size), dtype=bool)
-    for b in range(count):
-        inside = np.flatnonzero(label == b)
-        row[b, : len(inside)], seen[b, : len(inside)] = inside, True
-    return _Blocks(row=row, seen=seen, both=seen[:, :, None] & seen[:, None, :])
-
-
 def build(studies: Studies, priors: Priors) -> Any:
     """
     Return the PyMC model.
 
-    Given the mixing variable of each report's t distribution, deviations of programs, reports and
-    effects are normal; they are integrated out exactly, in blocks of rows that share any of them.
-    Only scales, mixing variables, the means and unprinted standard errors are sampled, so there is
-    no funnel for the sampler to fall into.
+    Given the mixing variable of each report's t distribution every deviation is normal, and so are
+    the means: all of them are integrated out exactly. Only standard deviations, mixing variables
+    and unprinted standard errors are sampled, so there is no funnel for the sampler to fall into.
+
+    The covariance of the estimates is V + UU'. V is diagonal plus one constant a report, with an
+    explicit inverse; U has a column for the mean, each type, each program and each sample.
     """
     import pymc as pm
     import pytensor.tensor as pt
 
-    blocks = _blocks(studies, priors.rho)
-    places = np.eye(blocks.row.shape[1])
+    rows = membership(studies, "report")
+    n = len(studies)
     with pm.Model() as model:
-        mean = pm.Normal("mean", 0.0, priors.mean_sd)
-        centre = mean * np.ones(len(studies))
-        if "type" in studies.levels:
-            type_sd = pm.HalfNormal("type_sd", priors.sd_scale)
-            type_unit = pm.Normal("type_unit", 0.0, 1.0, shape=len(studies.labels["type"]))
-            centre = centre + type_sd * type_unit[studies.index["type"]]
-        error = _error(pm, pt, studies)[blocks.row]
-        shared = np.zeros(blocks.both.shape)
-        if priors.rho > 0:
-            shared = priors.rho * blocks.same(studies.index["sample"]) * (1 - places)
-        # a unit variance where a block is padded leaves the determinant as it is
-        total = error[:, :, None] * error[:, None, :] * (places * blocks.both + shared)
-        total = total + places * ~blocks.both
-        scale = pt.ones(len(studies))
+        sd = {x: pm.HalfNormal(f"{x}_sd", priors.sd_scale) for x in studies.levels}
+        mixing = pt.ones(rows.shape[1])
         if priors.nu is not None:
             alpha, beta = priors.nu / 2, (priors.nu - 2) / 2
-            size = len(studies.labels["report"])
-            mixing = pm.InverseGamma("report_scale", alpha=alpha, beta=beta, shape=size)
-            scale = mixing[studies.index["report"]]
-        for level in studies.random_levels:
-            sd = pm.HalfNormal(f"{level}_sd", priors.sd_scale)
-            variance = sd**2 * (scale if level in HEAVY_LEVELS else pt.ones(len(studies)))
-            total = total + variance[blocks.row][:, :, None] * blocks.same(studies.index[level])
-        residual = (studies.estimate - centre)[blocks.row] * blocks.seen
-        root = pt.linalg.cholesky(total)
-        z = pt.linalg.solve_triangular(root, residual[:, :, None], lower=True, b_ndim=2)
-        half_log_det = pt.log((root * places).sum(axis=-1)).sum()
-        pm.Potential("log_likelihood", -0.5 * (z**2).sum() - half_log_det)
+            mixing = pm.InverseGamma("report_mixing", alpha=alpha, beta=beta, shape=rows.shape[1])
+        error = _error(pm, pt, studies)
+        columns = [priors.mean_sd * pt.ones((n, 1))]
+        columns += [sd[x] * membership(studies, x) for x in ("type", "program") if x in sd]
+        own = error**2
+        if priors.rho > 0:
+            samples = _shared_samples(studies)
+            columns.append(np.sqrt(priors.rho) * error[:, None] * samples)
+            own = own * (1 - priors.rho * samples.sum(axis=1))
+        if "effect" in sd:
+            own = own + sd["effect"] ** 2 * mixing[studies.index["report"]]
+        border = pt.concatenate(columns, axis=1)
+        pm.Potential(
+            "log_likelihood",
+            _log_density(pt, studies.estimate, rows, own, sd["report"] ** 2 * mixing, border),
+        )
     return model
+
+
+def _log_density(
+    pt: Any, y: FloatArray, rows: FloatArray, own: Any, report_var: Any, border: Any
+) -> Any:
+    """Return log N(y; 0, diag(own) + rows diag(report_var) rows' + border border')."""
+    weight = (1 / own) @ rows
+    inflation = 1 + report_var * weight
+    damped = report_var / inflation
+    pulled = (y / own) @ rows
+    crossed = rows.T @ (border / own[:, None])
+    gram = border.T @ (border / own[:, None]) - crossed.T @ (damped[:, None] * crossed)
+    score = border.T @ (y / own) - crossed.T @ (damped * pulled)
+    root = pt.linalg.cholesky(pt.eye(gram.shape[0]) + gram)
+    explained = pt.linalg.solve_triangular(root, score, lower=True)
+    log_det = pt.log(own).sum() + pt.log(inflation).sum() + 2 * pt.log(pt.diag(root)).sum()
+    quadratic = (y**2 / own).sum() - (damped * pulled**2).sum() - (explained**2).sum()
+    return -0.5 * (log_det + quadratic + len(y) * np.log(2 * np.pi))
+
+
+def _shared_samples(studies: Studies) -> FloatArray:
+    """Return which rows are in each sample of two or more, shape (n, samples)."""
+    rows = membership(studies, "sample")
+    return rows[:, rows.sum(axis=0) > 1]
 
 
 def _error(pm: Any, pt: Any, studies: Studies) -> Any:
@@ -150,8 +135,8 @@ def nuts_posterior(
         str(k): np.asarray(v.values).reshape(-1, *v.shape[2:])
         for k, v in tree["posterior"].to_dataset().data_vars.items()
     }
-    size = len(drawn["mean"])
-    mixing = drawn.get("report_scale", np.ones((size, len(studies.labels["report"]))))
+    size = len(drawn["report_sd"])
+    mixing = drawn.get("report_mixing", np.ones((size, len(studies.labels["report"]))))
     return draw_locations(
         studies,
         {level: drawn[f"{level}_sd"] for level in studies.levels},

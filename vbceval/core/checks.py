@@ -62,6 +62,15 @@ def missing_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     return [c for c in dict.fromkeys(columns) if c not in frame.columns]
 
 
+def is_date(column: pd.Series) -> bool:
+    """Return whether a column holds dates, times or calendar periods instead of numbers."""
+    return (
+        pd.api.types.is_datetime64_any_dtype(column)
+        or pd.api.types.is_timedelta64_dtype(column)
+        or isinstance(column.dtype, pd.PeriodDtype)
+    )
+
+
 def text_rows(column: pd.Series) -> np.ndarray:
     """Return the positions of values that are present but cannot be read as numbers."""
     if pd.api.types.is_numeric_dtype(column):

@@ -84,6 +84,10 @@ def group_time_pairs(
        time periods. *Journal of Econometrics* 225(2), 200-230. Section 2.
     """
     a = design.anticipation
+    if len(periods) == 0:
+        raise DesignError(
+            f"no row has the outcome `{design.outcome}`, every covariate and a positive weight."
+        )
     treated = np.sort(cohorts[cohorts <= periods[-1] + a])
     dropped = treated[treated - a <= periods[0]]
     kept = treated[treated - a > periods[0]]

@@ -10,7 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from vbceval.core.typing import BoolArray, FloatArray
-from vbceval.did.solve import Regressors, fit_linear, fit_logit, fit_tilting, linear_influence
+from vbceval.did.solve import (
+    ComparisonFailure,
+    Regressors,
+    fit_linear,
+    fit_logit,
+    fit_tilting,
+    linear_influence,
+)
 
 COMPARISON_ROWS = "the comparison units"
 
@@ -88,7 +95,7 @@ def inverse_probability(
        Economic Studies* 72(1), 1-19. Normalised as in Sant'Anna and Zhao (2020), section 2.
     """
     odds = fit_logit(z.x, d, w, z.names)
-    w0 = w * ~d * trimmed_odds(odds.odds, trim)
+    w0 = w * ~d * trimmed_odds(odds.odds, d, trim)
     eta1, psi1 = hajek(dy, w * d)
     eta0, psi0 = hajek(dy, w0)
     m2 = (w0[:, None] * z.x).T @ (dy - eta0) / w0.sum()
@@ -112,7 +119,7 @@ def doubly_robust(
     odds = fit_logit(z.x, d, w, z.names)
     fit = fit_linear(z, dy, w * ~d, COMPARISON_ROWS)
     residual = dy - z.x @ fit.beta
-    w0 = w * ~d * trimmed_odds(odds.odds, trim)
+    w0 = w * ~d * trimmed_odds(odds.odds, d, trim)
     eta1, psi1 = hajek(residual, w * d)
     eta0, psi0 = hajek(residual, w0)
     m1, _ = hajek(z.x, w * d)
@@ -136,7 +143,7 @@ def doubly_robust_improved(
     .. [1] Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences
        estimators. *Journal of Econometrics* 219(1), 101-122. Section 3.1.
     """
-    w0 = w * ~d * trimmed_odds(fit_tilting(z.x, d, w, z.names), trim)
+    w0 = w * ~d * trimmed_odds(fit_tilting(z.x, d, w, z.names), d, trim)
     fit = fit_linear(z, dy, w0, COMPARISON_ROWS)
     residual = dy - z.x @ fit.beta
     eta1, psi1 = hajek(residual, w * d)
@@ -144,8 +151,13 @@ def doubly_robust_improved(
     return eta1 - eta0, psi1 - psi0
 
 
-def trimmed_odds(odds: FloatArray, trim: float | None) -> FloatArray:
+def trimmed_odds(odds: FloatArray, d: BoolArray, trim: float | None) -> FloatArray:
     """Return odds with zero where the propensity reaches `trim`."""
     if trim is None:
         return odds
-    return np.where(odds < trim / (1 - trim), odds, 0.0)
+    kept = odds < trim / (1 - trim)
+    if not (kept & ~d).any():
+        raise ComparisonFailure(
+            f"every comparison unit has a propensity of {trim:g} (`trim`) or more, so none is left"
+        )
+    return np.where(kept, odds, 0.0)

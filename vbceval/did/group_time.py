@@ -22,6 +22,7 @@ from vbceval.did.inputs import (
     small_sample,
     strata_of,
     vcov_name,
+    without_small_strata,
 )
 from vbceval.did.pairs import PairResult, Settings, estimate_pairs
 from vbceval.estimates import Estimates, Shares
@@ -37,6 +38,10 @@ Method = Literal["dr", "dr_imp", "ipw", "reg"]
 class GroupTime:
     """
     Group-time average effects on the treated, ATT(g, t).
+
+    Units stay treated from entry on: an `exit` of the panel is not used (intention to treat), nor
+    is its `exposure`. With ``method="dr_imp"`` on cross-sections the influence leaves out the
+    estimation of the regressions, as its paper does.
 
     Exactness: with ``method="reg"`` and from rows that are not followed, exact from moments of
     clusters; with followed units or a propensity score, exact from moments of rows (``unit
@@ -150,15 +155,42 @@ class GroupTime:
             )
         factor, multiplier = small_sample("GroupTime", vcov, ssc)
         moments = as_moments(data, design)
+        self._require_applicable(moments)
         labels = cluster_labels(moments)
         whole = make_block(moments, design, labels)
         parts = [
             self._fit_block(whole.take(rows), moments, design, stratum, len(labels))
             for stratum, rows in strata_of(moments)
         ]
+        parts = [part for part in parts if part["results"]]
+        if not parts:
+            raise DesignError(
+                "no treated unit is seen both before and after entry, so there is no effect to "
+                "estimate. Check `unbalanced` (it can drop every treated unit) and `window`."
+            )
         for part in parts:
             part.update(_shares(part["masses"], parts[0]["weight"]))
         return self._assemble(parts, moments, design, labels, factor, multiplier)
+
+    def _require_applicable(self, moments: Moments) -> None:
+        """Refuse options that these data would ignore."""
+        crossed = moments.kind != "panel" or self.unbalanced == "rc"
+        problems = Problems("the options of GroupTime", DesignError)
+        if crossed and self.fix_weights in ("base_period", "first_period"):
+            problems.add(
+                f"fix_weights='{self.fix_weights}' needs units that are followed; in "
+                "cross-sections each row has its own weight. Leave it out."
+            )
+        if crossed and self.covariate_period == "base":
+            problems.add(
+                "covariate_period='base' needs units that are followed; in cross-sections each "
+                "row has its own covariates. Leave it out."
+            )
+        if moments.kind != "panel" and self.unbalanced == "balance":
+            problems.add("unbalanced='balance' needs units that are followed. Leave it out.")
+        if self.trim is not None and self.method == "reg":
+            problems.add("`trim` is for propensities, which method='reg' does not have.")
+        problems.raise_if_any()
 
     def _fit_block(
         self, block: Block, moments: Moments, design: Design, stratum: str | None, n_clusters: int
@@ -168,7 +200,14 @@ class GroupTime:
         block = block.take(kept)
         periods = np.unique(block.period)
         cohorts = np.unique(block.cohort[np.isfinite(block.cohort)])
-        pairs, dropped = group_time_pairs(periods, cohorts, design)
+        try:
+            pairs, dropped = group_time_pairs(periods, cohorts, design)
+        except DesignError as error:
+            if stratum is None:
+                raise
+            if self.on_failure == "raise":
+                raise DesignError(f"stratum '{stratum}': {error}") from error
+            pairs, dropped = [], cohorts
         block = usable_cohorts(block, dropped)
         if self.unbalanced == "balance" and moments.kind == "panel":
             block = balanced(block, periods)
@@ -179,9 +218,12 @@ class GroupTime:
         )  # fmt: skip
         results = estimate_pairs(block, periods, pairs, settings, n_clusters)
         masses, weight = self._masses(block, results, moments, n_clusters)
+        estimated = {(r.pair.cohort, r.pair.period) for r in results}
+        without = [(p.cohort, p.period) for p in pairs if (p.cohort, p.period) not in estimated]
         return {
             "stratum": stratum, "results": results, "masses": masses, "weight": weight,
             "dropped": dropped, "incomplete": incomplete, "first_period": float(periods[0]),
+            "without_treated": without,
         }  # fmt: skip
 
     def _masses(
@@ -195,6 +237,8 @@ class GroupTime:
             first = np.arange(len(block.entity))
         w, cohort, cluster = block.w[first], block.cohort[first], block.cluster[first]
         weight = sum_by_cluster(w, cluster, n_clusters)
+        if not results:
+            return np.zeros((n_clusters, 0)), weight
         if self.cell_share == "pair":
             return np.column_stack([r.counts.treated_weight for r in results]), weight
         cohorts = np.array([r.pair.cohort for r in results])
@@ -215,13 +259,21 @@ class GroupTime:
         # clusters that no comparison uses (a cohort without base, rows without outcome) are not in
         # the sample, so they do not count in the small-sample factor; one that is part of a
         # cohort's share is in it, even when none of its changes can be compared
-        in_shares = [(part["masses"] > 0).any(axis=1) for part in parts]
-        used = np.any([*(r.counts.clusters for _, r in rows), *in_shares], axis=0)
+        in_parts = [
+            np.any([*(r.counts.clusters for r in part["results"]), (part["masses"] > 0).any(axis=1)],
+                   axis=0)
+            for part in parts
+        ]  # fmt: skip
+        used = np.any(in_parts, axis=0)
         n_clusters = int(used.sum())
-        root = float(np.sqrt(ssc.factor(n_clusters=n_clusters)))
-        people = moments.people and moments.unit_name != moments.cluster_name
-        frame = pd.DataFrame([_record(s, r, design, people) for s, r in rows])
-        frame["df"] = ssc.df(n_clusters)
+        # a stratum found in few clusters has their factor and degrees of freedom, not those of all
+        sizes = [int(own.sum()) for own, part in zip(in_parts, parts, strict=True)
+                 for _ in part["results"]]  # fmt: skip
+        root = np.sqrt([ssc.factor(n_clusters=size) for size in sizes])
+        frame = pd.DataFrame([_record(s, r, design, moments) for s, r in rows])
+        frame["df"] = [ssc.df(size) for size in sizes]
+        if moments.people:
+            frame = without_small_strata(frame)
         psi = np.column_stack([r.psi for _, r in rows])[used]
         shares = Shares(
             value=np.concatenate([part["share"] for part in parts]),
@@ -238,8 +290,9 @@ class GroupTime:
             "n_clusters": n_clusters,
             "cluster": moments.cluster_name,
             "first_period": min(part["first_period"] for part in parts),
+            "without_treated": sorted({x for part in parts for x in part["without_treated"]}),
             "dropped_cohorts": sorted({float(g) for part in parts for g in part["dropped"]}),
-            "incomplete_cells": shown(parts[0]["incomplete"], people),
+            "incomplete_cells": shown(parts[0]["incomplete"], moments.people),
             "language": "effect",
             "versions": versions("numpy", "scipy", "pandas"),
             "warnings": sorted({r.counts.note for _, r in rows if r.counts.note}),
@@ -278,9 +331,10 @@ def _shares(masses: FloatArray, weight: FloatArray) -> dict[str, FloatArray]:
 
 
 def _record(
-    stratum: str | None, result: PairResult, design: Design, people: bool
+    stratum: str | None, result: PairResult, design: Design, moments: Moments
 ) -> dict[str, Any]:
     pair: GroupTimePair = result.pair
+    own_clusters = moments.unit_name == moments.cluster_name
     record: dict[str, Any] = {
         "estimand": GROUP_TIME,
         "outcome": design.outcome,
@@ -291,7 +345,7 @@ def _record(
         "stratum": stratum,
         "estimate": result.estimate,
         "base": pair.base,
-        "n_clusters": int(result.counts.clusters.sum()),
+        "n_clusters": shown(int(result.counts.clusters.sum()), moments.people and own_clusters),
         "note": result.failure or result.counts.note,
     }
     counts = {
@@ -300,5 +354,5 @@ def _record(
         "n_comparison": result.counts.n_comparison,
     }
     for name, count in counts.items():
-        record[name] = shown(count, people)
+        record[name] = shown(count, moments.people)
     return record

@@ -22,6 +22,7 @@ from vbceval.did.inputs import (
     small_sample,
     strata_of,
     vcov_name,
+    without_small_strata,
 )
 from vbceval.did.leads import fit_leads
 from vbceval.did.untreated_cells import (
@@ -172,12 +173,15 @@ class Imputation:
         rows_out = [row for part in parts for row in part.rows]
         self._check_rows(rows_out, len(lost))
         used = np.any([part.clusters for part in parts], axis=0)
-        n_clusters = int(used.sum())
-        root = float(np.sqrt(factor.factor(n_clusters=n_clusters)))
+        # a stratum found in few clusters has their factor and degrees of freedom, not those of all
+        sizes = [int(part.clusters.sum()) for part in parts for _ in part.rows]
+        root = np.sqrt([factor.factor(n_clusters=size) for size in sizes])
+        frame = pd.DataFrame(rows_out).assign(df=[factor.df(size) for size in sizes])
         psi = np.concatenate([part.psi for part in parts], axis=1)[used]
         weight = np.concatenate([part.weight for part in parts])
+        name = vcov_name(factor, multiplier)
         meta = {
-            **self._meta(moments, design, vcov_name(factor, multiplier), factor, n_clusters),
+            **self._meta(moments, design, name, factor, int(used.sum())),
             "unimputable": lost_records(lost, people=moments.people),
             "incomplete_cells": shown(int((~complete).sum()), moments.people),
             "first_period": float(whole.block.period[complete].min()),
@@ -185,7 +189,7 @@ class Imputation:
             "warnings": sorted({row["note"] for row in rows_out if row["note"]}),
         }
         return Estimates(
-            frame=pd.DataFrame(rows_out).assign(df=factor.df(n_clusters)),
+            frame=without_small_strata(frame) if moments.people else frame,
             psi=psi, psi_vcov=psi * root, clusters=labels[used],
             cluster_name=moments.cluster_name, shares=Shares(value=weight, vcov_scale=root),
             multiplier=multiplier, meta=meta,
@@ -278,8 +282,8 @@ class Imputation:
         vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
             As in `fit`.
         ssc : SSC, optional
-            As in `fit`; factors with (N-1)/(N-K) apply as well when there are no strata, N
-            counting rows of untreated cells.
+            As in `fit`; factors with (N-1)/(N-K) apply as well, N counting rows of untreated
+            cells.
 
         Returns
         -------
@@ -322,22 +326,21 @@ class Imputation:
                 )
             )  # fmt: skip
         used = np.any([x.clusters for x in fits], axis=0)
-        n_clusters = int(used.sum())
-        scale = factor.factor(
-            n_clusters=n_clusters,
-            n_rows=fits[0].n_rows if len(fits) == 1 else None,
-            n_params=fits[0].n_full if factor.K == "full" else fits[0].n_nested,
-        )
+        rows_out, roots, dfs = [], [], []
+        for x in fits:
+            own = int(x.clusters.sum())
+            parameters = x.n_full if factor.K == "full" else x.n_nested
+            scale = factor.factor(n_clusters=own, n_rows=x.n_rows, n_params=parameters)
+            rows_out += x.rows
+            roots += [np.sqrt(scale)] * leads
+            dfs += [factor.df(own)] * leads
         psi = np.concatenate([x.psi for x in fits], axis=1)[used]
-        frame = pd.DataFrame([row for x in fits for row in x.rows])
-        meta = {
-            **self._meta(moments, design, vcov_name(factor, multiplier), factor, n_clusters),
-            "leads": leads,
-        }
+        name = vcov_name(factor, multiplier)
         return Estimates(
-            frame=frame.assign(df=factor.df(n_clusters)),
-            psi=psi, psi_vcov=psi * float(np.sqrt(scale)), clusters=labels[used],
-            cluster_name=moments.cluster_name, multiplier=multiplier, meta=meta,
+            frame=pd.DataFrame(rows_out).assign(df=dfs),
+            psi=psi, psi_vcov=psi * roots, clusters=labels[used],
+            cluster_name=moments.cluster_name, multiplier=multiplier,
+            meta={**self._meta(moments, design, name, factor, int(used.sum())), "leads": leads},
         )  # fmt: skip
 
     def _meta(

@@ -79,7 +79,7 @@ def strata_of(moments: Moments) -> list[tuple[str | None, IntArray]]:
     out: list[tuple[str | None, IntArray]] = [(None, np.arange(len(moments)))]
     for name in moments.strata:
         column = moments.cells[name]
-        for level in sorted(column.unique()):
+        for level in sorted(column.unique(), key=str):
             out.append((f"{name}={level}", np.flatnonzero(column == level)))
     return out
 
@@ -88,6 +88,24 @@ def design_meta(design: Design) -> dict[str, Any]:
     """Return a design as plain values; balance weights only as given or not."""
     out = asdict(design)
     out["balance_weights"] = None if design.balance_weights is None else "given"
+    return out
+
+
+def without_small_strata(frame: pd.DataFrame) -> pd.DataFrame:
+    """
+    Blank counts from which a suppressed count of people could be found by subtraction.
+
+    Where one side of a comparison is suppressed, so is the sum of both; where a stratum has a
+    suppressed count, so have the other strata of its variable in the same comparison.
+    """
+    out = frame.copy()
+    sides = ["n_treated", "n_comparison"]
+    out.loc[out[sides].isna().any(axis=1), "n_units"] = np.nan
+    variable = out["stratum"].astype("string").str.split("=").str[0]
+    keys = [out["cohort"], out["period"], variable]
+    for name in ("n_units", *sides):
+        hidden = out[name].isna().groupby(keys, dropna=True).transform("any")
+        out.loc[hidden.fillna(False).astype(bool) & variable.notna(), name] = np.nan
     return out
 
 

@@ -158,7 +158,7 @@ def fit_linear(
     q = x.shape[1]
     cells = int(live.sum())
     if cells < q and regressors.xx is None:
-        raise ComparisonFailure(f"{where} are fewer than the {q} regression coefficients")
+        raise ComparisonFailure(f"{where} are too few for {q} regression coefficients")
     xw = x * w[:, None]
     gram = xw.T @ x
     cross = xw.T @ y

@@ -93,7 +93,7 @@ def inverse_probability(rows: CrossSections, trim: float | None) -> tuple[FloatA
     """Compare four normalised means, comparison rows weighted by the odds of treatment."""
     z = rows.z
     fit = fit_logit(z.x, rows.d, rows.w, z.names)
-    odds = trimmed_odds(fit.odds, trim)
+    odds = trimmed_odds(fit.odds, rows.d, trim)
     eta11, psi11 = hajek(rows.y, rows.part(True, True))
     eta10, psi10 = hajek(rows.y, rows.part(True, False))
     w01, w00 = rows.part(False, True) * odds, rows.part(False, False) * odds
@@ -133,7 +133,7 @@ def doubly_robust(
     """
     z = rows.z
     model = fit_logit(z.x, rows.d, rows.w, z.names)
-    odds = trimmed_odds(model.odds, trim)
+    odds = trimmed_odds(model.odds, rows.d, trim)
     groups = {(t, p): rows.part(t, p) for t in (True, False) for p in (True, False)}
     fits = {key: _fit(rows, w, *key) for key, w in groups.items()}
     means = {key: w * (1 if key[0] else odds) for key, w in groups.items()}
@@ -168,7 +168,7 @@ def doubly_robust_improved(
        estimators. *Journal of Econometrics* 219(1), 101-122. Section 3.2.
     """
     z = rows.z
-    odds = trimmed_odds(fit_tilting(z.x, rows.d, rows.w, z.names), trim)
+    odds = trimmed_odds(fit_tilting(z.x, rows.d, rows.w, z.names), rows.d, trim)
     groups = {(t, p): rows.part(t, p) for t in (True, False) for p in (True, False)}
     means = {key: w * (1 if key[0] else odds) for key, w in groups.items()}
     fits = {key: _fit(rows, w, *key) for key, w in means.items()}

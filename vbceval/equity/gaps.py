@@ -41,8 +41,14 @@ def gaps(est: Estimates, *, by: str, reference: str) -> Estimates:
     levels = list(dict.fromkeys(level))
     if reference not in levels:
         raise DesignError(f"`reference` is '{reference}', but `{by}` has the levels {levels}.")
-    plain = rows.frame[_KEYS].astype(object).where(rows.frame[_KEYS].notna(), None)
+    names = [*_KEYS, *(["run"] if "run" in rows.frame else [])]
+    plain = rows.frame[names].astype(object).where(rows.frame[names].notna(), None)
     keys = list(plain.itertuples(index=False, name=None))
+    if len(set(zip(keys, level, strict=True))) < len(keys):
+        raise DesignError(
+            f"several estimates have the same stratum of `{by}`, estimand, cohort, period and "
+            "event time, so their gap is ambiguous. Select one, or name stacked runs with `labels=`."
+        )
     at = {(key, lv): i for i, (key, lv) in enumerate(zip(keys, level, strict=True))}
     coefficients, labels = {}, []
     for (key, lv), i in at.items():
@@ -61,7 +67,7 @@ def gaps(est: Estimates, *, by: str, reference: str) -> Estimates:
     frame["estimand"] = [x[0] for x in labels]
     frame["stratum"] = [x[1] for x in labels]
     source = rows.frame.iloc[[x[2] for x in labels]]
-    for name in _KEYS[1:]:
+    for name in names[1:]:
         frame[name] = source[name].to_numpy()
     return out.with_frame(frame)
 

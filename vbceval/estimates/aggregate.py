@@ -58,11 +58,13 @@ def aggregate(
     covariance = estimates.covariance
     shares = estimates.shares
     psi, psi_vcov = estimates.psi, estimates.psi_vcov
+    random = False
     if psi is not None and psi_vcov is not None:
         psi, psi_vcov = psi @ a.T, psi_vcov @ a.T
-        if weights_random and shares is not None and shares.psi is not None:
-            moved = shares.psi @ d.T
-            psi, psi_vcov = psi + moved, psi_vcov + shares.vcov_scale * moved
+        scaled = None if shares is None else shares.psi_vcov()
+        random = weights_random and scaled is not None
+        if random and shares is not None and shares.psi is not None and scaled is not None:
+            psi, psi_vcov = psi + shares.psi @ d.T, psi_vcov + scaled @ d.T
     return replace(
         estimates,
         frame=out,
@@ -71,7 +73,7 @@ def aggregate(
         samples=None if estimates.samples is None else estimates.samples @ a.T,
         covariance=None if covariance is None else a @ covariance @ a.T,
         shares=None,
-        meta={**estimates.meta, "aggregate": kind, "weights_random": weights_random},
+        meta={**estimates.meta, "aggregate": kind, "weights_random": random},
     )
 
 

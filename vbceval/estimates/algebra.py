@@ -62,6 +62,11 @@ def contrast_matrix(
         return [f"contrast_{i + 1}" for i in range(len(matrix))], matrix
     matrix = np.zeros((len(weights), k))
     for i, (name, parts) in enumerate(weights.items()):
+        if not isinstance(parts, Mapping) or not parts:
+            raise DesignError(
+                f"contrast `{name}` is {parts!r}; give {{row: coefficient}}, a row being a "
+                "position or a query."
+            )
         for row, coefficient in parts.items():
             matrix[i, _one_row(frame, row, name)] += coefficient
     return list(weights), matrix
@@ -69,7 +74,7 @@ def contrast_matrix(
 
 def _one_row(frame: pd.DataFrame, row: Any, name: str) -> int:
     if isinstance(row, str):
-        found = frame.query(row).index
+        found = queried(frame, row)
         if len(found) != 1:
             raise DesignError(
                 f"contrast `{name}`: `{row}` selects {len(found)} estimates, but it must select "
@@ -82,6 +87,16 @@ def _one_row(frame: pd.DataFrame, row: Any, name: str) -> int:
             f"{len(frame) - 1})."
         )
     return int(row)
+
+
+def queried(frame: pd.DataFrame, query: str) -> pd.Index:
+    """Return the index of rows that match a query; a bad query is a DesignError."""
+    try:
+        return frame.query(query).index
+    except Exception as error:  # pandas raises many kinds for a bad query
+        raise DesignError(
+            f"`{query}` cannot be read as a query on the columns {list(frame.columns)}: {error}."
+        ) from error
 
 
 def contrast_frame(
@@ -101,8 +116,29 @@ def contrast_frame(
             record[key] = used[key].max()
         records.append(record)
     out = pd.DataFrame(records)
-    out["estimate"] = matrix @ estimate
+    # a row that is not used may be missing, and 0 times missing is missing
+    out["estimate"] = matrix @ np.where((matrix != 0).any(axis=0), estimate, 0.0)
     return out
+
+
+def require_present(frame: pd.DataFrame, rows: IntArray) -> None:
+    """
+    Check that rows which are combined have an estimate.
+
+    Raises
+    ------
+    EstimationError
+        Naming the first rows that are missing, and why.
+    """
+    used = frame.iloc[rows]
+    lost = used[~np.isfinite(used["estimate"].to_numpy(dtype=float))]
+    if len(lost):
+        keys = lost[["estimand", "stratum", "cohort", "period"]].iloc[:3].to_dict("records")
+        why = f" ({lost['note'].iloc[0]})" if "note" in lost else ""
+        raise EstimationError(
+            f"{len(lost)} of the estimates that are combined are missing{why}: {keys}. Leave them "
+            "out with `where`, or change the design so that they exist."
+        )
 
 
 def rounding_only(matrix: FloatArray, std_error: FloatArray, psi: FloatArray) -> BoolArray:
@@ -125,6 +161,13 @@ def rounding_only(matrix: FloatArray, std_error: FloatArray, psi: FloatArray) ->
 def union_of_labels(labels: Sequence[pd.Index | None]) -> tuple[pd.Index, list[IntArray]]:
     """Return all cluster labels, once each, and the place of each part's labels among them."""
     parts = [pd.Index(np.asarray(x, dtype=object)) for x in labels]
+    for other in parts[1:]:
+        if not other.isin(parts[0]).any() and len({type(x[0]) for x in (parts[0], other)}) > 1:
+            raise EstimationError(
+                "these estimates share no cluster, and their labels are of different types "
+                f"({type(parts[0][0]).__name__} and {type(other[0]).__name__}): the same clusters "
+                "would count as different ones. Convert the cluster column to one type."
+            )
     union = pd.Index(pd.unique(np.concatenate([np.asarray(x) for x in parts])))
     return union, [union.get_indexer(x) for x in parts]
 

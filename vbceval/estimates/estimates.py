@@ -318,6 +318,7 @@ class Estimates:
             are the smallest of the rows used (conservative).
         """
         names, matrix = algebra.contrast_matrix(self.frame, weights)
+        algebra.require_present(self.frame, np.flatnonzero((matrix != 0).any(axis=0)))
         frame = algebra.contrast_frame(self.frame, matrix, names, self.estimate)
         out = self._linear(frame, lambda x: np.asarray(x @ matrix.T))
         if out.psi_vcov is None or out.psi is None:
@@ -340,7 +341,8 @@ class Estimates:
         EstimationError
             If the frame has other estimates: they would not match their errors.
         """
-        if not np.array_equal(frame["estimate"].to_numpy(dtype=float), self.estimate):
+        given = frame["estimate"].to_numpy(dtype=float)
+        if not np.array_equal(given, self.estimate, equal_nan=True):
             raise EstimationError("`with_frame` may not change estimates; use `shifted`.")
         return replace(self, frame=frame)
 
@@ -360,6 +362,11 @@ class Estimates:
         otherwise with the chi-square law.
         """
         part = self if rows is None else self.where(rows)
+        if part.samples is not None:
+            raise EstimationError(
+                "a posterior has no Wald test: ask for the probability of the hypothesis with "
+                "`probability`, or for the draws."
+            )
         live = np.flatnonzero(np.isfinite(part.std_error))
         part = part._take(live)
         df = float(part.frame["df"].min()) if len(live) else np.inf

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.errors import DesignError
-from vbceval.core.typing import BoolArray, IntArray
+from vbceval.core.typing import Array, BoolArray, IntArray
+from vbceval.estimates.algebra import queried
 
 Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence[bool]
 
@@ -34,14 +35,11 @@ def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -
     """
     mask = np.ones(len(frame), dtype=bool)
     if isinstance(rows, str):
-        mask &= frame.index.isin(frame.query(rows).index)
+        mask &= frame.index.isin(queried(frame, rows))
     elif isinstance(rows, Mapping):
         keys = {**rows, **keys}
     elif rows is not None:
-        array = np.asarray(rows)
-        if array.dtype != bool:
-            return array.astype(np.int64)
-        mask &= array
+        mask &= _as_mask(np.asarray(rows), len(frame))
     for name, value in keys.items():
         if name not in frame:
             raise DesignError(f"the estimates have no column `{name}`.")
@@ -59,3 +57,17 @@ def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -
             f"{sorted(frame['stratum'].dropna().unique())}."
         )
     return np.flatnonzero(mask)
+
+
+def _as_mask(rows: Array, size: int) -> BoolArray:
+    if rows.dtype == bool and rows.shape == (size,):
+        return rows
+    whole = np.issubdtype(rows.dtype, np.integer)
+    if not whole or rows.ndim != 1 or ((rows < 0) | (rows >= size)).any():
+        raise DesignError(
+            f"rows must be a mask of {size} values or positions from 0 to {size - 1}; they are an "
+            f"array of {rows.dtype} with shape {rows.shape}."
+        )
+    mask = np.zeros(size, dtype=bool)
+    mask[rows] = True
+    return mask

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from vbceval.core.typing import FloatArray, IntArray
 
 
@@ -18,15 +20,23 @@ class Shares:
         Share of each row: not normalised, non-negative.
     psi : array, shape (G, k), or None
         Influence of each cluster on `value`; None when the shares are taken as fixed.
-    vcov_scale : float, default 1
-        Root of the small-sample factor, applied to `psi` where a covariance is built.
+    vcov_scale : array, shape (k,), optional
+        Root of the small-sample factor of each row, applied to `psi` where a covariance is built;
+        None is 1.
     """
 
     value: FloatArray
     psi: FloatArray | None = None
-    vcov_scale: float = 1.0
+    vcov_scale: FloatArray | None = None
 
     def take(self, rows: IntArray) -> Shares:
         """Return the shares of some rows."""
         psi = None if self.psi is None else self.psi[:, rows]
-        return replace(self, value=self.value[rows], psi=psi)
+        scale = None if self.vcov_scale is None else self.vcov_scale[rows]
+        return replace(self, value=self.value[rows], psi=psi, vcov_scale=scale)
+
+    def psi_vcov(self) -> FloatArray | None:
+        """Return the influence with the small-sample factor, shape (G, k)."""
+        if self.psi is None or self.vcov_scale is None:
+            return self.psi
+        return np.asarray(self.psi * self.vcov_scale)

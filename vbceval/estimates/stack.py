@@ -48,6 +48,11 @@ def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) ->
     frames = [p.frame for p in parts]
     if labels is not None:
         frames = [f.assign(run=label) for f, label in zip(frames, labels, strict=True)]
+    if len({p.multiplier for p in parts}) > 1:
+        raise EstimationError(
+            "these estimates cannot be stacked: some take errors from a bootstrap and others do "
+            "not, or from different ones. Fit all with the same `vcov`."
+        )
     union, places = algebra.union_of_labels([p.clusters for p in parts])
     return Estimates(
         frame=pd.concat([f.astype(object) for f in frames], ignore_index=True).infer_objects(),
@@ -55,7 +60,7 @@ def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) ->
         psi_vcov=algebra.spread([p.psi_vcov for p in parts], places, len(union)),
         clusters=union,
         cluster_name=parts[0].cluster_name,
-        multiplier=parts[0].multiplier if len({p.multiplier for p in parts}) == 1 else None,
+        multiplier=parts[0].multiplier,
         shares=_stack_shares([p.shares for p in parts], places, len(union)),
         meta=_stack_meta([p.meta for p in parts]),
     )
@@ -65,7 +70,7 @@ def _stack_shares(
     shares: Sequence[Shares | None], places: Sequence[IntArray], n_clusters: int
 ) -> Shares | None:
     known = [s for s in shares if s is not None]
-    if len(known) < len(shares) or len({s.vcov_scale for s in known}) > 1:
+    if len(known) < len(shares):
         return None
     psi = None
     if any(s.psi is not None for s in known):
@@ -76,7 +81,10 @@ def _stack_shares(
         ]
         psi = algebra.spread(parts, places, n_clusters)
     value = np.concatenate([s.value for s in known])
-    return Shares(value=value, psi=psi, vcov_scale=known[0].vcov_scale)
+    scale = np.concatenate(
+        [np.ones(len(s.value)) if s.vcov_scale is None else s.vcov_scale for s in known]
+    )
+    return Shares(value=value, psi=psi, vcov_scale=scale)
 
 
 def _stack_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vbceval.core.errors import EstimationError
+from vbceval.core.errors import DesignError, EstimationError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,6 @@ class SSC:
     K : {"none", "nested", "full"}, default "none"
         Which parameters count in ``(N-1)/(N-K)``: none (the term is left out), slopes and levels
         of effects that are not nested in the cluster, or every column with absorbed levels.
-    min_G : bool, default True
-        With several cluster variables use the smallest number of clusters in every term.
     name : str
         How the choice is named in results.
 
@@ -38,8 +36,11 @@ class SSC:
 
     G: bool = True
     K: Literal["none", "nested", "full"] = "none"
-    min_G: bool = True
     name: str = "custom"
+
+    def __post_init__(self) -> None:
+        if self.K not in ("none", "nested", "full"):
+            raise DesignError(f"`K` is {self.K!r}; use 'none', 'nested' or 'full'.")
 
     @classmethod
     def none(cls) -> SSC:

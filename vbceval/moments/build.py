@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems, listed, missing_columns, text_rows
+from vbceval.core.checks import Problems, is_date, listed, missing_columns, text_rows
 from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
+
+_MOST_LEVELS = 50
 
 
 def outcome_columns(frame: pd.DataFrame, outcomes: tuple[str, ...]) -> FloatArray:
@@ -67,11 +69,24 @@ def covariate_columns(
     factors: dict[str, tuple[str, ...]] = {}
     for name in dict.fromkeys(covariates):
         series = frame[name]
+        if is_date(series):
+            raise DataError(f"covariate `{name}` holds dates; use a number such as the year.")
         if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
-            columns.append(series.to_numpy(dtype=float, na_value=np.nan))
+            column = series.to_numpy(dtype=float, na_value=np.nan)
+            if np.isinf(column).any():
+                raise DataError(
+                    f"covariate `{name}` is infinite in {int(np.isinf(column).sum()):,} rows."
+                )
+            columns.append(column)
             names.append(name)
             continue
         levels = _levels(series)
+        if len(levels) > _MOST_LEVELS:
+            raise DataError(
+                f"covariate `{name}` is text with {len(levels):,} different values, more than the "
+                f"{_MOST_LEVELS} that a category may have. Convert numbers with "
+                "`pandas.to_numeric`, or group the categories; identifiers are no covariates."
+            )
         missing = series.isna().to_numpy()
         made = []
         for level in levels[1:]:
@@ -89,7 +104,7 @@ def _levels(series: pd.Series) -> list[Any]:
     if isinstance(series.dtype, pd.CategoricalDtype):
         present = set(series.dropna().unique())
         return [x for x in series.cat.categories if x in present]
-    return sorted(series.dropna().unique())
+    return sorted(series.dropna().unique(), key=lambda level: (str(type(level)), level))
 
 
 def accumulate(

@@ -58,7 +58,8 @@ class Moments:
     kind : {"panel", "repeated_cross_section"}
         Whether cells of one unit may be differenced over time as the same people.
     people : bool
-        Whether `n` and `n_units` count people, episodes or claims, so that 1-10 is never shown.
+        Whether the owners of cells (``cells["unit"]``) are people, episodes or claims, whose counts
+        of 1-10 are never shown. `n` and `n_units` may count people in any case.
     meta : mapping
         Source, units of measure, counts of dropped rows.
     """
@@ -122,6 +123,9 @@ class Moments:
             If columns are absent, an outcome holds text, or ``by="cluster"`` meets outcomes with
             missing values of different rows (take their moments one at a time).
         """
+        for name, value in (("outcomes", outcomes), ("covariates", covariates), ("strata", strata)):
+            if isinstance(value, str):
+                raise DataError(f"`{name}` is the text '{value}'; give a list, ['{value}'].")
         keys = tuple(panel.strata if strata is None else strata)
         y = outcome_columns(panel.frame, tuple(outcomes))
         x, names, factors = covariate_columns(panel.frame, tuple(covariates))
@@ -136,6 +140,12 @@ class Moments:
         absent = [s for s in keys if s not in frame]
         if absent:
             raise DataError(f"the panel has no stratum column {listed(absent)}.")
+        unknown = [s for s in keys if frame[s].isna().any()]
+        if unknown:
+            raise DataError(
+                f"stratum {listed(unknown)} is missing in some rows, which would belong to no "
+                "stratum. Name the missing level, for example with `fillna('unknown')`."
+            )
         if by == "row":
             if panel.kind == "panel":
                 check_once(frame, [panel.unit, panel.period, *keys])
@@ -155,7 +165,8 @@ class Moments:
         )  # fmt: skip
         return cls(
             **parts, units=_unit_table(panel, panel.cluster), unit_name=panel.cluster,
-            kind="repeated_cross_section", people=panel.people, **shared,
+            kind="repeated_cross_section",
+            people=panel.people and panel.unit == panel.cluster, **shared,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems, listed, missing_columns, text_rows
+from vbceval.core.checks import Problems, is_date, listed, missing_columns, text_rows
 from vbceval.core.errors import DataError
 from vbceval.core.typing import PanelKind
 
@@ -45,8 +45,10 @@ def check_frame(
     problems = Problems("the panel")
     _check_numbers(problems, frame, numeric)
     _check_missing(problems, frame, dict.fromkeys([unit, period, cluster, *strata]))
-    problems.raise_if_any()
-    _check_cohort(problems, frame, cohort, never)
+    if not problems.found:
+        # these read the columns as numbers and keys, so they wait until they can be read
+        _check_cohort(problems, frame, cohort, never)
+        _check_period(problems, frame, period)
     _check_signs(problems, frame, exposure, weight)
     _check_keys(problems, frame, unit, period, cohort, cluster, strata, kind)
     problems.raise_if_any()
@@ -62,6 +64,12 @@ def _rows(mask: np.ndarray | pd.Series) -> str:
 
 def _check_numbers(problems: Problems, frame: pd.DataFrame, numeric: list[str]) -> None:
     for name in dict.fromkeys(numeric):
+        if is_date(frame[name]):
+            problems.add(
+                f"`{name}` holds dates, and a missing date would be read as one long ago. Use "
+                f"numbers, for example the year: `frame['{name}'].dt.year`."
+            )
+            continue
         wrong = text_rows(frame[name])
         if len(wrong):
             mask = np.zeros(len(frame), dtype=bool)
@@ -96,11 +104,19 @@ def _check_cohort(
             )
 
 
+def _check_period(problems: Problems, frame: pd.DataFrame, period: str) -> None:
+    infinite = np.isinf(pd.to_numeric(frame[period]).to_numpy(dtype=float))
+    if infinite.any():
+        problems.add(f"`{period}` is infinite in {_rows(infinite)}. Correct it or drop the rows.")
+
+
 def _check_signs(
     problems: Problems, frame: pd.DataFrame, exposure: str | None, weight: str | None
 ) -> None:
     for role, name in (("exposure", exposure), ("weight", weight)):
         if name is None:
+            continue
+        if is_date(frame[name]) or len(text_rows(frame[name])):
             continue
         values = pd.to_numeric(frame[name]).to_numpy(dtype=float, na_value=np.nan)
         for what, mask in (

@@ -123,6 +123,8 @@ class Panel:
         >>> panel.n_units, panel.periods
         (2, (2014.0, 2015.0))
         """
+        if isinstance(strata, str):
+            raise DataError(f"`strata` is the text '{strata}'; give a list, ['{strata}'].")
         cluster = unit if cluster is None else cluster
         frame = df.copy()
         if never is not None and cohort in frame:

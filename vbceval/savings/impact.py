@@ -61,6 +61,16 @@ def gross(
     if not post.any():
         raise DesignError("the estimates hold no effect at or after entry, so nothing is saved.")
     est = est.where(np.flatnonzero(post))
+    missing = ~np.isfinite(est.estimate)
+    if missing.any():
+        pairs = ", ".join(
+            f"({g:g}, {t:g})"
+            for g, t in zip(est.frame["cohort"][missing], est.frame["period"][missing], strict=True)
+        )
+        raise DesignError(
+            f"the effects of (cohort, period) {pairs} are missing, and dollars cover only what is "
+            "estimated. Leave them out with `where` first."
+        )
     amount = _matched(est.frame, exposure, column)
     parts: list[tuple[dict[str, object], np.ndarray]] = [({}, np.ones(len(est), dtype=bool))]
     for key in by:

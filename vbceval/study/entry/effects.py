@@ -53,7 +53,7 @@ def identified(estimates: Estimates) -> Estimates:
 
 def estimate_effects(ctx: StudyContext, panel: Panel, settings: Mapping[str, Any]) -> EntryEffects:
     """
-    Estimate effects of entry without covariates, by outcome regression and doubly robust.
+    Estimate effects of entry by outcome regression, doubly robust, and without covariates.
 
     Writes tables ``support``, ``pretrends``, ``group_time``, ``effects`` and figures
     ``event_study`` and ``trend``. The pre-entry checks come before any effect is shown.
@@ -127,7 +127,10 @@ def _before_entry(ctx: StudyContext, estimators: Mapping[str, Estimates], base: 
         "pretrends", table[[*first, *[c for c in table if c not in first]]],
         title="What the years before entry say", keys=first, formats={**_TEXT, "statistic": ".2f"},
         note="Examined before any effect was shown. A small statistic does not prove parallel "
-        "trends: the equivalence row gives the size of differences that are excluded.",
+        "trends: the equivalence row gives the size of differences that are excluded. With three "
+        "benchmark years the comparison for a lead at e = -1 is mostly one later cohort, whose own "
+        "lead at e = -2 is the same contrast with the other sign: leads are not separate pieces of "
+        "evidence (see the rank), and a movement common to all cohorts before entry cancels.",
     )  # fmt: skip
     primary = table[(table["estimator"] == "outcome regression") & (table["rows"] == "event time")]
     values = primary.set_index("check")

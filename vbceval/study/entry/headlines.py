@@ -19,6 +19,7 @@ Row = dict[str, float]
 def state_results(
     ctx: StudyContext,
     effects: EntryEffects,
+    variants: Estimates,
     account: Account,
     posterior: pd.DataFrame,
     luck: pd.DataFrame,
@@ -37,6 +38,8 @@ def state_results(
         The run.
     effects : EntryEffects
         Effects of the primary estimator.
+    variants : Estimates
+        Result of `compare_rules`.
     account : Account
         Gross and net impact savings.
     posterior : DataFrame
@@ -57,6 +60,7 @@ def state_results(
         f"{_dollars(row, level)} per person-year, {number(percent, style, digits=1)}% of the mean "
         f"before entry ({p_statement(row['p_value'], style)})."
     )
+    _range(ctx, variants, level)
     gap = equity.gaps(simple, by=by, reference=reference)
     gap_row = _first(gap.where(stratum=f"{by}={focal} - {reference}"), level)
     labels = ctx.settings["labels"]
@@ -103,9 +107,26 @@ def _clear(row: Row) -> bool:
 def _verdict(row: Row) -> str:
     if row["conf_high"] < 0:
         return "Entry lowered spending."
-    if row["conf_low"] > 0:
-        return "Entry raised spending."
-    return "No evidence that entry changed spending."
+    style = get_style("jama")
+    low, high = (number(row[x], style, prefix="$") for x in ("conf_low", "conf_high"))
+    return f"No evidence that entry lowered spending; effects outside {low} to {high} are excluded."
+
+
+def _range(ctx: StudyContext, variants: Estimates, level: float) -> None:
+    """Say how far the estimate moves over the other runs, and which of them lose significance."""
+    runs = variants.where(estimand="att_simple").tidy(level)
+    others = runs[runs["run"] != "primary"]
+    style = get_style("jama")
+    low, high = (number(x, style, prefix="$") for x in (others["estimate"].min(),
+                                                       others["estimate"].max()))  # fmt: skip
+    weak = others.loc[others["conf_high"] >= 0, "run"].tolist()
+    said = f"; the interval includes zero for: {', '.join(weak)}" if weak else ""
+    larger = int((others["estimate"].abs() > runs["estimate"].abs().iloc[0]).sum())
+    ctx.headline(
+        f"Over the {len(others)} other specifications of the protocol the estimate ranges from "
+        f"{low} to {high}; {larger} of them are larger in size than the primary one{said}. The "
+        "range is part of the result."
+    )
 
 
 def _dollars(row: Row, level: float) -> str:

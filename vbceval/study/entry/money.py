@@ -41,6 +41,8 @@ def account(
     Account
     """
     covered = covered_person_years(panel, results)
+    estimated = effects.primary.where(stratum=None).frame[["cohort", "period"]]
+    covered = covered.merge(estimated, on=["cohort", "period"])
     exposure = covered.groupby(["cohort", "period"])[["person_years"]].sum().reset_index()
     gross = savings.gross(effects.primary.where(stratum=None), exposure, by=["period"])
     earned = covered.groupby("period")["earned"].sum()

@@ -24,7 +24,7 @@ def compare_rules(
     options: EntryPanel,
     *,
     level: float,
-) -> None:
+) -> Estimates:
     """
     Repeat the primary estimate under other data rules and estimators, with joint differences.
 
@@ -42,6 +42,11 @@ def compare_rules(
         Options of the primary panel.
     level : float
         Level of intervals.
+
+    Returns
+    -------
+    Estimates
+        The average effect of every run (column ``run``), and the differences.
     """
     together = {name: est.where(stratum=None) for name, est in effects.estimators.items()}
     runs = {"primary": together.pop("outcome regression")} | together
@@ -68,6 +73,7 @@ def compare_rules(
         formats=dict.fromkeys(values[:4], ",.1f") | {"p_value": ".3f"},
         note="The interval of a difference comes from the joint influence of both runs.",
     )  # fmt: skip
+    return parts[0]
 
 
 def chain_later_years(

@@ -1,0 +1,256 @@
+"""The random-effects meta-analysis of the analysis set, its gates and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval import bayes
+from vbceval.bayes.meta_checks import posterior_predictive
+from vbceval.bayes.random_effects import reml
+from vbceval.estimates import Estimates
+from vbceval.study.context import StudyContext
+from vbceval.study.pooled.figure_forest import forest
+from vbceval.study.pooled.monte_carlo import mean_error, quantile_error, spread_error
+
+KEYS = ["estimand", "stratum"]
+_SUMMARY = ["estimate", "std_error", "conf_low", "conf_high", "inner_low", "inner_high"]
+_GATES = ("r_hat", "ess_bulk", "ess_tail")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pooled:
+    """
+    The headline fit.
+
+    Parameters
+    ----------
+    model : MetaAnalysis
+        The model.
+    effects : DataFrame
+        The analysis set.
+    estimates : Estimates
+        Its posterior, percent of baseline.
+    """
+
+    model: bayes.MetaAnalysis
+    effects: pd.DataFrame
+    estimates: Estimates
+
+    @property
+    def chains(self) -> int:
+        """Number of chains; the draws of one follow each other."""
+        return self.model.chains
+
+    def draws(self, estimand: str, program_type: str | None = None) -> np.ndarray:
+        """Return the draws of one quantity, shape (S,)."""
+        stratum = None if program_type is None else f"program_type={program_type}"
+        return self.estimates.where(estimand=estimand, stratum=stratum).draws()[:, 0]
+
+    @property
+    def types(self) -> list[str]:
+        """Program types of the analysis set, the one with most reports first."""
+        reports = self.effects.groupby("program_type", sort=False)["report"].nunique()
+        return list(map(str, reports.sort_values(ascending=False, kind="stable").index))
+
+
+def pool(
+    ctx: StudyContext, effects: pd.DataFrame, settings: Mapping[str, Any], *, level: float
+) -> Pooled:
+    """
+    Fit the model of the protocol, stop unless its draws can be trusted, and show it.
+
+    Writes tables ``posterior``, ``study_effects``, ``diagnostics``, ``predictive_check`` and
+    figure ``forest``.
+
+    Parameters
+    ----------
+    ctx : StudyContext
+        The run; it declares limits ``r_hat``, ``ess_bulk``, ``ess_tail`` and ``divergent_share``.
+    effects : DataFrame
+        The analysis set.
+    settings : mapping
+        ``mean_sd``, ``sd_scale``, ``nu`` of the model; ``inner_level``; ``predicted``, the program
+        types for which a new program is predicted.
+    level : float
+        Level of intervals.
+    """
+    model = bayes.MetaAnalysis(
+        mean_sd=float(settings["mean_sd"]), sd_scale=float(settings["sd_scale"]),
+        nu=float(settings["nu"]), program_effects=False, seed=ctx.seed,
+        draws=int(ctx.size["draws"]), tune=int(ctx.size["tune"]), chains=int(ctx.size["chains"]),
+    )  # fmt: skip
+    est = fitted(model, effects)
+    fit = Pooled(model=model, effects=effects, estimates=est)
+    _gates(ctx, fit)
+    ctx.meta(est)
+    inner = float(settings["inner_level"])
+    _posterior(ctx, fit, level=level, inner=inner)
+    _shrunken(ctx, fit, level)
+    ctx.figure(
+        "forest",
+        forest(fit, list(settings["predicted"]), labels=ctx.settings["labels"], level=level),
+        title="Published effects on total spending, means by program type, and new programs",
+    )
+    ctx.table(
+        "predictive_check", posterior_predictive(model, effects, est, level=level),
+        title="Would the model produce a table like the observed one?", keys=["statistic"],
+        formats=dict.fromkeys(["observed", "replicated", "low", "high", "tail"], ".2f"),
+        note="Replicated: mean and interval over tables drawn from the fitted model. Tail: "
+        "probability that a replicated value is at least the observed one; near 0 or 1 the model "
+        "misses that side of the data.",
+    )  # fmt: skip
+    return fit
+
+
+def fitted(model: bayes.MetaAnalysis, effects: pd.DataFrame) -> Estimates:
+    """Return the posterior of a model for an analysis set, bounds of standard errors included."""
+    return model.fit(
+        effects,
+        estimate="percent_effect",
+        std_error="se_percent",
+        std_error_low="se_percent_low",
+        std_error_high="se_percent_high",
+        keep=["fact", "label"],
+    )
+
+
+def _gates(ctx: StudyContext, fit: Pooled) -> None:
+    found = fit.estimates.meta["convergence"]
+    for name in _GATES:
+        ctx.check(name, float(found[name]))
+    ctx.check("divergent_share", found["divergences"] / found["n_draws"])
+    names = [*_GATES, "divergences", "n_draws", "bfmi"]
+    table = pd.DataFrame({"diagnostic": names, "value": [float(found[name]) for name in names]})
+    ctx.table(
+        "diagnostics", table, title="Convergence of the sampler", keys=["diagnostic"],
+        note="Worst value over the reported quantities. The run stops where a limit is broken.",
+    )  # fmt: skip
+
+
+def _posterior(ctx: StudyContext, fit: Pooled, *, level: float, inner: float) -> None:
+    frame = fit.estimates.frame
+    shown = fit.estimates.where(~frame["estimand"].eq("study_effect").to_numpy())
+    table = shown.tidy(level)
+    ends = shown.tidy(inner)
+    table = table.assign(inner_low=ends["conf_low"], inner_high=ends["conf_high"])
+    draws, chains = shown.draws(), fit.chains
+    table["mcse_estimate"] = mean_error(draws, chains)
+    table["mcse_std_error"] = spread_error(draws, chains)
+    for name, p in (
+        ("conf_low", (1 - level) / 2), ("conf_high", (1 + level) / 2),
+        ("inner_low", (1 - inner) / 2), ("inner_high", (1 + inner) / 2),
+    ):  # fmt: skip
+        table[f"mcse_{name}"] = quantile_error(draws, p, chains)
+    table = table.rename(columns={"n_units": "n_effects", "n_clusters": "n_reports"})
+    columns = [*KEYS, "n_effects", "n_reports", *_SUMMARY, *[f"mcse_{c}" for c in _SUMMARY]]
+    ctx.table(
+        "posterior", table[columns], keys=KEYS, formats=dict.fromkeys(columns[4:], ".2f"),
+        title="Means by program type, spreads, and new programs",
+        note=f"Percent of baseline. Intervals: {100 * level:g}% and, as inner, {100 * inner:g}%. "
+        "`predictive` is the true effect of a new program of the type. `mean_effect` counts each "
+        "type once, `mean_of_reports` each report. Columns `mcse_` are Monte Carlo standard "
+        "errors.",
+    )  # fmt: skip
+
+
+def _shrunken(ctx: StudyContext, fit: Pooled, level: float) -> None:
+    table = fit.estimates.where(estimand="study_effect")
+    tidy = table.tidy(level).assign(mcse_estimate=mean_error(table.draws(), fit.chains))
+    columns = ["fact", "program_type", "report", "label", "observed", "observed_se", "estimate",
+               "std_error", "conf_low", "conf_high", "mcse_estimate"]  # fmt: skip
+    ctx.table(
+        "study_effects", tidy[columns], keys=["fact"], formats=dict.fromkeys(columns[4:], ".2f"),
+        title="Each effect as printed, and shrunken towards its type",
+        note="Percent of baseline. A standard error that is only known within bounds is shown at "
+        "its posterior mean.",
+    )  # fmt: skip
+
+
+def check_sampler(ctx: StudyContext, fit: Pooled, *, level: float) -> None:
+    """
+    Set the sampler beside an exact calculation, and a normal model beside classical answers.
+
+    The sampler is compared with numerical integration where that is possible: normal deviations
+    and printed standard errors. Classical answers take one row a report, rows of one report
+    averaged by precision. Writes tables ``check_sampler`` and ``check_classical``.
+
+    Parameters
+    ----------
+    ctx : StudyContext
+        The run; it declares the limit ``sampler_error``, the largest difference in Monte Carlo
+        standard errors.
+    fit : Pooled
+        The headline fit.
+    level : float
+        Level of intervals.
+    """
+    known = fit.effects[fit.effects["se_percent"].notna()].reset_index(drop=True)
+    normal = replace(fit.model, robust=False)
+    exact_model = replace(normal, engine="grid")
+    sampled, exact = fitted(normal, known), fitted(exact_model, known)
+    table = sampled.frame[KEYS].copy()
+    table["fact"] = [*[""] * (len(table) - len(known)), *known["fact"]]
+    errors = []
+    for name, est in (("sampled", sampled), ("exact", exact)):
+        chains = fit.chains if name == "sampled" else 1
+        table[name], table[f"{name}_sd"] = est.estimate, est.draws().std(axis=0)
+        errors.append(mean_error(est.draws(), chains))
+    table["mcse_difference"] = np.hypot(*errors)
+    table["errors_apart"] = (table["sampled"] - table["exact"]) / table["mcse_difference"]
+    ctx.check("sampler_error", float(table["errors_apart"].abs().max()))
+    ctx.table(
+        "check_sampler", table, keys=[*KEYS, "fact"],
+        title="The sampler beside numerical integration",
+        formats=dict.fromkeys(map(str, table.columns[3:]), ".3f"),
+        note="The headline model with normal deviations, on the rows with a printed standard "
+        "error: the case that can be integrated numerically. `errors_apart`: difference in Monte "
+        "Carlo standard errors.",
+    )  # fmt: skip
+    _classical(ctx, known, exact_model, level)
+
+
+def _classical(
+    ctx: StudyContext, known: pd.DataFrame, model: bayes.MetaAnalysis, level: float
+) -> None:
+    weight = known["se_percent"] ** -2
+    sums = known.assign(w=weight, wy=weight * known["percent_effect"]).groupby("report", sort=False)
+    reports = sums[["w", "wy"]].sum().join(sums["program_type"].first())
+    reports["estimate"] = reports["wy"] / reports["w"]
+    reports["std_error"] = reports["w"] ** -0.5
+    groups = {"all types": reports}
+    groups |= {str(k): v for k, v in reports.groupby("program_type", sort=False) if len(v) > 1}
+    rows: list[dict[str, object]] = []
+    for name, part in groups.items():
+        y, se = part["estimate"].to_numpy(), part["std_error"].to_numpy()
+        fit = reml(y, se)
+        low, high = fit.interval(level)
+        ahead = fit.prediction_interval(level)
+        rows.append(
+            {"reports_of": name, "method": "REML, Hartung-Knapp", "n_reports": len(part),
+             "estimate": fit.mean, "conf_low": low, "conf_high": high, "sd": fit.tau2**0.5,
+             "predict_low": ahead[0], "predict_high": ahead[1]}
+        )  # fmt: skip
+        one = part.reset_index().assign(program=part.index, program_type=name)
+        est = model.fit(one).tidy(level).set_index("estimand")
+        mean, new = est.loc["type_mean"], est.loc["predictive"]
+        rows.append(
+            {"reports_of": name, "method": "Bayes, normal, exact", "n_reports": len(part),
+             "estimate": mean["estimate"], "conf_low": mean["conf_low"],
+             "conf_high": mean["conf_high"], "sd": est.loc["between_report_sd", "estimate"],
+             "predict_low": new["conf_low"], "predict_high": new["conf_high"]}
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    ctx.table(
+        "check_classical", table, keys=["reports_of", "method"],
+        title="A simpler model beside its classical answer",
+        formats=dict.fromkeys(map(str, table.columns[3:]), ".2f"),
+        note="One row a report, one normal between-report spread, no program types: restricted "
+        "maximum likelihood, and the same model with the priors of the headline. Reports without "
+        "a printed standard error are left out. With two reports the Hartung-Knapp interval rests "
+        "on one degree of freedom.",
+    )  # fmt: skip
