@@ -1,4 +1,4 @@
-"""Run the study: files to panel to effects, strata, dollars, posterior and reliability."""
+"""Run the study: files to panel to effects, strata, dollars and reliability."""
 
 from vbceval.data import read_mssp
 from vbceval.panel import EntryPanel
@@ -37,16 +37,9 @@ def run(ctx):
         ctx.section("Gross and net savings")
         account = entry.account(ctx, effects, panel, results, level=level)
 
-    with ctx.stage("sample the hierarchical model"):
-        ctx.section("How likely is it that spending fell")
-        options = {**settings["bayes"], **settings["noise"], **settings["strata"]}
-        posterior = entry.sample_posterior(ctx, effects, panel, options, level=level)
-
     with ctx.stage("profile savings rates of ACOs"):
         ctx.section("Signal and luck in savings rates")
         options = {**settings["reliability"], **settings["noise"]}
         luck = entry.profile_acos(ctx, results, options, level=level)
 
-    entry.state_results(
-        ctx, effects, variants, account, posterior, luck, **settings["strata"], level=level
-    )
+    entry.state_results(ctx, effects, variants, account, luck, **settings["strata"], level=level)

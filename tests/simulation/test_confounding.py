@@ -30,9 +30,9 @@ def test_bias_where_the_working_model_is_wrong(trend, entry, sim_size) -> None:
     case = replace(QUIET, name=f"{trend} {entry}", trend_on=trend, entry_on=entry)
     design = vbc.Design(outcome="spend", comparison="never_treated", covariates=["x"])
     fits = {
-        method: lambda panel, m=method: vbc.did.GroupTime(method=m)
-        .fit(panel, design)
-        .aggregate("simple")
+        method: lambda panel, m=method: (
+            vbc.did.GroupTime(method=m).fit(panel, design).aggregate("simple")
+        )
         for method in ("reg", "ipw", "dr", "dr_imp")
     }
     table = diagnose(case, fits, replications=sim_size(100, 30), seed=7).table

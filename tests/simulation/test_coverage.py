@@ -99,9 +99,9 @@ def test_strata_are_unbiased_and_covered(sim_size) -> None:
     design = vbc.Design(outcome="spend")
     fits = {
         "reg": lambda p: vbc.did.GroupTime(method="reg").fit(p, design).aggregate("simple"),
-        "imputation": lambda p: vbc.did.Imputation(leave_one_out=True)
-        .fit(p, design)
-        .aggregate("simple"),
+        "imputation": lambda p: (
+            vbc.did.Imputation(leave_one_out=True).fit(p, design).aggregate("simple")
+        ),
     }
     out = diagnose(large("D8"), fits, replications=sim_size(500, 40), seed=SEED)
     assert set(out.table["stratum"].dropna()) == {f"stratum={s}" for s in "abcd"}

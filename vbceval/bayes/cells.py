@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import pandas as pd
 from vbceval.bayes.layout import Layout, arrange
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.moments import Moments
 
@@ -82,6 +82,12 @@ class Cells:
         return len(self.strata)
 
     @property
+    def after_entry(self) -> BoolArray:
+        """Whether a cell is treated and not before entry (anticipation), shape (K,)."""
+        late = np.append(self.effects["event_time"].to_numpy(dtype=float) >= 0, False)
+        return np.asarray(late[self.effect_of_cell])
+
+    @property
     def coords(self) -> dict[str, Any]:
         """Names of the model's dimensions."""
         names = ["all" if s is None else s for s in self.strata]
@@ -147,11 +153,7 @@ def from_moments(
     base = _baseline(table, labels, baseline)
     percent = 100.0 / base[stratum]
     within, sd = _noise(table, moments, labels, base, person_sd)
-    steps = np.asarray(codes["period"][1], dtype=float)
-    if np.allclose(steps, np.round(steps)):
-        steps = steps - steps[0]
-    else:
-        steps = np.arange(len(steps), dtype=float)
+    steps = calendar_steps(codes["period"][1])
     effects, effect_of_cell = _effects(table)
     layout, order = arrange(
         cluster=codes["cluster"][0],
@@ -182,6 +184,14 @@ def from_moments(
         covariates=tuple(moments.covariates[i] for i in moments.covariate_positions(design.covariates)),
         dropped=dropped,
     )  # fmt: skip
+
+
+def calendar_steps(periods: Sequence[float]) -> FloatArray:
+    """Return periods on the scale of the autocorrelation: themselves if whole, else their rank."""
+    steps = np.asarray(periods, dtype=float)
+    if np.allclose(steps, np.round(steps)):
+        return np.asarray(steps - steps[0])
+    return np.arange(len(steps), dtype=float)
 
 
 def _check_design(design: Design) -> None:

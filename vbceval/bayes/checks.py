@@ -91,7 +91,8 @@ def convergence_table(tree: Any, names: Sequence[str] | None = None) -> pd.DataF
         raise EstimationError(
             f"the posterior has no variable {listed(unknown)}; it has {listed(posterior.data_vars)}."
         )
-    parts = []
+    columns = ["quantity", "r_hat", "ess_bulk", "ess_tail"]
+    parts = [pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[1:], float))]
     for name in names:
         values = posterior[[name]]
         parts.append(
@@ -104,7 +105,8 @@ def convergence_table(tree: Any, names: Sequence[str] | None = None) -> pd.DataF
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True)
+    filled = [p for p in parts if len(p)]
+    return pd.concat(filled, ignore_index=True) if filled else parts[0]
 
 
 def _flat(dataset: Any, name: str) -> Any:

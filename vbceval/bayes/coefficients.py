@@ -1,4 +1,4 @@
-"""Linear structure of the mean: which coefficients there are, and coordinates that suit a sampler."""
+"""Linear structure of the mean: its coefficients, and coordinates that suit a sampler."""
 
 from __future__ import annotations
 
@@ -26,14 +26,39 @@ class Structure(NamedTuple):
     zero_sum : array, shape (T, T - 1)
         Orthonormal basis of deviations over periods that sum to zero.
     loading : array, shape (J, q)
-        Treatment effects are ``loading @ (scale * b)``, b standard normal a priori.
+        Treatment effects are ``loading @ (sd * b)``, b standard normal a priori.
     part : array of int, shape (q,)
-        Part (place in `PARTS`) of each column of `loading`.
+        Part (place in `names`) of each column of `loading`.
+    names : tuple of str
+        Parts that these cells have, in the order of `PARTS`.
     """
 
     zero_sum: FloatArray
     loading: FloatArray
     part: IntArray
+    names: tuple[str, ...]
+
+
+class Coefficients(NamedTuple):
+    """
+    The mean of cells, percent of baseline.
+
+    Parameters
+    ----------
+    period : array, shape (S, T)
+        Period effects, summing to zero over periods.
+    slope : array, shape (p, T)
+        Slopes on covariates, summing to zero over periods.
+    effect : array, shape (J,)
+        Treatment effects.
+    steps : tuple of array
+        The coefficients behind them, (S, T - 1), (p, T - 1) and (q,).
+    """
+
+    period: FloatArray
+    slope: FloatArray
+    effect: FloatArray
+    steps: tuple[FloatArray, FloatArray, FloatArray]
 
 
 def structure(cells: Cells) -> Structure:
@@ -45,9 +70,9 @@ def structure(cells: Cells) -> Structure:
     """
     table = cells.effects
     n = len(table)
-    loading, part = [np.ones((n, 1))], [0]
+    loading, part, names = [np.ones((n, 1))], [0], [PARTS[0]]
     most = 1
-    for place, name in enumerate(PARTS[1:-1], start=1):
+    for name in PARTS[1:-1]:
         codes = table[f"{name}_code"].to_numpy()
         levels = int(codes.max()) + 1
         most = max(most, levels)
@@ -56,38 +81,146 @@ def structure(cells: Cells) -> Structure:
         columns = np.eye(levels)[codes]
         if name == "event_time":
             times = np.sort(table["event_time"].unique())
-            steps = np.tril(np.ones((levels, levels)))[:, 1:] * np.sqrt(np.diff(times))
-            columns = steps[codes]
+            columns = np.tril(np.ones((levels, levels)))[codes, 1:] * np.sqrt(np.diff(times))
         loading.append(columns)
-        part += [place] * columns.shape[1]
+        part += [len(names)] * columns.shape[1]
+        names.append(name)
     if n > most:
         loading.append(np.eye(n))
-        part += [len(PARTS) - 1] * n
-    t = len(cells.periods)
-    return Structure(linalg.helmert(t).T, np.hstack(loading), np.array(part, dtype=np.int64))
+        part += [len(names)] * n
+        names.append(PARTS[-1])
+    basis = linalg.helmert(len(cells.periods)).T
+    return Structure(basis, np.hstack(loading), np.array(part, dtype=np.int64), tuple(names))
+
+
+def split(
+    parts: Structure, v: FloatArray, sds: FloatArray, n_strata: int, n_covariates: int
+) -> Coefficients:
+    """
+    Return the mean that coefficients stand for.
+
+    Parameters
+    ----------
+    parts : Structure
+        How they make it.
+    v : array, shape (S (T - 1) + p (T - 1) + q,)
+        Coefficients of periods, slopes and effects.
+    sds : array, shape (q,)
+        Prior standard deviation behind each coefficient of effects.
+    n_strata, n_covariates : int
+        S and p.
+    """
+    width = parts.zero_sum.shape[1]
+    first, second = n_strata * width, (n_strata + n_covariates) * width
+    trend = v[:first].reshape(n_strata, width)
+    slope = v[first:second].reshape(n_covariates, width)
+    steps = v[second:]
+    return Coefficients(
+        trend @ parts.zero_sum.T,
+        slope @ parts.zero_sum.T,
+        parts.loading @ (sds * steps),
+        (trend, slope, steps),
+    )
 
 
 class Reference(NamedTuple):
     """
-    A normal approximation to the posterior of the coefficients, in which a sampler moves.
+    What the cells say about the coefficients at rough values of the variances.
 
     Parameters
     ----------
-    centre : array, shape (Q,)
-        Mean: period coefficients (S (T - 1)), slopes (p (T - 1)), then those of effects (q).
-    root : array, shape (Q, Q)
-        Lower root of the covariance.
+    gram : array, shape (Q, Q)
+        X'V^-1 X, in the order of `split` and with unit standard deviations.
+    target : array, shape (Q,)
+        X'V^-1 y.
     """
 
-    centre: FloatArray
+    gram: FloatArray
+    target: FloatArray
+
+
+class Placed(NamedTuple):
+    """
+    Coefficients at some coordinates, and what their derivatives need.
+
+    Parameters
+    ----------
+    v : array, shape (Q,)
+        Coefficients, in the order of `split`.
+    log_jacobian : float
+        Log volume of coefficients for one of coordinates.
+    root : array, shape (Q, Q)
+        Lower root of the approximate posterior precision.
+    scale, shift : array, shape (Q,)
+        Standard deviations, and root^-1 times the scaled target.
+    """
+
+    v: FloatArray
+    log_jacobian: float
     root: FloatArray
+    scale: FloatArray
+    shift: FloatArray
+
+
+def place(
+    around: Reference, coordinates: FloatArray, scale: FloatArray, prior: FloatArray
+) -> Placed:
+    """
+    Return the coefficients at coordinates in which their posterior is about standard normal.
+
+    A sampler that moves in these coordinates meets neither the strong correlations of period and
+    treatment effects nor the funnel of standard deviations that may be near zero. The posterior
+    does not depend on the choice of coordinates: their volume is accounted for.
+
+    Parameters
+    ----------
+    around : Reference
+        Approximation behind them.
+    coordinates : array, shape (Q,)
+        Where the sampler is.
+    scale, prior : array, shape (Q,)
+        Standard deviation that multiplies each coefficient (1 for periods and slopes), and the
+        prior precision of the coefficient.
+    """
+    precision = scale[:, None] * around.gram * scale + np.diag(prior)
+    root = np.linalg.cholesky(precision)
+    shift = linalg.solve_triangular(root, scale * around.target, lower=True, check_finite=False)
+    v = linalg.solve_triangular(root, shift + coordinates, lower=True, trans=1, check_finite=False)
+    return Placed(v, -float(np.log(np.diag(root)).sum()), root, scale, shift)
+
+
+def pull_back(
+    around: Reference, at: Placed, by_v: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """
+    Return derivatives of f(v) + log jacobian by coordinates, scale and prior, each shape (Q,).
+
+    Parameters
+    ----------
+    around : Reference
+        As given to `place`.
+    at : Placed
+        What `place` returned.
+    by_v : array, shape (Q,)
+        Derivative of f by the coefficients.
+    """
+    root = at.root
+    by_z = linalg.solve_triangular(root, by_v, lower=True, check_finite=False)
+    by_target = linalg.solve_triangular(root, by_z, lower=True, trans=1, check_finite=False)
+    by_root = -np.outer(at.v, by_z) - np.outer(by_target, at.shift) - np.diag(1.0 / np.diag(root))
+    # reverse of the Cholesky factor: half the diagonal, the lower triangle, between inverse roots
+    inner = np.tril(root.T @ np.tril(by_root))
+    inner[np.diag_indices_from(inner)] *= 0.5
+    left = linalg.solve_triangular(root, inner, lower=True, trans=1, check_finite=False)
+    by_precision = linalg.solve_triangular(root, left.T, lower=True, trans=1, check_finite=False)
+    by_precision = 0.5 * (by_precision + by_precision.T)
+    by_scale = 2.0 * (by_precision * around.gram) @ at.scale + by_target * around.target
+    return by_z, by_scale, np.diag(by_precision).copy()
 
 
 def reference(cells: Cells, parts: Structure, priors: Priors, active: BoolArray) -> Reference:
     """
-    Approximate the posterior of the coefficients at rough values of the variances.
-
-    The sampler would find these coordinates itself, slowly; the posterior does not depend on them.
+    Approximate what the cells say about the coefficients.
 
     Parameters
     ----------
@@ -103,36 +236,33 @@ def reference(cells: Cells, parts: Structure, priors: Priors, active: BoolArray)
     Raises
     ------
     EstimationError
-        If the approximation fails, which bad scaling of the outcome can cause.
+        If the approximation fails, which a wrong unit of the outcome can cause.
     """
-    x = _columns(cells, parts, priors)
-    prior = np.ones(x.shape[1])
+    x = _columns(cells, parts)
     n_trend = x.shape[1] - len(parts.part)
-    prior[:n_trend] = 1.0 / priors.period**2
-    variances = np.array([1.0, 4.0, 1.0, 0.5]) * active
-    overlap = 0.5 if cells.restated else 0.0
+    scale = np.append(np.ones(n_trend), np.where(parts.part == 0, priors.effect, priors.spread / 4))
+    prior = np.append(np.full(n_trend, 1.0 / priors.period**2), np.ones(len(parts.part)))
+    variances, overlap = np.array([1.0, 4.0, 1.0, 0.5]) * active, 0.5 * cells.restated
     sd = _persons(cells)
     for _ in range(2):
-        precision, gradient = _normal_equations(cells, x, variances, overlap, sd)
-        root = np.linalg.cholesky(precision + np.diag(prior))
-        centre = linalg.cho_solve((root, True), gradient)
-        variances, overlap = _variances(cells, cells.y - x @ centre, active, variances, overlap, sd)
-    if not np.isfinite(centre).all():
-        raise EstimationError(
-            "no starting values were found: the cell means are not on the scale of `baseline`. "
-            "Check outcomes and `person_sd` for a wrong unit."
-        )
-    inverse = linalg.solve_triangular(root, np.eye(len(root)), lower=True)
-    return Reference(centre, np.linalg.cholesky(inverse.T @ inverse))
+        around = _normal_equations(cells, x, variances, overlap, sd)
+        v = place(around, np.zeros(len(prior)), scale, prior).v
+        if not np.isfinite(v).all():
+            raise EstimationError(
+                "no starting values were found: the cell means are not on the scale of "
+                "`baseline`. Check outcomes and `person_sd` for a wrong unit."
+            )
+        residual = cells.y - x @ (scale * v)
+        variances, overlap = _variances(cells, residual, active, variances, overlap, sd)
+    return _normal_equations(cells, x, variances, overlap, sd)
 
 
-def _columns(cells: Cells, parts: Structure, priors: Priors) -> FloatArray:
-    """Return the cells' regressors, one column a coefficient, (K, Q), at half the prior scales."""
+def _columns(cells: Cells, parts: Structure) -> FloatArray:
+    """Return the cells' regressors at unit scale, one column a coefficient, shape (K, Q)."""
     basis = parts.zero_sum[cells.period]
     period = [basis * (cells.stratum == s)[:, None] for s in range(cells.n_strata)]
     slope = [basis * column[:, None] for column in cells.x.T]
-    scale = np.where(parts.part == 0, priors.effect, priors.spread / 2)
-    effects = np.vstack([parts.loading * scale, np.zeros(len(parts.part))])
+    effects = np.vstack([parts.loading, np.zeros(len(parts.part))])
     return np.hstack([*period, *slope, effects[cells.effect_of_cell]])
 
 
@@ -145,21 +275,21 @@ def _persons(cells: Cells) -> FloatArray:
 
 def _normal_equations(
     cells: Cells, x: FloatArray, variances: FloatArray, overlap: float, sd: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+) -> Reference:
     """Return X'V^-1 X and X'V^-1 y."""
     evaluate = compiled()
     phi, shared = 1.0 / ((1.0 - overlap) * sd**2), overlap * sd**2
     weighted = np.column_stack(
         [evaluate(np.ascontiguousarray(c), phi, shared, variances, cells.layout)[1] for c in x.T]
     )
-    return x.T @ weighted, weighted.T @ cells.y
+    return Reference(x.T @ weighted, weighted.T @ cells.y)
 
 
 def _variances(
     cells: Cells, residual: FloatArray, active: BoolArray, start: FloatArray, overlap: float,
     sd: FloatArray,
 ) -> tuple[FloatArray, float]:  # fmt: skip
-    """Maximise the likelihood of the residuals over log variances, atanh rho and logit overlap."""
+    """Maximise the likelihood of residuals over log variances, atanh rho and logit overlap."""
     evaluate = compiled()
     free = [k for k in (SPECIFIC, COMMON, LASTING, RHO) if active[k]]
 
@@ -167,7 +297,7 @@ def _variances(
         scales = np.zeros(4)
         for k, value in zip(free, z, strict=False):
             scales[k] = np.tanh(value) if k == RHO else np.exp(value)
-        return scales, 1.0 / (1.0 + np.exp(-z[-1])) if cells.restated else 0.0
+        return scales, float(1.0 / (1.0 + np.exp(-z[-1]))) if cells.restated else 0.0
 
     def loss(z: FloatArray) -> tuple[float, FloatArray]:
         scales, share = values(z)
@@ -178,7 +308,7 @@ def _variances(
             by_share = (found[2] * phi / (1.0 - share) + found[3] * sd**2).sum()
             slope.append(by_share * share * (1.0 - share))
         # a weak pull keeps variances that the data call zero from running away
-        return 0.005 * z @ z - found[0].sum(), 0.01 * z - np.array(slope)
+        return 0.005 * float(z @ z) - float(found[0].sum()), 0.01 * z - np.array(slope)
 
     z0 = [np.arctanh(start[k]) if k == RHO else np.log(start[k]) for k in free]
     if cells.restated:
@@ -186,11 +316,7 @@ def _variances(
     if not z0:
         return start, overlap
     best = optimize.minimize(
-        loss,
-        np.array(z0),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(-8.0, 8.0)] * len(z0),
+        loss, np.array(z0), jac=True, method="L-BFGS-B", bounds=[(-6.0, 6.0)] * len(z0),
         options={"maxiter": 60},
-    )
+    )  # fmt: skip
     return values(np.asarray(best.x))

@@ -1,128 +1,238 @@
-"""The likelihood of cells as one operation with its derivative, for PyTensor and Numba."""
+"""Log density of cells and coefficients given the standard deviations, with its derivative."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vbceval.bayes.cells import Cells
+from vbceval.bayes.coefficients import (
+    Reference,
+    Structure,
+    place,
+    pull_back,
+    split,
+)
 from vbceval.bayes.marginal import compiled
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.bayes.priors import Priors
+from vbceval.core.typing import FloatArray
 
 
-def _subtract_mean(
-    period: FloatArray, slope: FloatArray, effect: FloatArray, y: FloatArray, x: FloatArray,
-    stratum: IntArray, time: IntArray, effect_of_cell: IntArray,
-) -> FloatArray:  # fmt: skip
-    """Return y minus period effect, slopes times covariates and treatment effect, (K,)."""
-    residual = np.empty_like(y)
-    for i in range(len(y)):
-        value = y[i] - period[stratum[i], time[i]]
-        if effect_of_cell[i] >= 0:
-            value -= effect[effect_of_cell[i]]
-        for j in range(x.shape[1]):
-            value -= slope[j, time[i]] * x[i, j]
-        residual[i] = value
-    return residual
+class Scales(NamedTuple):
+    """
+    Everything that is not a coefficient of the mean, on its natural scale.
 
+    Parameters
+    ----------
+    period : array, shape ()
+        Standard deviation of period effects, percent of baseline.
+    parts : array, shape (P,)
+        Standard deviations of the parts of the effect after the first (see `PARTS`).
+    specific, common, lasting, rho : array, shape ()
+        Variances of stratum x period shocks, of period shocks and of organizations' own effects
+        (percent of baseline squared), and the autocorrelation of shocks.
+    overlap : array, shape ()
+        Share of noise that cells of one organization, stratum and period have in common.
+    person : array, shape (S,)
+        Standard deviation of one person-year in percent of baseline; 1 where it is in the weights.
+    """
 
-def _collect(
-    score: FloatArray, period: FloatArray, slope: FloatArray, effect: FloatArray, x: FloatArray,
-    stratum: IntArray, time: IntArray, effect_of_cell: IntArray,
-) -> tuple[FloatArray, FloatArray, FloatArray]:  # fmt: skip
-    """Return derivatives by period effects, slopes and treatment effects from those by eta."""
-    d_period, d_slope = np.zeros_like(period), np.zeros_like(slope)
-    d_effect = np.zeros_like(effect)
-    for i in range(len(score)):
-        d_period[stratum[i], time[i]] += score[i]
-        if effect_of_cell[i] >= 0:
-            d_effect[effect_of_cell[i]] += score[i]
-        for j in range(x.shape[1]):
-            d_slope[j, time[i]] += score[i] * x[i, j]
-    return d_period, d_slope, d_effect
+    period: Any
+    parts: Any
+    specific: Any
+    common: Any
+    lasting: Any
+    rho: Any
+    overlap: Any
+    person: Any
+
+    @property
+    def four(self) -> FloatArray:
+        """(specific, common, lasting, rho) as the marginal likelihood takes them."""
+        return np.array([self.specific, self.common, self.lasting, self.rho], dtype=float)
 
 
 def residuals(
     cells: Cells, period: FloatArray, slope: FloatArray, effect: FloatArray
 ) -> FloatArray:
     """
-    Return the cells minus their mean, up to the intercept of their block, (K,).
+    Return the cells minus their mean, up to the intercept of their block, shape (K,).
 
     Parameters
     ----------
     cells : Cells
         Sorted cells.
-    period : array, shape (S, T)
-        Period effects, percent of baseline.
-    slope : array, shape (p, T)
-        Slopes on covariates.
-    effect : array, shape (J,)
-        Treatment effects.
+    period, slope, effect : array, shapes (S, T), (p, T), (J,)
+        As in `vbceval.bayes.coefficients.Coefficients`.
     """
-    mean = period[cells.stratum, cells.period] + np.append(effect, 0.0)[cells.effect_of_cell]
-    return np.asarray(cells.y - mean - np.einsum("kp,pk->k", cells.x, slope[:, cells.period]))
+    expected = period[cells.stratum, cells.period] + np.append(effect, 0.0)[cells.effect_of_cell]
+    if cells.x.shape[1]:
+        expected = expected + np.einsum("kp,pk->k", cells.x, slope[:, cells.period])
+    return np.asarray(cells.y - expected)
 
 
-def log_likelihood(
-    cells: Cells, period: Any, slope: Any, effect: Any, phi: Any, shared: Any, scales: Any
-) -> Any:
+def cell_terms(cells: Cells, residual: FloatArray, scales: Scales) -> tuple[FloatArray, ...]:
+    """Return what `vbceval.bayes.marginal.compiled` returns, at these residuals and scales."""
+    variance = scales.person**2
+    phi = 1.0 / ((1.0 - scales.overlap) * variance)
+    shared = scales.overlap * variance
+    return tuple(compiled()(residual, phi, shared, scales.four, cells.layout))
+
+
+def joint(
+    cells: Cells, parts: Structure, priors: Priors, v: FloatArray, scales: Scales
+) -> tuple[float, FloatArray, Scales]:
     """
-    Return the log likelihood of cells as a PyTensor scalar.
+    Return log p(cells, coefficients | standard deviations) and its derivatives.
 
     Parameters
     ----------
     cells : Cells
         Sorted cells.
-    period, slope, effect : tensor, shapes (S, T), (p, T), (J,)
-        As in `residuals`.
-    phi, shared, scales : tensor, shapes (S,), (S,), (4,)
-        As in `vbceval.bayes.marginal.compiled`.
+    parts : Structure
+        How coefficients make the mean.
+    priors : Priors
+        Prior scales.
+    v : array, shape (Q,)
+        Standardised coefficients (see `split`).
+    scales : Scales
+        Everything else.
+
+    Returns
+    -------
+    float
+        Up to a constant that depends on the data only through their number.
+    array, shape (Q,)
+        Derivative by `v`.
+    Scales
+        Derivatives by each of `scales`.
     """
-    inputs = (period, slope, effect, phi, shared, scales)
-    return _operation()(cells)(*inputs)[0]
+    sds = np.concatenate([[priors.effect], scales.parts])[parts.part]
+    mean = split(parts, v, sds, cells.n_strata, cells.x.shape[1])
+    residual = residuals(cells, mean.period, mean.slope, mean.effect)
+    found = cell_terms(cells, residual, scales)
+    _, score, d_phi, d_shared, d_four, _ = found
+    trend, slope, steps = mean.steps
+    d_trend, d_slope, d_effect = _by_coefficient(cells, parts, score, len(mean.effect))
+    pull = parts.loading.T @ d_effect
+    d_v = np.concatenate(
+        [
+            (d_trend - trend / scales.period**2).ravel(),
+            (d_slope - slope / priors.covariate**2).ravel(),
+            sds * pull - steps,
+        ]
+    )
+    value = float(found[0].sum()) - 0.5 * float(
+        (trend**2).sum() / scales.period**2 + (slope**2).sum() / priors.covariate**2
+        + (steps**2).sum()
+    ) - trend.size * float(np.log(scales.period))  # fmt: skip
+    variance = scales.person**2
+    d_variance = -d_phi / ((1.0 - scales.overlap) * variance**2) + d_shared * scales.overlap
+    if cells.within is not None:
+        dof, squares = cells.within
+        value -= 0.5 * float((dof * np.log(variance) + squares / variance).sum())
+        d_variance = d_variance - 0.5 * (dof / variance - squares / variance**2)
+    slopes = Scales(
+        period=(trend**2).sum() / scales.period**3 - trend.size / scales.period,
+        parts=np.bincount(parts.part, steps * pull, minlength=len(scales.parts) + 1)[1:],
+        specific=d_four[0], common=d_four[1], lasting=d_four[2], rho=d_four[3],
+        overlap=(d_phi / ((1.0 - scales.overlap) ** 2 * variance) + d_shared * variance).sum(),
+        person=2.0 * scales.person * d_variance,
+    )  # fmt: skip
+    return value, d_v, slopes
+
+
+def _by_coefficient(
+    cells: Cells, parts: Structure, score: FloatArray, n_effects: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Turn derivatives by eta into derivatives by trend and slope coefficients and by effects."""
+    t = len(cells.periods)
+    by_period = np.bincount(cells.stratum * t + cells.period, score, minlength=cells.n_strata * t)
+    d_slope = np.empty((cells.x.shape[1], t))
+    for j, column in enumerate(cells.x.T):
+        d_slope[j] = np.bincount(cells.period, score * column, minlength=t)
+    # untreated cells have code -1, so that code + 1 puts them first
+    d_effect = np.bincount(cells.effect_of_cell + 1, score, minlength=n_effects + 1)[1:]
+    d_trend = by_period.reshape(cells.n_strata, t) @ parts.zero_sum
+    return d_trend, d_slope @ parts.zero_sum, d_effect
+
+
+def weights_of_coefficients(
+    cells: Cells, parts: Structure, priors: Priors, period_sd: FloatArray, part_sds: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return what multiplies each coefficient, and its prior precision, both shape (Q,)."""
+    width = len(cells.periods) - 1
+    n_trend, n_slope = cells.n_strata * width, cells.x.shape[1] * width
+    sds = np.concatenate([[priors.effect], part_sds])[parts.part]
+    scale = np.concatenate([np.ones(n_trend + n_slope), sds])
+    prior = np.ones(len(scale))
+    prior[:n_trend] = 1.0 / period_sd**2
+    prior[n_trend : n_trend + n_slope] = 1.0 / priors.covariate**2
+    return scale, prior
+
+
+def density(
+    cells: Cells, parts: Structure, priors: Priors, around: Reference, coordinates: FloatArray,
+    scales: Scales,
+) -> tuple[float, FloatArray, Scales]:  # fmt: skip
+    """
+    Return `joint` as a density of coordinates (see `place`), and its derivatives.
+
+    Parameters are those of `joint`, with coordinates, shape (Q,), in the place of coefficients.
+    """
+    scale, prior = weights_of_coefficients(cells, parts, priors, scales.period, scales.parts)
+    try:
+        at = place(around, coordinates, scale, prior)
+    except np.linalg.LinAlgError:
+        # standard deviations beyond floating point: the sampler takes the step back
+        nowhere = Scales(*[np.zeros(np.shape(x)) for x in scales])
+        return -np.inf, np.zeros(len(coordinates)), nowhere
+    value, by_v, slopes = joint(cells, parts, priors, at.v, scales)
+    by_z, by_scale, by_prior = pull_back(around, at, by_v)
+    n_trend = cells.n_strata * (len(cells.periods) - 1)
+    own = by_scale[len(scale) - len(parts.part) :]
+    by_part = np.bincount(parts.part, own, minlength=len(parts.names))
+    slopes = slopes._replace(
+        period=slopes.period - 2.0 * by_prior[:n_trend].sum() / scales.period**3,
+        parts=slopes.parts + by_part[1:],
+    )
+    return value + at.log_jacobian, by_z, slopes
 
 
 @functools.cache
-def _operation() -> Any:
-    """Return the class of the operation, which needs PyTensor to be defined."""
+def operation() -> Any:
+    """
+    Return the class of a PyTensor operation that computes `density`.
+
+    Its only argument is a function of (coordinates, *scales) that returns what `density` does. The data stay behind that function, out of the graph: compiled into it, they and
+    the likelihood would be optimised anew for every model, which takes minutes.
+    """
     import warnings
 
     import pytensor.tensor as pt
-    from numba import njit
     from pytensor.graph.basic import Apply
     from pytensor.graph.op import Op
     from pytensor.link.numba.dispatch import basic as numba_dispatch
 
-    evaluate = compiled()
-    fast: Any = njit(nogil=True, cache=True)
-    subtract_mean, collect = fast(_subtract_mean), fast(_collect)
+    class Joint(Op):
+        """Log density, then its derivatives by coordinates and scales."""
 
-    class CellLikelihood(Op):
-        """Log likelihood, then its derivatives by the parameters.
-
-        The data stay here, out of the graph: compiled into it, they would cost minutes.
-        """
-
-        def __init__(self, cells: Cells) -> None:
-            self.layout = cells.layout
-            self.y, self.x = cells.y, cells.x
-            self.codes = (cells.stratum, cells.period, cells.effect_of_cell)
+        def __init__(self, function: Any) -> None:
+            self.function = function
 
         def make_node(self, *inputs: Any) -> Any:
-            inputs = tuple(pt.as_tensor_variable(x) for x in inputs)
+            # a constant 0.0 is of low precision by default, and so would its derivative be
+            inputs = tuple(pt.cast(pt.as_tensor_variable(x), "float64") for x in inputs)
             slopes = [x.type() for x in inputs]
             return Apply(self, list(inputs), [pt.scalar(dtype="float64"), *slopes])
 
         def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
-            period, slope, effect, phi, shared, scales = inputs
-            residual = subtract_mean(period, slope, effect, self.y, self.x, *self.codes)
-            found = evaluate(residual, phi, shared, scales, self.layout)
-            slopes = collect(found[1], period, slope, effect, self.x, *self.codes)
-            results = (np.asarray(found[0].sum()), *slopes, *found[2:5])
-            for place, value in zip(output_storage, results, strict=True):
-                place[0] = value
+            value, by_coordinate, by_scale = self.function(*inputs)
+            results = (value, by_coordinate, *by_scale)
+            for store, result in zip(output_storage, results, strict=True):
+                store[0] = np.asarray(result, dtype=float)
 
         def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
             return [cotangents[0] * x for x in outputs[1:]]
@@ -133,12 +243,11 @@ def _operation() -> Any:
 
     fallback: Any = numba_dispatch.generate_fallback_impl
 
-    @numba_dispatch.numba_funcify.register(CellLikelihood)
+    @numba_dispatch.numba_funcify.register(Joint)
     def _(op: Any, node: Any, **_: Any) -> Any:
-        # called through the interpreter, at a cost far below that of the work: compiled into the
-        # model instead, the whole likelihood would be optimised anew for every model
+        # it says that the operation runs through the interpreter, which is meant
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             return fallback(op, node)
 
-    return CellLikelihood
+    return Joint

@@ -100,7 +100,7 @@ class MetaAnalysis:
     rho: float = 0.0
     engine: Literal["nuts", "grid"] = "nuts"
     draws: int = 1000
-    tune: int = 1000
+    tune: int = 500
     chains: int = 4
     seed: int = 20210101
     target_accept: float = 0.95

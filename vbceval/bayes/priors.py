@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import numpy as np
+
 from vbceval.core.errors import EstimationError
+from vbceval.core.typing import FloatArray
 
 PriorName = Literal["default", "skeptical", "flat"]
 
@@ -112,3 +116,23 @@ def in_dollars(priors: Priors, baseline: float, unit: str) -> dict[str, str]:
         )
         for name, percent in asdict(priors).items()
     }
+
+
+def log_density(priors: Priors, entry: FloatArray, spreads: Sequence[FloatArray]) -> FloatArray:
+    """
+    Return the log prior density of the effect at entry and of the sds of its parts.
+
+    Parameters
+    ----------
+    priors : Priors
+        Scales.
+    entry : array
+        Effect at entry, percent of baseline.
+    spreads : sequence of array, each of the shape of `entry`
+        Standard deviations of cohort, event-time, stratum and interaction parts.
+    """
+    out = -0.5 * np.square(entry / priors.effect) - np.log(priors.effect * np.sqrt(2 * np.pi))
+    for sd in spreads:
+        out = out - 0.5 * np.square(sd / priors.spread)
+        out = out + 0.5 * np.log(2 / np.pi) - np.log(priors.spread)
+    return np.asarray(out)

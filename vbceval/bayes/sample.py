@@ -6,6 +6,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from vbceval.core.errors import EstimationError
@@ -62,9 +63,18 @@ def sample(
     """
     _check(draws=draws, tune=tune, chains=chains, target_accept=target_accept)
     options = {"draws": draws, "tune": tune, "chains": chains, "target_accept": target_accept}
-    if importlib.util.find_spec("nutpie") is not None:
-        return _with_nutpie(model, seed, progress, options)
-    return _with_pymc(model, seed, progress, options)
+    with one_thread():
+        if importlib.util.find_spec("nutpie") is not None:
+            return _with_nutpie(model, seed, progress, options)
+        return _with_pymc(model, seed, progress, options)
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Keep linear algebra on one thread: chains run side by side, and would fight for the cores."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 def _check(*, draws: int, tune: int, chains: int, target_accept: float) -> None:

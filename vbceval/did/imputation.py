@@ -294,13 +294,15 @@ class Imputation:
         Raises
         ------
         DesignError
-            If a lead has no cell, or no earlier period is left as reference.
+            If a lead has no cell, or an option of the design does not apply.
+        EstimationError
+            If no earlier period is left as reference, or covariates are absorbed or collinear.
 
         References
         ----------
         .. [1] Borusyak, K., Jaravel, X. and Spiess, J. (2024). Revisiting event-study designs:
-           robust and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285. Section
-           4.4.
+           robust and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285, on
+           testing parallel trends.
         """
         factor, multiplier = small_sample("Imputation", vcov, ssc)
         _refuse_base(design)

@@ -64,8 +64,8 @@ def impute(
     References
     ----------
     .. [1] Borusyak, K., Jaravel, X. and Spiess, J. (2024). Revisiting event-study designs: robust
-       and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285. Equations 7-8 and
-       appendix A.6 (leave-one-out).
+       and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285. Equation 8, and its
+       leave-one-out form in the appendix.
     """
     weight = np.bincount(target, weights=cells.w, minlength=m)
     q = cells.w / weight[target]

@@ -125,9 +125,8 @@ class UntreatedFit(NamedTuple):
         """
         shape = (len(self.weight), m)
         load = sparse.csr_array((q, (cells.entity, target)), shape=shape)
-        times = np.zeros((len(self.time_effect), m))
-        np.add.at(times, (cells.time, target), q)
-        times -= (self.share.T @ load).toarray()
+        own = sparse.csr_array((q, (cells.time, target)), shape=(len(self.time_effect), m))
+        times = (own - self.share.T @ load).toarray()
         slopes = sum_by_cluster(
             q[:, None] * (cells.x - self.x_mean[cells.entity]), target, m
         ).T.reshape(-1, m)
@@ -166,7 +165,7 @@ def fit_untreated(
     References
     ----------
     .. [1] Borusyak, K., Jaravel, X. and Spiess, J. (2024). Revisiting event-study designs: robust
-       and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285. Section 4.
+       and efficient estimation. *Review of Economic Studies* 91(6), 3253-3285.
     """
     h, t, w = cells.entity, cells.time, cells.w
     by_time = sparse.csr_array((w, (h, t)), shape=(n_entities, n_times))

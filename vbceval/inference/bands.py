@@ -12,6 +12,7 @@ from vbceval.core.typing import FloatArray
 SOBOL_LOG2_POINTS = 17
 """2^14 points leave 0.3% error in the critical value at 25 rows; 2^17 do not."""
 _BLOCK_VALUES = 1 << 23
+_SCALES = 1 << 9
 
 
 def sup_t(vcov: FloatArray, *, df: float = np.inf, seed: int = 20210101) -> FloatArray:
@@ -59,15 +60,17 @@ def sup_t(vcov: FloatArray, *, df: float = np.inf, seed: int = 20210101) -> Floa
     for start in range(0, total, block):
         uniform = np.clip(sampler.random(min(block, total - start)), 1e-16, 1 - 1e-16)
         maxima[start : start + block] = np.abs(special.ndtri(uniform) @ root.T).max(axis=1)
+    maxima.sort()
     if np.isfinite(df):
-        maxima /= _scales(float(df), seed)
-    return np.sort(maxima)
+        # every scale meets an even sample of the maxima: at random they would be 0.3% off
+        maxima = (maxima.reshape(-1, _SCALES) / _scales(float(df), seed)).ravel()
+        maxima.sort()
+    return maxima
 
 
 @functools.lru_cache(maxsize=64)
 def _scales(df: float, seed: int) -> FloatArray:
     """Root of a chi-square over its df: one value in each of equally likely bands, shuffled."""
-    total = 1 << SOBOL_LOG2_POINTS
-    quantiles = (np.arange(total) + 0.5) / total
+    quantiles = (np.arange(_SCALES) + 0.5) / _SCALES
     scales = np.sqrt(special.chdtri(df, 1 - quantiles) / df)
     return np.asarray(np.random.default_rng([seed, 1]).permutation(scales))

@@ -21,7 +21,6 @@ def state_results(
     effects: EntryEffects,
     variants: Estimates,
     account: Account,
-    posterior: pd.DataFrame,
     luck: pd.DataFrame,
     *,
     by: str,
@@ -42,8 +41,6 @@ def state_results(
         Result of `compare_rules`.
     account : Account
         Gross and net impact savings.
-    posterior : DataFrame
-        Result of `sample_posterior`: ``threshold`` (percent) and ``probability``.
     luck : DataFrame
         Result of `profile_acos`.
     by, focal, reference : str
@@ -70,13 +67,6 @@ def state_results(
         f"the interval {'excludes' if _clear(gap_row) else 'includes'} no difference."
     )
     _money(ctx, account, level)
-    parts = []
-    for threshold, probability in zip(
-        posterior["threshold"], posterior["probability"], strict=True
-    ):
-        more = "" if threshold == 0 else f" by more than {number(-threshold, style)}%"
-        parts.append(f"{number(100 * probability, style)}% that spending fell{more}")
-    ctx.headline(f"Posterior probability (default prior): {'; '.join(parts)}.")
     every = luck[luck["period"].isna()].sort_values("person_cv_multiple")
     shares = ", ".join(
         f"{number(100 * share, style)}% at {multiple:g} times"

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vbceval import bayes
+from vbceval.bayes import MetaAnalysis
 from vbceval.bayes.meta_checks import posterior_predictive
 from vbceval.bayes.random_effects import reml
 from vbceval.estimates import Estimates
 from vbceval.study.context import StudyContext
+from vbceval.study.pooled import monte_carlo
 from vbceval.study.pooled.figure_forest import forest
-from vbceval.study.pooled.monte_carlo import mean_error, quantile_error, spread_error
+from vbceval.study.pooled.weighted import WeightedMeta
 
 KEYS = ["estimand", "stratum"]
 _SUMMARY = ["estimate", "std_error", "conf_low", "conf_high", "inner_low", "inner_high"]
-_GATES = ("r_hat", "ess_bulk", "ess_tail")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +29,7 @@ class Pooled:
 
     Parameters
     ----------
-    model : MetaAnalysis
+    model : WeightedMeta
         The model.
     effects : DataFrame
         The analysis set.
@@ -37,7 +37,7 @@ class Pooled:
         Its posterior, percent of baseline.
     """
 
-    model: bayes.MetaAnalysis
+    model: WeightedMeta
     effects: pd.DataFrame
     estimates: Estimates
 
@@ -70,7 +70,7 @@ def pool(
     Parameters
     ----------
     ctx : StudyContext
-        The run; it declares limits ``r_hat``, ``ess_bulk``, ``ess_tail`` and ``divergent_share``.
+        The run; it declares limits ``pareto_k`` and ``effective_draws``.
     effects : DataFrame
         The analysis set.
     settings : mapping
@@ -79,10 +79,11 @@ def pool(
     level : float
         Level of intervals.
     """
-    model = bayes.MetaAnalysis(
+    model = WeightedMeta(
         mean_sd=float(settings["mean_sd"]), sd_scale=float(settings["sd_scale"]),
         nu=float(settings["nu"]), program_effects=False, seed=ctx.seed,
-        draws=int(ctx.size["draws"]), tune=int(ctx.size["tune"]), chains=int(ctx.size["chains"]),
+        chains=int(ctx.size["chains"]), proposals=int(ctx.size["proposals"]),
+        draws=int(ctx.size["draws"]),
     )  # fmt: skip
     est = fitted(model, effects)
     fit = Pooled(model=model, effects=effects, estimates=est)
@@ -107,7 +108,7 @@ def pool(
     return fit
 
 
-def fitted(model: bayes.MetaAnalysis, effects: pd.DataFrame) -> Estimates:
+def fitted(model: MetaAnalysis, effects: pd.DataFrame) -> Estimates:
     """Return the posterior of a model for an analysis set, bounds of standard errors included."""
     return model.fit(
         effects,
@@ -119,16 +120,28 @@ def fitted(model: bayes.MetaAnalysis, effects: pd.DataFrame) -> Estimates:
     )
 
 
+def effective_draws(est: Estimates) -> float:
+    """Return the number of independent draws that the weighted draws of all chains are worth."""
+    return float(est.to_arviz()["sample_stats"]["effective"].sum())
+
+
 def _gates(ctx: StudyContext, fit: Pooled) -> None:
-    found = fit.estimates.meta["convergence"]
-    for name in _GATES:
-        ctx.check(name, float(found[name]))
-    ctx.check("divergent_share", found["divergences"] / found["n_draws"])
-    names = [*_GATES, "divergences", "n_draws", "bfmi"]
-    table = pd.DataFrame({"diagnostic": names, "value": [float(found[name]) for name in names]})
+    stats = fit.estimates.to_arviz()["sample_stats"]
+    found = {
+        "pareto_k": float(stats["pareto_k"]),
+        "effective_draws": effective_draws(fit.estimates),
+        "effective_draws_of_a_chain": float(stats["effective"].min()),
+        "chains": float(fit.chains),
+        "proposals_of_a_chain": float(fit.model.proposals),
+    }
+    ctx.check("pareto_k", found["pareto_k"])
+    ctx.check("effective_draws", found["effective_draws"])
     ctx.table(
-        "diagnostics", table, title="Convergence of the sampler", keys=["diagnostic"],
-        note="Worst value over the reported quantities. The run stops where a limit is broken.",
+        "diagnostics", pd.DataFrame({"diagnostic": list(found), "value": list(found.values())}),
+        title="Quality of the weighted draws", keys=["diagnostic"],
+        note="Draws are proposals weighted by the exact likelihood, in independent chains. "
+        "`pareto_k`: largest shape of the tail of the weights; effective draws: what they are "
+        "worth, all chains together and in the worst chain. The run stops where a limit is broken.",
     )  # fmt: skip
 
 
@@ -138,14 +151,15 @@ def _posterior(ctx: StudyContext, fit: Pooled, *, level: float, inner: float) ->
     table = shown.tidy(level)
     ends = shown.tidy(inner)
     table = table.assign(inner_low=ends["conf_low"], inner_high=ends["conf_high"])
-    draws, chains = shown.draws(), fit.chains
-    table["mcse_estimate"] = mean_error(draws, chains)
-    table["mcse_std_error"] = spread_error(draws, chains)
-    for name, p in (
-        ("conf_low", (1 - level) / 2), ("conf_high", (1 + level) / 2),
-        ("inner_low", (1 - inner) / 2), ("inner_high", (1 + inner) / 2),
-    ):  # fmt: skip
-        table[f"mcse_{name}"] = quantile_error(draws, p, chains)
+    summaries = {
+        "estimate": monte_carlo.mean, "std_error": monte_carlo.spread,
+        "conf_low": monte_carlo.quantile((1 - level) / 2),
+        "conf_high": monte_carlo.quantile((1 + level) / 2),
+        "inner_low": monte_carlo.quantile((1 - inner) / 2),
+        "inner_high": monte_carlo.quantile((1 + inner) / 2),
+    }  # fmt: skip
+    for name, summary in summaries.items():
+        table[f"mcse_{name}"] = monte_carlo.error(shown.draws(), summary, fit.chains)
     table = table.rename(columns={"n_units": "n_effects", "n_clusters": "n_reports"})
     columns = [*KEYS, "n_effects", "n_reports", *_SUMMARY, *[f"mcse_{c}" for c in _SUMMARY]]
     ctx.table(
@@ -160,7 +174,9 @@ def _posterior(ctx: StudyContext, fit: Pooled, *, level: float, inner: float) ->
 
 def _shrunken(ctx: StudyContext, fit: Pooled, level: float) -> None:
     table = fit.estimates.where(estimand="study_effect")
-    tidy = table.tidy(level).assign(mcse_estimate=mean_error(table.draws(), fit.chains))
+    tidy = table.tidy(level).assign(
+        mcse_estimate=monte_carlo.error(table.draws(), monte_carlo.mean, fit.chains)
+    )
     columns = ["fact", "program_type", "report", "label", "observed", "observed_se", "estimate",
                "std_error", "conf_low", "conf_high", "mcse_estimate"]  # fmt: skip
     ctx.table(
@@ -173,9 +189,9 @@ def _shrunken(ctx: StudyContext, fit: Pooled, level: float) -> None:
 
 def check_sampler(ctx: StudyContext, fit: Pooled, *, level: float) -> None:
     """
-    Set the sampler beside an exact calculation, and a normal model beside classical answers.
+    Set the weighted draws beside an exact calculation, and a normal model beside classical answers.
 
-    The sampler is compared with numerical integration where that is possible: normal deviations
+    The draws are compared with numerical integration where that is possible: normal deviations
     and printed standard errors. Classical answers take one row a report, rows of one report
     averaged by precision. Writes tables ``check_sampler`` and ``check_classical``.
 
@@ -191,21 +207,20 @@ def check_sampler(ctx: StudyContext, fit: Pooled, *, level: float) -> None:
     """
     known = fit.effects[fit.effects["se_percent"].notna()].reset_index(drop=True)
     normal = replace(fit.model, robust=False)
-    exact_model = replace(normal, engine="grid")
+    exact_model = _integrated(normal)
     sampled, exact = fitted(normal, known), fitted(exact_model, known)
     table = sampled.frame[KEYS].copy()
     table["fact"] = [*[""] * (len(table) - len(known)), *known["fact"]]
     errors = []
-    for name, est in (("sampled", sampled), ("exact", exact)):
-        chains = fit.chains if name == "sampled" else 1
+    for name, est in (("weighted", sampled), ("exact", exact)):
         table[name], table[f"{name}_sd"] = est.estimate, est.draws().std(axis=0)
-        errors.append(mean_error(est.draws(), chains))
+        errors.append(monte_carlo.error(est.draws(), monte_carlo.mean, fit.chains))
     table["mcse_difference"] = np.hypot(*errors)
-    table["errors_apart"] = (table["sampled"] - table["exact"]) / table["mcse_difference"]
+    table["errors_apart"] = (table["weighted"] - table["exact"]) / table["mcse_difference"]
     ctx.check("sampler_error", float(table["errors_apart"].abs().max()))
     ctx.table(
         "check_sampler", table, keys=[*KEYS, "fact"],
-        title="The sampler beside numerical integration",
+        title="Weighted draws beside numerical integration",
         formats=dict.fromkeys(map(str, table.columns[3:]), ".3f"),
         note="The headline model with normal deviations, on the rows with a printed standard "
         "error: the case that can be integrated numerically. `errors_apart`: difference in Monte "
@@ -214,9 +229,13 @@ def check_sampler(ctx: StudyContext, fit: Pooled, *, level: float) -> None:
     _classical(ctx, known, exact_model, level)
 
 
-def _classical(
-    ctx: StudyContext, known: pd.DataFrame, model: bayes.MetaAnalysis, level: float
-) -> None:
+def _integrated(model: WeightedMeta) -> MetaAnalysis:
+    """Return the same normal model, its standard deviations integrated numerically."""
+    shared = {f.name: getattr(model, f.name) for f in fields(MetaAnalysis)}
+    return MetaAnalysis(**{**shared, "engine": "grid", "robust": False})
+
+
+def _classical(ctx: StudyContext, known: pd.DataFrame, model: MetaAnalysis, level: float) -> None:
     weight = known["se_percent"] ** -2
     sums = known.assign(w=weight, wy=weight * known["percent_effect"]).groupby("report", sort=False)
     reports = sums[["w", "wy"]].sum().join(sums["program_type"].first())

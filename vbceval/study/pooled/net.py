@@ -12,9 +12,9 @@ from scipy import special
 from vbceval.core.typing import FloatArray
 from vbceval.evidence import net_effects
 from vbceval.study.context import StudyContext
+from vbceval.study.pooled import monte_carlo
 from vbceval.study.pooled.figure_net import net_curve
 from vbceval.study.pooled.model import Pooled
-from vbceval.study.pooled.monte_carlo import mean_error
 
 _LEDGER = ["relation", "program_type", "program", "period", "population", "unit", "gross_effect",
            "payments", "payments_source", "net_effect", "gross_percent", "payments_percent",
@@ -145,7 +145,7 @@ def _curve(fit: Pooled, kind: str, grid: FloatArray) -> pd.DataFrame:
     saves = _saves(fit, kind, grid)
     return pd.DataFrame(
         {"program_type": kind, "payments_percent": grid, "probability": saves.mean(axis=0),
-         "mcse_probability": mean_error(saves, fit.chains)}
+         "mcse_probability": monte_carlo.error(saves, monte_carlo.mean, fit.chains)}
     )  # fmt: skip
 
 
@@ -171,5 +171,7 @@ def _row(
     return {
         "program_type": kind, "program": program, "n_payments": periods,
         "payments_percent": payments, "probability": float(saves.mean()),
-        "mcse_probability": float(mean_error(saves[:, None], fit.chains)[0]),
+        "mcse_probability": float(
+            monte_carlo.error(saves[:, None], monte_carlo.mean, fit.chains)[0]
+        ),
     }  # fmt: skip

@@ -11,8 +11,8 @@ import pandas as pd
 from vbceval import figures
 from vbceval.figures.style import get_style
 from vbceval.study.context import StudyContext
+from vbceval.study.pooled import monte_carlo
 from vbceval.study.pooled.model import Pooled
-from vbceval.study.pooled.monte_carlo import mean_error
 
 
 def predict(
@@ -44,7 +44,7 @@ def predict(
     for estimand in ("type_mean", "predictive"):
         for kind in fit.types:
             below = fit.draws(estimand, kind)[:, None] < np.asarray(thresholds, dtype=float)
-            error = mean_error(below.astype(float), fit.chains)
+            error = monte_carlo.error(below.astype(float), monte_carlo.mean, fit.chains)
             rows += [
                 {"estimand": estimand, "program_type": kind, "threshold": float(limit),
                  "probability": share, "mcse_probability": mcse}
