@@ -252,9 +252,7 @@ def _in_covariance(
         value -= 0.5 * y[j] * pull[j]
         drawn[i] += pull[j]
         along += pull[j] * border[j]
-    by_report_var = 0.5 * (drawn**2 - weight + damped * weight**2)
-    for i in range(size):
-        by_report_var[i] += 0.5 * np.sum(low_sums[i] ** 2)
+    by_report_var = 0.5 * (drawn**2 - weight + damped * weight**2 + (low_sums**2).sum(axis=1))
     by_border = np.empty((n, q))
     for j in range(n):
         for a in range(q - 1, -1, -1):
