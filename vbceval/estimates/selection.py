@@ -17,14 +17,14 @@ Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence
 
 def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -> IntArray:
     """
-    Return positions of the selected rows.
+    Return positions of the selected rows, in the order of the frame or of the positions given.
 
     Parameters
     ----------
     frame : DataFrame, k rows
         The frame of the estimates, with a default index.
     rows : str, mask, positions or mapping, optional
-        A query string; a bool mask; positions; or columns and values.
+        A query string; a bool mask; positions, kept in their order; or columns and values.
     keys : mapping
         Columns and values: None selects missing, a list any of its values.
 
@@ -33,13 +33,14 @@ def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -
     DesignError
         If a column does not exist, or nothing is selected.
     """
+    chosen = np.arange(len(frame))
     mask = np.ones(len(frame), dtype=bool)
     if isinstance(rows, str):
         mask &= frame.index.isin(queried(frame, rows))
     elif isinstance(rows, Mapping):
         keys = {**rows, **keys}
     elif rows is not None:
-        mask &= _as_mask(np.asarray(rows), len(frame))
+        chosen = _as_positions(np.asarray(rows), len(frame))
     for name, value in keys.items():
         if name not in frame:
             raise DesignError(f"the estimates have no column `{name}`.")
@@ -50,24 +51,23 @@ def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -
             mask &= np.asarray(column.isin(list(value)))
         else:
             mask &= np.asarray((column == value).fillna(False), dtype=bool)
-    if not mask.any():
+    chosen = chosen[mask[chosen]]
+    if not len(chosen):
         raise DesignError(
             f"no row of the estimates matches {rows if rows is not None else dict(keys)!r}: "
             f"`estimand` has {sorted(frame['estimand'].dropna().unique())}, `stratum` has "
             f"{sorted(frame['stratum'].dropna().unique())}."
         )
-    return np.flatnonzero(mask)
+    return chosen
 
 
-def _as_mask(rows: Array, size: int) -> BoolArray:
+def _as_positions(rows: Array, size: int) -> IntArray:
     if rows.dtype == bool and rows.shape == (size,):
-        return rows
+        return np.flatnonzero(rows)
     whole = np.issubdtype(rows.dtype, np.integer)
     if not whole or rows.ndim != 1 or ((rows < 0) | (rows >= size)).any():
         raise DesignError(
             f"rows must be a mask of {size} values or positions from 0 to {size - 1}; they are an "
             f"array of {rows.dtype} with shape {rows.shape}."
         )
-    mask = np.zeros(size, dtype=bool)
-    mask[rows] = True
-    return mask
+    return rows.astype(np.int64)

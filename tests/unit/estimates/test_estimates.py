@@ -246,3 +246,13 @@ def test_estimates_must_fit_together(laws, said) -> None:
 def test_levels_are_probabilities(level) -> None:
     with pytest.raises(vbc.DesignError, match="between 0 and 1"):
         group_time().tidy(level)
+
+
+def test_positions_are_kept_in_their_order() -> None:
+    est = group_time()
+    chosen = est.where([2, 0, 2], outcome="spend")
+    assert chosen.estimate.tolist() == [-2.0, -1.0, -2.0]
+    np.testing.assert_array_equal(chosen.psi, est.psi[:, [2, 0, 2]])
+    assert est.where([2, 0, 1], cohort=2014.0).estimate.tolist() == [-1.0, -3.0]
+    with pytest.raises(vbc.DesignError, match="positions from 0 to 2"):
+        est.where([3])
