@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems
+from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.core.version import versions
 from vbceval.design import Design
-from vbceval.did.imputed import Imputed, impute
+from vbceval.did.imputed import effect_rows, impute
 from vbceval.did.inputs import (
     as_moments,
     cluster_labels,
@@ -28,7 +29,6 @@ from vbceval.did.leads import fit_leads
 from vbceval.did.untreated_cells import (
     Arranged,
     Lost,
-    Sample,
     arrange,
     fit_sample,
     lost_cells,
@@ -37,7 +37,6 @@ from vbceval.did.untreated_cells import (
     samples,
 )
 from vbceval.estimates import Estimates, Shares
-from vbceval.estimates.columns import GROUP_TIME
 from vbceval.inference import SSC, Multiplier
 from vbceval.moments import Moments
 from vbceval.panel import Panel
@@ -176,7 +175,7 @@ class Imputation:
         # a stratum found in few clusters has their factor and degrees of freedom, not those of all
         sizes = [int(part.clusters.sum()) for part in parts for _ in part.rows]
         root = np.sqrt([factor.factor(n_clusters=size) for size in sizes])
-        frame = pd.DataFrame(rows_out).assign(df=[factor.df(size) for size in sizes])
+        frame = _framed(rows_out, [factor.df(size) for size in sizes], moments)
         psi = np.concatenate([part.psi for part in parts], axis=1)[used]
         weight = np.concatenate([part.weight for part in parts])
         name = vcov_name(factor, multiplier)
@@ -226,7 +225,9 @@ class Imputation:
                 fit, cells.take(used), target.astype(np.int64), len(pairs),
                 leave_one_out=self.leave_one_out,
             )  # fmt: skip
-            rows += _rows(sample, used, pairs, result, moments, design, stratum)
+            rows += effect_rows(
+                sample, used, pairs, result, people=moments.people, design=design, stratum=stratum
+            )
             psi.append(result.psi)
             weight.append(result.weight)
         if not rows:
@@ -339,7 +340,7 @@ class Imputation:
         psi = np.concatenate([x.psi for x in fits], axis=1)[used]
         name = vcov_name(factor, multiplier)
         return Estimates(
-            frame=pd.DataFrame(rows_out).assign(df=dfs),
+            frame=_framed(rows_out, dfs, moments),
             psi=psi, psi_vcov=psi * roots, clusters=labels[used],
             cluster_name=moments.cluster_name, multiplier=multiplier,
             meta={**self._meta(moments, design, name, factor, int(used.sum())), "leads": leads},
@@ -362,36 +363,12 @@ class Imputation:
         }
 
 
-def _rows(
-    sample: Sample,
-    used: BoolArray,
-    pairs: FloatArray,
-    result: Imputed,
-    moments: Moments,
-    design: Design,
-    stratum: str | None,
-) -> list[dict[str, Any]]:
-    """Keys, estimate and counts of each cohort and period."""
-    block = sample.arranged.block
-    out = []
-    for j, (g, t) in enumerate(pairs):
-        now = block.period == t
-        treated, comparison = used & now & (block.cohort == g), sample.untreated & now
-        n_treated = sample.arranged.count_units(treated)
-        n_comparison = sample.arranged.count_units(comparison)
-        note = "one treated cluster: its own sampling error is not in std_error"
-        out.append({
-            "estimand": GROUP_TIME, "outcome": design.outcome,
-            "unit_of_measure": design.unit_of_measure, "cohort": float(g), "period": float(t),
-            "event_time": float(t - g), "stratum": stratum,
-            "estimate": float(result.estimate[j]),
-            "n_units": shown(n_treated + n_comparison, moments.people),
-            "n_clusters": len(np.unique(block.cluster[treated | comparison])),
-            "n_treated": shown(n_treated, moments.people),
-            "n_comparison": shown(n_comparison, moments.people),
-            "note": note if result.clusters[j] == 1 else None,
-        })  # fmt: skip
-    return out
+def _framed(rows: list[dict[str, Any]], dfs: list[float], moments: Moments) -> pd.DataFrame:
+    frame = pd.DataFrame(rows).assign(df=dfs)
+    if moments.people and moments.xx is None and moments.unit_name == moments.cluster_name:
+        # each person is a cluster
+        frame["n_clusters"] = suppress_small(frame["n_clusters"])
+    return frame
 
 
 def _refuse_base(design: Design) -> None:

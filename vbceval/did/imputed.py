@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.design import Design
+from vbceval.did.inputs import shown
 from vbceval.did.untreated import Cells, UntreatedFit
+from vbceval.did.untreated_cells import Sample
+from vbceval.estimates.columns import GROUP_TIME
 
 
 class Imputed(NamedTuple):
@@ -89,3 +93,55 @@ def impute(
     direction = fit.direction(cells, q, target, m)
     psi = own - fit.score @ (fit.inverse @ direction)
     return Imputed(estimate, weight, psi, (v > 0).sum(axis=0))
+
+
+def effect_rows(
+    sample: Sample,
+    used: BoolArray,
+    pairs: FloatArray,
+    result: Imputed,
+    *,
+    people: bool,
+    design: Design,
+    stratum: str | None,
+) -> list[dict[str, Any]]:
+    """
+    Return keys, estimate and counts of each cohort and period.
+
+    Parameters
+    ----------
+    sample : Sample
+        K cells.
+    used : bool array, shape (K,)
+        Treated cells behind the effects.
+    pairs : array, shape (m, 2)
+        Cohort and period of each effect.
+    result : Imputed
+        The effects.
+    people : bool
+        Whether counts of units may be counts of people.
+    design : Design
+        Outcome and its unit.
+    stratum : str or None
+        Name of the stratum.
+    """
+    block = sample.arranged.block
+    out = []
+    for j, (g, t) in enumerate(pairs):
+        now = block.period == t
+        treated, comparison = used & now & (block.cohort == g), sample.untreated & now
+        n_treated = sample.arranged.count_units(treated)
+        n_comparison = sample.arranged.count_units(comparison)
+        note = "one treated cluster: its own sampling error is not in std_error"
+        out.append({
+            "estimand": GROUP_TIME, "outcome": design.outcome,
+            "unit_of_measure": design.unit_of_measure, "cohort": float(g), "period": float(t),
+            "event_time": float(t - g), "stratum": stratum,
+            "estimate": float(result.estimate[j]),
+            "n_units": shown(n_treated + n_comparison, people),
+            "n_clusters": len(np.unique(block.cluster[treated | comparison])),
+            "n_treated": shown(n_treated, people),
+            "n_comparison": shown(n_comparison, people),
+            "note": note if result.clusters[j] == 1 else None,
+        })  # fmt: skip
+    return out

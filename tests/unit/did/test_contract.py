@@ -186,3 +186,12 @@ def test_counts_of_people_are_not_shown(estimator, frame) -> None:
     assert (table["n_comparison"] >= 11).all()
     shown = fit(estimator, few, panel={"cluster": "aco", "people": False}).frame
     assert set(shown["n_treated"]) == {10.0}
+
+
+@every
+def test_clusters_that_are_people_are_not_counted(estimator, frame) -> None:
+    data = frame[frame["unit"] < 8]
+    design = vbc.Design(outcome="y")
+    keys = {**KEYS, "people": True}
+    table = estimator.fit(vbc.Panel.from_frame(data, **keys), design).frame
+    assert table[["n_clusters", "n_units", "n_treated", "n_comparison"]].isna().all().all()
