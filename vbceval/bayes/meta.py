@@ -62,7 +62,8 @@ class MetaAnalysis:
         "grid" integrates the standard deviations numerically and everything else exactly; for
         ``robust=False`` and printed standard errors. It is an independent check of the sampler.
     draws, tune, chains : int
-        Kept and warm-up iterations of each chain; "grid" gives ``draws * chains`` independent draws.
+        Kept and warm-up iterations of each chain; "grid" gives ``draws * chains`` independent
+        draws.
     seed : int, default 20210101
         Seed of all draws.
     target_accept : float, default 0.95
@@ -99,7 +100,7 @@ class MetaAnalysis:
     program_effects: bool = True
     rho: float = 0.0
     engine: Literal["nuts", "grid"] = "nuts"
-    draws: int = 1000
+    draws: int = 2000
     tune: int = 500
     chains: int = 4
     seed: int = 20210101

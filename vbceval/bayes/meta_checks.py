@@ -1,4 +1,4 @@
-"""What a meta-analysis hangs on: one program, the priors, the shape of its distributions."""
+"""What a meta-analysis hangs on: a program, other types, the priors, the shape of its laws."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vbceval.estimates import Estimates
 LARGEST_K = 0.7
 """Above this Pareto shape, reweighted draws are not trusted (Vehtari et al. 2024)."""
 
-_DRAWS = 2000
+_DRAWS = 1000
 _SHOWN = ("mean_effect", "type_mean", "predictive")
 
 
@@ -81,8 +81,8 @@ def leave_one_out(
     studies = _belonging(model, data, estimates)
     if by not in ("program", "report") or len(studies.labels[by]) < 3:
         raise DesignError(
-            f"`by` is '{by}' ('program' or 'report'), with {len(studies.labels.get(by, []))} groups: "
-            "leaving one of fewer than three out says little."
+            f"`by` is '{by}' ('program' or 'report'), with {len(studies.labels.get(by, []))} "
+            "groups: leaving one of fewer than three out says little."
         )
     posterior = Posterior.from_tree(estimates.to_arviz(), studies)
     size = len(posterior.mean)
@@ -228,6 +228,48 @@ def prior_sensitivity(
     return _with_shift(out, shown.frame, ["prior", "mean_sd", "sd_scale"])
 
 
+def borrowing(model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates) -> pd.DataFrame:
+    """
+    Return how much of the mean of each program type comes from effects of that type.
+
+    Given standard deviations and standard errors, the posterior mean of a type is a weighted mean
+    of the estimates and of the prior's zero. The weights are averaged over the posterior draws.
+
+    Parameters
+    ----------
+    model, data, estimates
+        As in `leave_one_out`.
+
+    Returns
+    -------
+    DataFrame
+        One row a program type: ``stratum``, and the weights ``own`` of its effects, ``others`` of
+        the effects of other types and ``prior`` of zero, which add up to 1.
+
+    Raises
+    ------
+    DesignError
+        If `model`, `data` and `estimates` do not belong together.
+    """
+    studies = _belonging(model, data, estimates)
+    posterior = Posterior.from_tree(estimates.to_arviz(), studies)
+    size, types = len(posterior.mean), studies.labels["type"]
+    weight = np.zeros((len(types), len(studies)))
+    for rows in np.array_split(np.arange(size), -(-size // _DRAWS)):
+        part = posterior.take(rows)
+        total = covariance(
+            studies, part.sd, part.mixing, part.std_error, mean_sd=model.mean_sd, rho=model.rho
+        )
+        across = target_covariance(studies, part.sd, model.mean_sd)[:, 1:]
+        pulled = np.linalg.solve(total, across.swapaxes(1, 2))
+        weight += pulled.sum(axis=0).T / size
+    own = np.arange(len(types))[:, None] == studies.index["type"]
+    table = pd.DataFrame({"stratum": [f"program_type={x}" for x in types]})
+    table["own"] = np.sum(weight * own, axis=1)
+    table["others"] = np.sum(weight * ~own, axis=1)
+    return table.assign(prior=1 - weight.sum(axis=1))
+
+
 def _log_prior(model: MetaAnalysis, posterior: Posterior) -> FloatArray:
     spreads = np.array(list(posterior.sd.values()))
     log_density = -0.5 * (posterior.mean / model.mean_sd) ** 2 - np.log(model.mean_sd)
@@ -363,7 +405,9 @@ def _quantile(draws: FloatArray, weight: FloatArray, p: float) -> FloatArray:
 def _refit(
     model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates, level: float
 ) -> pd.DataFrame:
-    again = model.fit(data, **estimates.meta["columns"]).where(estimand=list(_SHOWN))
+    # twice the draws: a table of many fits should not fail because one of them is a little short
+    longer = replace(model, draws=2 * model.draws)
+    again = longer.fit(data, **estimates.meta["columns"]).where(estimand=list(_SHOWN))
     weight = np.full(len(again.draws()), 1 / len(again.draws()))
     keys = again.frame[["estimand", "stratum"]].reset_index(drop=True)
     return keys.join(_summary(again.draws(), weight, level)).assign(method="refitted")

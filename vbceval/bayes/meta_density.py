@@ -139,10 +139,42 @@ def log_density(
         error, by_share = drawn_error(at, share)
     sd = np.zeros(len(LEVELS))
     sd[at.active] = spread
-    value, by_sd, by_mixing, by_error = compiled()(
+    value, by_sd, by_mixing, by_error, _ = compiled()(
         at.estimate, at.report, at.column, at.n_columns, error, sd, mixing, at.mean_sd, at.rho
     )
     return value, by_sd[at.active], by_mixing, by_error[at.rows] * by_share
+
+
+def pulls(
+    at: Design, sd: FloatArray, mixing: FloatArray, error: FloatArray, residual: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Return the inverse covariance times residuals, and log densities, one for each of S sets.
+
+    Parameters
+    ----------
+    at : Design
+        The table.
+    sd : array, shape (S, 4)
+        Standard deviations of `LEVELS`, 0 where a level is not active.
+    mixing : array, shape (S, R)
+        Mixing variables.
+    error, residual : array, shape (S, n)
+        Standard errors; values in the place of the estimates.
+
+    Returns
+    -------
+    pull : array, shape (S, n)
+    log_density : array, shape (S,)
+    """
+    evaluate = compiled()
+    pull, value = np.empty(residual.shape), np.empty(len(residual))
+    for s in range(len(residual)):
+        value[s], _, _, _, pull[s] = evaluate(
+            residual[s], at.report, at.column, at.n_columns, error[s], sd[s], mixing[s],
+            at.mean_sd, at.rho,
+        )  # fmt: skip
+    return pull, value
 
 
 @functools.cache
@@ -165,8 +197,12 @@ def _in_scales(
     mixing: FloatArray,
     mean_sd: float,
     rho: float,
-) -> tuple[float, FloatArray, FloatArray, FloatArray]:
-    """Return the log density and its derivatives by sd (4,), mixing (R,) and error (n,)."""
+) -> tuple[float, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """
+    Return the log density, its derivatives by sd (4,), mixing (R,) and error (n,), and the pull.
+
+    The pull (n,) is the inverse covariance times `y`, minus the derivative by `y`.
+    """
     n = len(y)
     border, own, alone = np.zeros((n, n_columns)), np.empty(n), np.ones(n)
     for j in range(n):
@@ -178,7 +214,7 @@ def _in_scales(
             border[j, column[j, 2]] = np.sqrt(rho) * error[j]
             alone[j] = 1 - rho
         own[j] = error[j] ** 2 * alone[j] + sd[3] ** 2 * mixing[report[j]]
-    value, by_own, by_report_var, by_border = _in_covariance(
+    value, by_own, by_report_var, by_border, pull = _in_covariance(
         y, report, own, sd[2] ** 2 * mixing, border
     )
     by_sd, by_error = np.zeros(4), 2 * by_own * error * alone
@@ -192,14 +228,14 @@ def _in_scales(
             by_error[j] += np.sqrt(rho) * by_border[j, column[j, 2]]
         by_sd[3] += 2 * sd[3] * by_own[j] * mixing[report[j]]
         by_mixing[report[j]] += sd[3] ** 2 * by_own[j]
-    return value, by_sd, by_mixing, by_error
+    return value, by_sd, by_mixing, by_error, pull
 
 
 def _in_covariance(
     y: FloatArray, report: IntArray, own: FloatArray, report_var: FloatArray, border: FloatArray
-) -> tuple[float, FloatArray, FloatArray, FloatArray]:
+) -> tuple[float, FloatArray, FloatArray, FloatArray, FloatArray]:
     """
-    Return log N(y; 0, V + border border') and its derivatives by own, report_var and border.
+    Return log N(y; 0, V + border border'), its derivatives by own, report_var and border, the pull.
 
     V is diag(own), plus report_var for two rows of one report, so that its inverse is explicit.
     With q columns of `border` the cost is O(n q^2).
@@ -260,4 +296,4 @@ def _in_covariance(
                 columns[j, a] -= root[b, a] * columns[j, b]
             columns[j, a] /= root[a, a]
             by_border[j, a] = pull[j] * along[a] - columns[j, a]
-    return value, by_own, by_report_var, by_border
+    return value, by_own, by_report_var, by_border, pull

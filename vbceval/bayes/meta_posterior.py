@@ -1,4 +1,4 @@
-"""Draws of a meta-analysis, and the normal law behind them when scales and standard errors are given."""
+"""Draws of a meta-analysis, and the normal law behind them given scales and standard errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from vbceval.bayes.meta_data import Studies
+from vbceval.bayes.meta_density import LEVELS, design, pulls
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 
@@ -18,7 +19,6 @@ HEAVY_LEVELS = ("report", "effect")
 
 _LOG2_NODES = 13
 _FEWEST_NODES = 200
-_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -259,26 +259,23 @@ def _no_mixing(studies: Studies, size: int) -> FloatArray:
     return np.ones((size, len(studies.labels["report"])))
 
 
+def _stacked(sd: Mapping[str, FloatArray], size: int) -> FloatArray:
+    """Return standard deviations of `LEVELS`, shape (S, 4); 0 where a level is not active."""
+    return np.stack([sd.get(x, np.zeros(size)) for x in LEVELS], axis=1)
+
+
 def log_marginal(
     studies: Studies, sd: Mapping[str, FloatArray], *, mean_sd: float, rho: float
 ) -> FloatArray:
     """Return the log density of the estimates given standard deviations, shape (H,)."""
     size = len(next(iter(sd.values())))
-    out = np.empty(size)
-    for start in range(0, size, _BLOCK):
-        part = {k: v[start : start + _BLOCK] for k, v in sd.items()}
-        count = len(next(iter(part.values())))
-        error = np.broadcast_to(studies.std_error, (count, len(studies)))
-        total = covariance(
-            studies, part, _no_mixing(studies, count), error, mean_sd=mean_sd, rho=rho
-        )
-        root = np.linalg.cholesky(total)
-        y = np.broadcast_to(studies.estimate[:, None], (count, len(studies), 1))
-        z = np.linalg.solve(root, y)[:, :, 0]
-        log_det = 2 * np.log(np.einsum("sii->si", root)).sum(axis=1)
-        constant = len(studies) * np.log(2 * np.pi)
-        out[start : start + _BLOCK] = -0.5 * (constant + log_det + (z**2).sum(axis=1))
-    return out
+    return pulls(
+        design(studies, mean_sd=mean_sd, rho=rho),
+        _stacked(sd, size),
+        _no_mixing(studies, size),
+        np.tile(studies.std_error, (size, 1)),
+        np.tile(studies.estimate, (size, 1)),
+    )[1]
 
 
 def draw_locations(
@@ -311,23 +308,14 @@ def draw_locations(
     simulated += type_mean[:, studies.index["type"]]
     for level, values in deviation.items():
         simulated += values[:, studies.index[level]]
-    for start in range(0, size, _BLOCK):
-        at = slice(start, start + _BLOCK)
-        part = {k: v[at] for k, v in sd.items()}
-        total = covariance(
-            studies,
-            part,
-            mixing[at],
-            std_error[at],
-            mean_sd=mean_sd,
-            rho=rho,
-        )
-        pull = np.linalg.solve(total, (studies.estimate - simulated[at])[:, :, None])[:, :, 0]
-        shift = np.einsum("skn,sn->sk", target_covariance(studies, part, mean_sd), pull)
-        mean[at] += shift[:, 0]
-        type_mean[at] += shift[:, 1:]
-        for level, values in deviation.items():
-            values[at] += variance[level][at] * (pull @ membership(studies, level))
+    at = design(studies, mean_sd=mean_sd, rho=rho)
+    residual = studies.estimate - simulated
+    pull, _ = pulls(at, _stacked(sd, size), mixing, np.ascontiguousarray(std_error), residual)
+    shift = np.einsum("skn,sn->sk", target_covariance(studies, sd, mean_sd), pull)
+    mean += shift[:, 0]
+    type_mean += shift[:, 1:]
+    for level, values in deviation.items():
+        values += variance[level] * (pull @ membership(studies, level))
     return Posterior(
         mean=mean,
         type_mean=type_mean,
