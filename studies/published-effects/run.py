@@ -35,13 +35,15 @@ def run(ctx):
         net = pooled.net_savings(ctx, fit, facts, relations, settings["net"], level=level)
 
     ctx.section("What the result depends on")
-    options = settings["sensitivity"]
+    options = {**settings["sensitivity"], "shown": predicted}
     runs = pooled.vary(ctx, fit, facts, options, thresholds=thresholds, level=level)
 
-    with ctx.stage("check the sampler and a simpler model"):
+    with ctx.stage("check the draws and a simpler model"):
         ctx.section("Checks of the calculation")
-        pooled.check_sampler(ctx, fit, level=level)
+        pooled.check_draws(ctx, fit, level=level)
 
-    pooled.state_results(
-        ctx, facts, findings, fit, chances, net, runs, predicted=predicted, level=level
-    )
+    ctx.section("Every printed result")
+    pooled.list_screened(ctx, facts)
+
+    spoken = {"predicted": predicted, "thresholds": thresholds, "level": level}
+    pooled.state_results(ctx, facts, findings, fit, chances, net, runs, **spoken)

@@ -10,22 +10,17 @@ import pandas as pd
 from vbceval.evidence import attrition, screen, spending_effects
 from vbceval.study.context import StudyContext
 
-_SHOWN = [
-    "fact", "program_type", "program", "report", "label", "percent_effect", "percent_low",
-    "percent_high", "se_percent", "se_percent_low", "se_percent_high", "se_source", "baseline",
-    "baseline_source", "denominator", "flags", "source",
-]  # fmt: skip
-_PERCENT = dict.fromkeys(
-    ["percent_effect", "percent_low", "percent_high", "se_percent", "se_percent_low",
-     "se_percent_high"], ".2f",
-)  # fmt: skip
+_EFFECT = ["fact", "program_type", "label", "percent_effect", "se_percent", "se_percent_low",
+           "se_percent_high", "se_source"]  # fmt: skip
+_BASELINE = ["fact", "unit", "estimate", "baseline", "baseline_source", "baseline_fact",
+             "denominator", "percent_low", "percent_high", "flags", "source"]  # fmt: skip
 
 
 def select_effects(ctx: StudyContext, facts: pd.DataFrame) -> pd.DataFrame:
     """
     Select the analysis set by the protocol's rules.
 
-    Writes tables ``attrition``, ``analysis_set`` and ``screening``.
+    Writes tables ``attrition``, ``analysis_set`` and ``baselines``.
 
     Parameters
     ----------
@@ -39,28 +34,38 @@ def select_effects(ctx: StudyContext, facts: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         From `vbceval.evidence.spending_effects`.
     """
-    decisions = screen(facts)
     effects = spending_effects(facts)
     ctx.table(
-        "attrition", attrition(decisions), title="From printed results to the analysis set",
+        "attrition", attrition(screen(facts)), title="From printed results to the analysis set",
         keys=["step"],
         note="A row is counted under the first reason that applies. Rows are printed results, "
         "reports are publications.",
     )  # fmt: skip
     ctx.table(
-        "analysis_set", effects[_SHOWN], title="Effects that are analysed", keys=["fact"],
-        formats={**_PERCENT, "baseline": ",.0f"},
+        "analysis_set", effects[_EFFECT], title="Effects that are analysed", keys=["fact"],
+        formats=dict.fromkeys(_EFFECT[3:7], ".2f"),
         note="Percent of baseline, treated minus untreated; negative = lower spending. `_low` and "
-        "`_high` of a percent are what the rounding of printed digits allows. A standard error "
-        "from a P value below a bound is missing, with its bound in `se_percent_high`. A baseline "
-        "is printed, implied by dollars and percent of the row itself, or borrowed from another "
-        "row; percents of different denominators are not converted into each other.",
+        "`_high` of a standard error: what rounding allows; where only a P value below or above a "
+        "bound is printed (`p_bound`), the standard error is missing and these are its bounds.",
     )  # fmt: skip
     ctx.table(
-        "screening", decisions[["fact", "report", "program_type", "kept", "why"]],
-        title="Every printed result, and why it is left out", keys=["fact"],
+        "baselines", effects[_BASELINE], title="What the percents are of", keys=["fact"],
+        formats={"estimate": ",.1f", "baseline": ",.0f", "percent_low": ".2f",
+                 "percent_high": ".2f"},
+        note="Baselines are printed, implied by dollars and percent of the row itself, or borrowed "
+        "from another row. `percent_low` and `percent_high`: what the rounding of printed digits "
+        "allows the percent to be; a baseline is coarse where that is more than 10 % either way. "
+        "Percents of different denominators are not converted into each other.",
     )  # fmt: skip
     return effects
+
+
+def list_screened(ctx: StudyContext, facts: pd.DataFrame) -> None:
+    """Write table ``screening``: every printed result, and why it is left out where it is."""
+    ctx.table(
+        "screening", screen(facts)[["fact", "report", "program_type", "kept", "why"]],
+        title="Every printed result, and why it is left out", keys=["fact"],
+    )  # fmt: skip
 
 
 def widened(

@@ -21,8 +21,8 @@ def forest(fit: Pooled, predicted: list[str], *, labels: Mapping[str, str], leve
     """
     Draw each effect with its interval, the mean of its type, and a new program.
 
-    Rows of a type are ordered by standard error. An effect of which only a bound of the standard
-    error is known has the widest interval that agrees with the bound, and says so.
+    Rows of a type are ordered by standard error. An effect of which only an upper bound of the
+    standard error is known has the widest interval that agrees with the bound, and says so.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ def _printed(fit: Pooled, kind: str, heading: str, level: float) -> pd.DataFrame
     known = part["se_percent"].notna()
     error = part["se_percent"].fillna(part["se_percent_high"])
     half = float(special.ndtri((1 + level) / 2)) * error
-    label = part["label"].where(known, part["label"] + ": standard error below a bound")
+    label = part["label"].str.replace("..", " to ", regex=False)
+    label = label.where(known, label + ": widest interval that its P value allows")
     table = pd.DataFrame(
         {
             "heading": heading, "label": label, "kind": "estimate",

@@ -26,6 +26,7 @@ def net_curve(
     meta: Mapping[str, Any],
     *,
     labels: Mapping[str, str],
+    short: Mapping[str, str],
 ) -> Figure:
     """
     Draw the probability of net savings against payments, and the payments that are known.
@@ -33,7 +34,7 @@ def net_curve(
     Parameters
     ----------
     curve : DataFrame
-        ``program_type``, ``payments_percent``, ``probability``: one line a type.
+        ``payments_percent``, and one column of probabilities a program type: one line each.
     paid : DataFrame
         ``program_type``, ``program``, ``period``, ``payments_percent``, ``counterfactual``: one
         dot a row, one strip a program.
@@ -41,25 +42,26 @@ def net_curve(
         ``program_type``, ``program``, ``probability``: printed beside each strip.
     meta : mapping
         Record of the fit, for the note.
-    labels : mapping
-        Words for the program types.
+    labels, short : mapping
+        Words for the program types, in full and short.
 
     Returns
     -------
     Figure
     """
     style = get_style("jama")
-    strips = _strips(paid, averages, labels)
+    strips = _strips(paid, averages, short)
+    lines = curve.melt("payments_percent", var_name="program_type", value_name="probability")
     with canvas.drawing(style):
         height = _CURVE_MM + _ROW_MM * len(strips) + _REST_MM
         fig = canvas.new_figure(style.page_mm * 0.9, height)
         ratios = {"height_ratios": [_CURVE_MM, _ROW_MM * len(strips)]}
         top, bottom = fig.subplots(2, 1, sharex=True, gridspec_kw=ratios)
-        _curves(top, curve, style, labels)
+        _curves(top, lines, style, labels)
         _dots(bottom, strips, style)
         canvas.finish(fig)
     data = pd.concat(
-        [curve.assign(mark="curve"), paid[_columns(paid)].assign(mark="payment")], ignore_index=True
+        [lines.assign(mark="curve"), paid[_columns(paid)].assign(mark="payment")], ignore_index=True
     )
     source = Source(frame=pd.DataFrame(), level=None, interval="credible", meta=meta)
     note = notes.join(
@@ -67,7 +69,8 @@ def net_curve(
             "Curves: posterior predictive probability that the effect of a new program plus its "
             "payments is below zero; at no payment, the probability of gross savings",
             "Dots: payments that programs are known to have made, one a year or period; hollow "
-            "where printed beside a benchmark-based figure, whose gross and net are not used",
+            "where printed beside a benchmark-based figure, whose gross and net are not used, and "
+            "then in percent of the benchmark",
             "At the right: the probability for a new program of that type at those payments, "
             "averaged over the dots; none where the type has no analysed effect",
             *notes.fit_sentences(source, style),
@@ -76,7 +79,7 @@ def net_curve(
     return attach(
         fig,
         FigureRecord(
-            kind="net_savings", data=data, note=note, alt=_alt(curve, strips, labels, style),
+            kind="net_savings", data=data, note=note, alt=_alt(lines, strips, labels, style),
             style=style.name, provenance=notes.provenance(meta),
         ),
     )  # fmt: skip
@@ -87,13 +90,13 @@ def _columns(paid: pd.DataFrame) -> list[str]:
 
 
 def _strips(
-    paid: pd.DataFrame, averages: pd.DataFrame, labels: Mapping[str, str]
+    paid: pd.DataFrame, averages: pd.DataFrame, short: Mapping[str, str]
 ) -> list[tuple[str, pd.DataFrame, float]]:
     """Return name, payments and probability of each program, in the order of `paid`."""
     known = averages.set_index(["program_type", "program"])["probability"]
     return [
         (
-            f"{program} ({labels[str(kind)].lower()})",
+            f"{short[str(kind)]}: {program}",
             part,
             float(known.get((kind, program), float("nan"))),
         )
@@ -120,10 +123,14 @@ def _dots(ax: Axes, strips: list[tuple[str, pd.DataFrame, float]], style: Style)
         for mask, face in ((hollow, "white"), (~hollow, PALETTE[0])):
             x = part["payments_percent"].to_numpy()[mask]
             ax.plot(x, [row] * len(x), linestyle="none", marker="o", markersize=4.5,
-                    markerfacecolor=face, markeredgecolor=PALETTE[0], zorder=3, label="_payment")  # fmt: skip
+                    markerfacecolor=face, markeredgecolor=PALETTE[0], zorder=3,
+                    label="_payment")  # fmt: skip
         text = "" if pd.isna(probability) else f"{100 * probability:.0f}%"
         ax.text(1.015, row, text, transform=ax.get_yaxis_transform(), fontsize=style.font_size,
-                va="center", ha="left", color=INK, clip_on=False)  # fmt: skip
+                va="center_baseline", ha="left", color=INK, clip_on=False)  # fmt: skip
+    ax.text(1.015, -0.75, "Pr(net\nsavings)", transform=ax.get_yaxis_transform(), clip_on=False,
+            fontsize=style.small, fontweight="bold", va="bottom", ha="left",
+            linespacing=1.05)  # fmt: skip
     ax.set_yticks(range(len(strips)), [name for name, _, _ in strips])
     ax.set_ylim(len(strips) - 0.4, -0.6)
     canvas.tidy_axes(ax, style, left=False)
@@ -144,7 +151,8 @@ def _alt(
         first, last = part.iloc[0], part.iloc[-1]
         said.append(
             f"{labels[kind]}: {100 * first['probability']:.0f}% without payments, "
-            f"{100 * last['probability']:.0f}% at {number(last['payments_percent'], style)} percent."
+            f"{100 * last['probability']:.0f}% at "
+            f"{number(last['payments_percent'], style)} percent."
         )
     for name, part, probability in strips:
         paid = part["payments_percent"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -11,11 +11,13 @@ from vbceval.figures.style import get_style
 from vbceval.figures.wording import listing
 from vbceval.study.context import StudyContext
 from vbceval.study.pooled.model import Pooled
-from vbceval.study.pooled.variants import HEADLINE
+from vbceval.study.pooled.net import TOGETHER
+from vbceval.study.pooled.predict import below_name
+from vbceval.study.pooled.variants import HEADLINE, described
 
 _STYLE = get_style("jama", language="effect")
 _FEW_REPORTS = 5
-"""Below this many reports a type mean is said to rest mostly on the prior and the other types."""
+"""Below this many reports in every type it is said how much of their means is borrowed."""
 
 
 def state_results(
@@ -28,6 +30,7 @@ def state_results(
     sensitivity: pd.DataFrame,
     *,
     predicted: Sequence[str],
+    thresholds: Sequence[float],
     level: float,
 ) -> None:
     """
@@ -45,6 +48,8 @@ def state_results(
         Results of `predict`, `net_savings` and `vary`.
     predicted : sequence of str
         Program types that are spoken of.
+    thresholds : sequence of float
+        Percent of baseline, as in `predict`.
     level : float
         Level of intervals.
     """
@@ -58,15 +63,14 @@ def state_results(
     )
     labels = {kind: str(ctx.settings["labels"][kind]).lower() for kind in predicted}
     for kind in predicted:
-        ctx.headline(_type_sentence(fit, kind, labels[kind], probabilities, level))
+        ctx.headline(_type_sentence(fit, kind, labels[kind], probabilities, thresholds, level))
     reports = effects.groupby("program_type")["report"].nunique()
     if reports.max() < _FEW_REPORTS:
         ctx.headline(
-            f"**No type has more than {reports.max()} reports**, so the means of types are mostly "
-            "the prior and the other types; the differences between them say little."
+            f"**No type has more than {reports.max()} reports.** {_borrowed_sentence(fit, labels)}"
         )
     ctx.headline(_net_sentence(net, labels))
-    ctx.headline(_sensitivity_sentence(sensitivity, labels))
+    ctx.headline(_sensitivity_sentence(sensitivity, labels, ctx.settings["sensitivity"]["words"]))
     ctx.headline(
         "The collection has no search strategy, and results are printed with their precision "
         "less often when they are clear. Benchmark-based results are not effects; none is pooled."
@@ -74,24 +78,44 @@ def state_results(
 
 
 def _type_sentence(
-    fit: Pooled, kind: str, label: str, probabilities: pd.DataFrame, level: float
+    fit: Pooled,
+    kind: str,
+    label: str,
+    probabilities: pd.DataFrame,
+    thresholds: Sequence[float],
+    level: float,
 ) -> str:
     rows = fit.estimates.where(stratum=f"program_type={kind}").tidy(level).set_index("estimand")
     said_of = {str(name): row for name, row in rows.iterrows()}
     mean, new = said_of["type_mean"], said_of["predictive"]
     chances = probabilities[
         (probabilities["estimand"] == "predictive") & (probabilities["program_type"] == kind)
-    ]
+    ].iloc[0]
     said = [
-        f"{number(100 * share, _STYLE)}% that it is below {number(limit, _STYLE)}"
-        + ("%" if limit else "")
-        for limit, share in zip(chances["threshold"], chances["probability"], strict=True)
+        f"{number(100 * float(chances[below_name(limit)]), _STYLE)}% that it is below "
+        f"{number(limit, _STYLE)}" + ("%" if limit else "")
+        for limit in thresholds
     ]
     name = interval_name(level, "credible")
     return (
         f"**{label[0].upper()}{label[1:]}**: mean effect on total spending {_percent(mean, name)}, "
         f"from {int(mean['n_clusters'])} reports. The effect of a new program: "
         f"{_percent(new, name)}; probability {listing(said)}."
+    )
+
+
+def _borrowed_sentence(fit: Pooled, labels: Mapping[str, str]) -> str:
+    weights = fit.borrowed.set_index("program_type").to_dict("index")
+    said = []
+    for kind, label in labels.items():
+        own, others, prior = (
+            f"{number(100 * float(weights[kind][name]), _STYLE)}%"
+            for name in ("own", "others", "prior")
+        )
+        said.append(f"of {label} {own}, {others} and {prior}")
+    return (
+        "Weights of a type's own effects, of other types and of the prior: in the mean "
+        f"{listing(said)}. The differences between types say little."
     )
 
 
@@ -102,11 +126,11 @@ def _percent(row: pd.Series, name: str) -> str:
 
 def _net_sentence(net: pd.DataFrame, labels: dict[str, str]) -> str:
     """Say the one number of each type that has known payments, and what it averages over."""
-    total = net[net["program"] == ""].set_index("program_type")["probability"].to_dict()
+    total = net[net["program"] == TOGETHER].set_index("program_type")["probability"].to_dict()
     said = []
     for kind, label in labels.items():
         if kind in total:
-            programs = net[(net["program_type"] == kind) & (net["program"] != "")]
+            programs = net[(net["program_type"] == kind) & (net["program"] != TOGETHER)]
             paid = [
                 f"{program} {number(percent, _STYLE, digits=1)}%"
                 for program, percent in zip(
@@ -123,17 +147,17 @@ def _net_sentence(net: pd.DataFrame, labels: dict[str, str]) -> str:
     )
 
 
-def _sensitivity_sentence(sensitivity: pd.DataFrame, labels: dict[str, str]) -> str:
+def _sensitivity_sentence(
+    sensitivity: pd.DataFrame, labels: dict[str, str], words: Mapping[str, str]
+) -> str:
     others = sensitivity[sensitivity["run"] != HEADLINE]
     said = []
     for kind, label in labels.items():
-        means = others[
-            (others["estimand"] == "type_mean") & (others["stratum"] == f"program_type={kind}")
-        ]
+        means = others[(others["estimand"] == "type_mean") & (others["program_type"] == kind)]
         ends = means.sort_values("estimate").iloc[[0, -1]]
         low, high = (
-            f"{number(float(mean), _STYLE, digits=1)}% ({run})"
+            f"{number(float(mean), _STYLE, digits=1)}% ({described(run, words)})"
             for mean, run in zip(ends["estimate"], ends["run"], strict=True)
         )
         said.append(f"{label} from {low} to {high}")
-    return f"Over {others['run'].nunique()} other analyses the means run: {listing(said)}."
+    return f"Over the analyses of the sensitivity list the means run: {listing(said)}."

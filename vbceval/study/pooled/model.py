@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.bayes import MetaAnalysis
-from vbceval.bayes.meta_checks import posterior_predictive
+from vbceval.bayes.meta_checks import borrowing, posterior_predictive
 from vbceval.bayes.random_effects import reml
 from vbceval.estimates import Estimates
 from vbceval.study.context import StudyContext
@@ -35,11 +35,18 @@ class Pooled:
         The analysis set.
     estimates : Estimates
         Its posterior, percent of baseline.
+    types : tuple of str
+        Program types of the analysis set, in the order in which they are shown.
+    borrowed : DataFrame
+        Weights of own effects, of other types and of the prior in the mean of each type, from
+        `vbceval.bayes.meta_checks.borrowing`, with ``program_type``.
     """
 
     model: WeightedMeta
     effects: pd.DataFrame
     estimates: Estimates
+    types: tuple[str, ...]
+    borrowed: pd.DataFrame
 
     @property
     def chains(self) -> int:
@@ -51,12 +58,6 @@ class Pooled:
         stratum = None if program_type is None else f"program_type={program_type}"
         return self.estimates.where(estimand=estimand, stratum=stratum).draws()[:, 0]
 
-    @property
-    def types(self) -> list[str]:
-        """Program types of the analysis set, the one with most reports first."""
-        reports = self.effects.groupby("program_type", sort=False)["report"].nunique()
-        return list(map(str, reports.sort_values(ascending=False, kind="stable").index))
-
 
 def pool(
     ctx: StudyContext, effects: pd.DataFrame, settings: Mapping[str, Any], *, level: float
@@ -64,8 +65,8 @@ def pool(
     """
     Fit the model of the protocol, stop unless its draws can be trusted, and show it.
 
-    Writes tables ``posterior``, ``study_effects``, ``diagnostics``, ``predictive_check`` and
-    figure ``forest``.
+    Writes tables ``posterior``, ``borrowing``, ``study_effects``, ``diagnostics``,
+    ``predictive_check`` and figure ``forest``.
 
     Parameters
     ----------
@@ -86,11 +87,18 @@ def pool(
         draws=int(ctx.size["draws"]),
     )  # fmt: skip
     est = fitted(model, effects)
-    fit = Pooled(model=model, effects=effects, estimates=est)
+    present = set(effects["program_type"])
+    types = tuple(kind for kind in ctx.settings["labels"] if kind in present)
+    borrowed = borrowing(model, effects, est).assign(estimand="type_mean")
+    fit = Pooled(
+        model=model, effects=effects, estimates=est, types=types,
+        borrowed=by_type(borrowed, types),
+    )  # fmt: skip
     _gates(ctx, fit)
     ctx.meta(est)
     inner = float(settings["inner_level"])
     _posterior(ctx, fit, level=level, inner=inner)
+    _borrowed(ctx, fit)
     _shrunken(ctx, fit, level)
     ctx.figure(
         "forest",
@@ -160,10 +168,14 @@ def _posterior(ctx: StudyContext, fit: Pooled, *, level: float, inner: float) ->
     }  # fmt: skip
     for name, summary in summaries.items():
         table[f"mcse_{name}"] = monte_carlo.error(shown.draws(), summary, fit.chains)
-    table = table.rename(columns={"n_units": "n_effects", "n_clusters": "n_reports"})
-    columns = [*KEYS, "n_effects", "n_reports", *_SUMMARY, *[f"mcse_{c}" for c in _SUMMARY]]
+    table = by_type(table, fit.types).rename(
+        columns={"n_units": "n_effects", "n_clusters": "n_reports"}
+    )
+    columns = ["estimand", "program_type", "n_effects", "n_reports", *_SUMMARY,
+               *[f"mcse_{c}" for c in _SUMMARY]]  # fmt: skip
     ctx.table(
-        "posterior", table[columns], keys=KEYS, formats=dict.fromkeys(columns[4:], ".2f"),
+        "posterior", table[columns], keys=columns[:2],
+        formats={**dict.fromkeys(_SUMMARY, ".2f"), **dict.fromkeys(columns[-6:], ".3f")},
         title="Means by program type, spreads, and new programs",
         note=f"Percent of baseline. Intervals: {100 * level:g}% and, as inner, {100 * inner:g}%. "
         "`predictive` is the true effect of a new program of the type. `mean_effect` counts each "
@@ -172,33 +184,54 @@ def _posterior(ctx: StudyContext, fit: Pooled, *, level: float, inner: float) ->
     )  # fmt: skip
 
 
+def by_type(table: pd.DataFrame, types: Sequence[str]) -> pd.DataFrame:
+    """Return rows with ``program_type`` instead of ``stratum``, quantities and types in order."""
+    kind = table["stratum"].str.removeprefix("program_type=").fillna("")
+    quantity = pd.Categorical(table["estimand"], table["estimand"].unique(), ordered=True)
+    order = pd.DataFrame({"a": quantity, "b": pd.Categorical(kind, ["", *types], ordered=True)})
+    out = table.assign(program_type=kind).drop(columns="stratum").reset_index(drop=True)
+    return out.iloc[order.sort_values(["a", "b"], kind="stable").index].reset_index(drop=True)
+
+
+def _borrowed(ctx: StudyContext, fit: Pooled) -> None:
+    shares = ["own", "others", "prior"]
+    ctx.table(
+        "borrowing", fit.borrowed[["program_type", *shares]], keys=["program_type"],
+        formats=dict.fromkeys(shares, ".2f"), title="Where the mean of a type comes from",
+        note="Weights in the posterior mean of a type, averaged over the draws; they add up to 1. "
+        "`own`: effects of that type. `others`: effects of other types. `prior`: the zero of the "
+        "prior of the mean over types.",
+    )  # fmt: skip
+
+
 def _shrunken(ctx: StudyContext, fit: Pooled, level: float) -> None:
     table = fit.estimates.where(estimand="study_effect")
     tidy = table.tidy(level).assign(
         mcse_estimate=monte_carlo.error(table.draws(), monte_carlo.mean, fit.chains)
     )
-    columns = ["fact", "program_type", "report", "label", "observed", "observed_se", "estimate",
+    columns = ["fact", "label", "observed", "observed_se", "estimate",
                "std_error", "conf_low", "conf_high", "mcse_estimate"]  # fmt: skip
     ctx.table(
-        "study_effects", tidy[columns], keys=["fact"], formats=dict.fromkeys(columns[4:], ".2f"),
+        "study_effects", tidy[columns], keys=["fact"],
+        formats={**dict.fromkeys(columns[2:-1], ".2f"), "mcse_estimate": ".3f"},
         title="Each effect as printed, and shrunken towards its type",
         note="Percent of baseline. A standard error that is only known within bounds is shown at "
         "its posterior mean.",
     )  # fmt: skip
 
 
-def check_sampler(ctx: StudyContext, fit: Pooled, *, level: float) -> None:
+def check_draws(ctx: StudyContext, fit: Pooled, *, level: float) -> None:
     """
     Set the weighted draws beside an exact calculation, and a normal model beside classical answers.
 
     The draws are compared with numerical integration where that is possible: normal deviations
     and printed standard errors. Classical answers take one row a report, rows of one report
-    averaged by precision. Writes tables ``check_sampler`` and ``check_classical``.
+    averaged by precision. Writes tables ``check_exact`` and ``check_classical``.
 
     Parameters
     ----------
     ctx : StudyContext
-        The run; it declares the limit ``sampler_error``, the largest difference in Monte Carlo
+        The run; it declares the limit ``exact_error``, the largest difference in Monte Carlo
         standard errors.
     fit : Pooled
         The headline fit.
@@ -217,9 +250,10 @@ def check_sampler(ctx: StudyContext, fit: Pooled, *, level: float) -> None:
         errors.append(monte_carlo.error(est.draws(), monte_carlo.mean, fit.chains))
     table["mcse_difference"] = np.hypot(*errors)
     table["errors_apart"] = (table["weighted"] - table["exact"]) / table["mcse_difference"]
-    ctx.check("sampler_error", float(table["errors_apart"].abs().max()))
+    ctx.check("exact_error", float(table["errors_apart"].abs().max()))
+    table = by_type(table, fit.types)[["estimand", "program_type", *table.columns[2:]]]
     ctx.table(
-        "check_sampler", table, keys=[*KEYS, "fact"],
+        "check_exact", table, keys=["estimand", "program_type", "fact"],
         title="Weighted draws beside numerical integration",
         formats=dict.fromkeys(map(str, table.columns[3:]), ".3f"),
         note="The headline model with normal deviations, on the rows with a printed standard "
@@ -271,5 +305,6 @@ def _classical(ctx: StudyContext, known: pd.DataFrame, model: MetaAnalysis, leve
         note="One row a report, one normal between-report spread, no program types: restricted "
         "maximum likelihood, and the same model with the priors of the headline. Reports without "
         "a printed standard error are left out. With two reports the Hartung-Knapp interval rests "
-        "on one degree of freedom.",
+        "on one degree of freedom; where reports differ by less than their standard errors "
+        "explain (`sd` 0) it can be too short, and so can the predictive interval beside it.",
     )  # fmt: skip

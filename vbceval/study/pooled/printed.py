@@ -1,7 +1,8 @@
-"""Do the printed numbers agree with each other? Every failure is shown, and nothing is corrected."""
+"""Do the printed numbers agree with each other? Failures are shown, nothing is corrected."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from vbceval.evidence import check_facts
@@ -57,15 +58,26 @@ def check_printed(ctx: StudyContext, facts: pd.DataFrame, relations: pd.DataFram
         note="Each printed number is treated as all the values that print so, and the spans are "
         "carried through the arithmetic: a failure cannot be rounding.",
     )  # fmt: skip
-    failed = findings[~findings["passed"]]
+    failed = _rounded(findings[~findings["passed"]])
     ctx.table(
         "consistency_failures",
         failed[["check", "rows", "expected", "found", "slack", "note"]],
         title="Every comparison that fails", keys=["check", "rows", "note"],
-        formats=dict.fromkeys(["expected", "found", "slack"], ",.6g"),
+        formats=dict.fromkeys(["expected", "found", "slack"], ",.12g"),
         note="Expected: what the other numbers say. Found: what is printed. Slack: the largest "
-        "difference that rounding explains. A failure can be a misprint, a mistake in "
-        "transcription, or two numbers that are not the same quantity; none is corrected, and none "
-        "decides which rows are analysed.",
+        "difference that rounding explains; numbers are rounded far below it. A failure can be a "
+        "misprint, a mistake in transcription, or two numbers that are not the same quantity; "
+        "none is corrected, and none decides which rows are analysed.",
     )  # fmt: skip
     return findings
+
+
+def _rounded(findings: pd.DataFrame) -> pd.DataFrame:
+    """Round each row to two digits of its slack, or to six where printed digits allow none."""
+    sizes = np.log10(findings["slack"].where(findings["slack"] > 0, 1e-6))
+    digits = np.maximum(0, 1 - np.floor(sizes)).astype(int)
+    numbers = {
+        name: [round(value, int(d)) for value, d in zip(findings[name], digits, strict=True)]
+        for name in ("expected", "found", "slack")
+    }
+    return findings.assign(**numbers)

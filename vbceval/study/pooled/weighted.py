@@ -44,10 +44,11 @@ class WeightedMeta(MetaAnalysis):
 
     Locations are integrated out, so only standard deviations, mixing variables of the reports and
     unprinted standard errors remain. Standard deviations are proposed from their priors, the
-    others from mixtures of their priors with laws that reach where an outlier may need them. The proposals are weighted by the exact likelihood, the weights
-    Pareto-smoothed, and draws taken in proportion. Each chain is an independent run of all of this,
-    so the spread of chain means is the Monte Carlo error. Nothing is compiled, and equal seeds give
-    equal numbers on every machine up to floating point.
+    others from mixtures of their priors with laws that reach where an outlier may need them. The
+    proposals are weighted by the exact likelihood, the weights Pareto-smoothed, and draws taken in
+    proportion. Each chain is an independent run of all of this, so the spread of chain means is
+    the Monte Carlo error. Equal seeds give equal numbers on every machine, but for draws that
+    floating point moves from one proposal to its neighbour.
 
     Parameters
     ----------
@@ -181,8 +182,8 @@ def proposed_mixing(
     Propose the mixing variable of each report; return it and the log of prior over proposal.
 
     The prior is inverse gamma (nu/2, (nu-2)/2). Half of the proposals come from its conditional law
-    given one deviation as large as the report's distance from the median estimate, beyond its standard
-    error.
+    given one deviation as large as the report's distance from the median estimate, beyond its
+    standard error.
 
     Parameters
     ----------
