@@ -189,11 +189,9 @@ def place(
     return Placed(v, -float(np.log(np.diag(root)).sum()), root, scale, shift)
 
 
-def pull_back(
-    around: Reference, at: Placed, by_v: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def pull_back(around: Reference, at: Placed, by_v: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
-    Return derivatives of f(v) + log jacobian by coordinates, scale and prior, each shape (Q,).
+    Return derivatives of f(v) + log jacobian by coordinates and by scale, each shape (Q,).
 
     Parameters
     ----------
@@ -215,7 +213,7 @@ def pull_back(
     by_precision = linalg.solve_triangular(root, left.T, lower=True, trans=1, check_finite=False)
     by_precision = 0.5 * (by_precision + by_precision.T)
     by_scale = 2.0 * (by_precision * around.gram) @ at.scale + by_target * around.target
-    return by_z, by_scale, np.diag(by_precision).copy()
+    return by_z, by_scale
 
 
 def reference(cells: Cells, parts: Structure, priors: Priors, active: BoolArray) -> Reference:

@@ -34,7 +34,7 @@ def natural(tree: Any, cells: Cells, parts: Structure, priors: Priors, around: R
         ``posterior`` holds, in percent of baseline: ``effect`` (one for each cohort x event time x
         stratum), ``effect_at_entry`` (their common level), ``period_effect`` (S, T), ``slope``
         (p, T) where there are covariates; standard deviations ``common_shock``, ``stratum_shock``,
-        ``organization_sd``, ``period_sd``, those of the parts of the effect (``cohort_sd``, ...),
+        ``organization_sd``, those of the parts of the effect (``cohort_sd``, ...),
         ``person_sd`` where it is estimated; and ``rho``, ``overlap``. What the model does not have
         is absent.
     """
@@ -49,7 +49,7 @@ def natural(tree: Any, cells: Cells, parts: Structure, priors: Priors, around: R
     for name in ("common_shock", "stratum_shock"):
         if f"{name}_change" in found:
             out[name] = (DIMS, found[f"{name}_change"].values / np.sqrt(1.0 - rho))
-    for name in ("organization_sd", "period_sd", "overlap"):
+    for name in ("organization_sd", "overlap"):
         if name in found:
             out[name] = (DIMS, found[name].values)
     if "person_sd" in found:
@@ -82,9 +82,7 @@ def _means(
     entry, effect = np.empty(shape), np.empty((*shape, len(cells.effects)))
     period, slope = np.empty((*shape, cells.n_strata, t)), np.empty((*shape, cells.x.shape[1], t))
     for at in np.ndindex(*shape):
-        scale, prior = weights_of_coefficients(
-            cells, parts, priors, found["period_sd"].values[at], sds[at]
-        )
+        scale, prior = weights_of_coefficients(cells, parts, priors, sds[at])
         v = place(around, coordinates[at], scale, prior).v
         mean = split(parts, v, scale[-own:], cells.n_strata, cells.x.shape[1])
         entry[at] = scale[-own] * v[-own]
@@ -138,7 +136,7 @@ class Parameters:
         if "person_sd" in self._at:
             person = self._at["person_sd"][draw]
         return Scales(
-            period=value("period_sd"), parts=np.zeros(0), specific=value("stratum_shock") ** 2,
+            parts=np.zeros(0), specific=value("stratum_shock") ** 2,
             common=value("common_shock") ** 2, lasting=value("organization_sd") ** 2,
             rho=value("rho"), overlap=value("overlap"), person=person,
         )  # fmt: skip

@@ -26,8 +26,6 @@ class Scales(NamedTuple):
 
     Parameters
     ----------
-    period : array, shape ()
-        Standard deviation of period effects, percent of baseline.
     parts : array, shape (P,)
         Standard deviations of the parts of the effect after the first (see `PARTS`).
     specific, common, lasting, rho : array, shape ()
@@ -39,7 +37,6 @@ class Scales(NamedTuple):
         Standard deviation of one person-year in percent of baseline; 1 where it is in the weights.
     """
 
-    period: Any
     parts: Any
     specific: Any
     common: Any
@@ -119,15 +116,15 @@ def joint(
     pull = parts.loading.T @ d_effect
     d_v = np.concatenate(
         [
-            (d_trend - trend / scales.period**2).ravel(),
+            (d_trend - trend / priors.period**2).ravel(),
             (d_slope - slope / priors.covariate**2).ravel(),
             sds * pull - steps,
         ]
     )
     value = float(found[0].sum()) - 0.5 * float(
-        (trend**2).sum() / scales.period**2 + (slope**2).sum() / priors.covariate**2
+        (trend**2).sum() / priors.period**2 + (slope**2).sum() / priors.covariate**2
         + (steps**2).sum()
-    ) - trend.size * float(np.log(scales.period))  # fmt: skip
+    )  # fmt: skip
     variance = scales.person**2
     d_variance = -d_phi / ((1.0 - scales.overlap) * variance**2) + d_shared * scales.overlap
     if cells.within is not None:
@@ -135,7 +132,6 @@ def joint(
         value -= 0.5 * float((dof * np.log(variance) + squares / variance).sum())
         d_variance = d_variance - 0.5 * (dof / variance - squares / variance**2)
     slopes = Scales(
-        period=(trend**2).sum() / scales.period**3 - trend.size / scales.period,
         parts=np.bincount(parts.part, steps * pull, minlength=len(scales.parts) + 1)[1:],
         specific=d_four[0], common=d_four[1], lasting=d_four[2], rho=d_four[3],
         overlap=(d_phi / ((1.0 - scales.overlap) ** 2 * variance) + d_shared * variance).sum(),
@@ -160,7 +156,7 @@ def _by_coefficient(
 
 
 def weights_of_coefficients(
-    cells: Cells, parts: Structure, priors: Priors, period_sd: FloatArray, part_sds: FloatArray
+    cells: Cells, parts: Structure, priors: Priors, part_sds: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return what multiplies each coefficient, and its prior precision, both shape (Q,)."""
     width = len(cells.periods) - 1
@@ -168,7 +164,7 @@ def weights_of_coefficients(
     sds = np.concatenate([[priors.effect], part_sds])[parts.part]
     scale = np.concatenate([np.ones(n_trend + n_slope), sds])
     prior = np.ones(len(scale))
-    prior[:n_trend] = 1.0 / period_sd**2
+    prior[:n_trend] = 1.0 / priors.period**2
     prior[n_trend : n_trend + n_slope] = 1.0 / priors.covariate**2
     return scale, prior
 
@@ -182,7 +178,7 @@ def density(
 
     Parameters are those of `joint`, with coordinates, shape (Q,), in the place of coefficients.
     """
-    scale, prior = weights_of_coefficients(cells, parts, priors, scales.period, scales.parts)
+    scale, prior = weights_of_coefficients(cells, parts, priors, scales.parts)
     try:
         at = place(around, coordinates, scale, prior)
     except np.linalg.LinAlgError:
@@ -190,14 +186,10 @@ def density(
         nowhere = Scales(*[np.zeros(np.shape(x)) for x in scales])
         return -np.inf, np.zeros(len(coordinates)), nowhere
     value, by_v, slopes = joint(cells, parts, priors, at.v, scales)
-    by_z, by_scale, by_prior = pull_back(around, at, by_v)
-    n_trend = cells.n_strata * (len(cells.periods) - 1)
+    by_z, by_scale = pull_back(around, at, by_v)
     own = by_scale[len(scale) - len(parts.part) :]
     by_part = np.bincount(parts.part, own, minlength=len(parts.names))
-    slopes = slopes._replace(
-        period=slopes.period - 2.0 * by_prior[:n_trend].sum() / scales.period**3,
-        parts=slopes.parts + by_part[1:],
-    )
+    slopes = slopes._replace(parts=slopes.parts + by_part[1:])
     return value + at.log_jacobian, by_z, slopes
 
 
@@ -206,8 +198,9 @@ def operation() -> Any:
     """
     Return the class of a PyTensor operation that computes `density`.
 
-    Its only argument is a function of (coordinates, *scales) that returns what `density` does. The data stay behind that function, out of the graph: compiled into it, they and
-    the likelihood would be optimised anew for every model, which takes minutes.
+    Its only argument is a function of (coordinates, *scales) that returns what `density` does. The
+    data stay behind that function, out of the graph: compiled into it, they and the likelihood would
+    be optimised anew for every model, which takes minutes.
     """
     import warnings
 

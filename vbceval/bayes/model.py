@@ -65,7 +65,6 @@ def build(
     with pm.Model(coords={"part": parts.names[1:], "stratum": cells.coords["stratum"]}) as model:
         # the normal prior of the coefficients is part of the density below
         coordinates = pm.Flat("coordinates", shape=len(around.target))
-        period = pm.HalfNormal("period_sd", priors.period)
         sds = pt.zeros(0)
         if len(parts.names) > 1:
             sds = pm.HalfNormal("part_sd", priors.spread, dims="part")
@@ -74,7 +73,7 @@ def build(
         person = pt.ones(cells.n_strata)
         if cells.within is not None:
             person = pm.HalfNormal("person_sd", priors.person, dims="stratum")
-        inputs = Scales(period, sds, specific, common, lasting, rho, overlap, person)
+        inputs = Scales(sds, specific, common, lasting, rho, overlap, person)
         pm.Potential("cells", operation()(function)(coordinates, *inputs)[0])
     return model
 

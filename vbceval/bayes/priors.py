@@ -31,11 +31,13 @@ class Priors:
         Half-normal scale of the standard deviation of organizations' own effects.
     shock : float, default 5
         Half-normal scale of the standard deviations of organization x period shocks.
-    period : float, default 10
-        Half-normal scale of the standard deviation of period effects.
-    covariate : float, default 2
-        Standard deviation of the period-specific slope on a covariate, for a difference of one
-        standard deviation of the covariate.
+    period : float, default 100
+        Standard deviation of the normal prior of period effects: so wide that the data decide. A
+        prior that draws calendar years together makes untreated growth too small, and what is left
+        of it would pass for an effect of the program.
+    covariate : float, default 20
+        Standard deviation of the normal prior of a period-specific slope, for a difference of one
+        standard deviation of the covariate; wide for the same reason.
     person : float, default 300
         Half-normal scale of the spending of single persons, where the data identify it.
 
@@ -49,8 +51,8 @@ class Priors:
     spread: float = 1.0
     organization: float = 2.0
     shock: float = 5.0
-    period: float = 10.0
-    covariate: float = 2.0
+    period: float = 100.0
+    covariate: float = 20.0
     person: float = 300.0
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ def in_dollars(priors: Priors, baseline: float, unit: str) -> dict[str, str]:
     >>> in_dollars(Priors(), 10_000.0, "USD per person-year")["effect"]
     'Normal(0, 300 USD per person-year = 3% of baseline)'
     """
-    laws = {"effect": "Normal(0, {})", "covariate": "Normal(0, {})"}
+    laws = dict.fromkeys(("effect", "period", "covariate"), "Normal(0, {})")
     return {
         name: laws.get(name, "HalfNormal({})").format(
             f"{percent / 100 * baseline:,.4g} {unit} = {percent:g}% of baseline"

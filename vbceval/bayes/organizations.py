@@ -1,0 +1,95 @@
+"""Effects in single organizations, drawn from their law given the sampled parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.bayes.cells import Cells
+from vbceval.bayes.checks import Limits, require_converged
+from vbceval.bayes.draws import DIMS, Parameters, cluster_terms
+from vbceval.core.rng import generator
+from vbceval.core.typing import FloatArray
+
+ESTIMAND = "effect_organization"
+UNIT = "percent of baseline"
+
+
+def organization_effects(
+    cells: Cells, tree: Any, *, outcome: str, size: int, seed: int
+) -> tuple[pd.DataFrame, FloatArray]:
+    """
+    Draw the effect of each treated organization.
+
+    Parameters
+    ----------
+    cells : Cells
+        The cells of the fit.
+    tree : DataTree
+        Its posterior.
+    outcome : str
+        Name of the outcome.
+    size : int
+        Draws used, evenly spaced in every chain.
+    seed : int
+        Seed of the conditional draws.
+
+    Returns
+    -------
+    DataFrame
+        One row a treated organization: ``cluster``, ``cohort``, ``raw``, ``shrinkage``.
+    array, shape (about size, organizations)
+        Draws, percent of baseline.
+
+    Raises
+    ------
+    EstimationError
+        If the draws of an organization do not agree between chains.
+    """
+    parameters = Parameters(cells, tree)
+    n_chains = int(tree["posterior"].sizes["chain"])
+    length = len(parameters) // n_chains
+    kept = np.unique(np.linspace(0, length - 1, min(size // n_chains, length)).round().astype(int))
+    chosen = (np.arange(n_chains)[:, None] * length + kept).ravel()
+    after = cells.after_entry
+    owners = np.unique(cells.cluster[after])
+    weights = np.zeros((len(owners), len(cells.effects)))
+    place = np.searchsorted(owners, cells.cluster[after])
+    np.add.at(weights, (place, cells.effect_of_cell[after]), cells.exposure[after])
+    weights /= weights.sum(axis=1, keepdims=True)
+    own = cluster_terms(cells, parameters, chosen)[1][:, owners]
+    pooled = np.array([parameters.effect(int(d)) for d in chosen]) @ weights.T
+    lasting = np.array([parameters.scales(int(d)).lasting for d in chosen])
+    noise = generator(seed, "organizations").standard_normal(pooled.shape)
+    draws = pooled + own[..., 0] + own[..., 1] * noise
+    _agree(draws, n_chains)
+    # share of an organization's own deviation that its data, not the pool, decide
+    signal = 1.0 - own[..., 1] ** 2 / lasting[:, None]
+    raw = pooled + own[..., 0] / np.maximum(signal, 1e-6)
+    cohort = cells.effects["cohort"].to_numpy(dtype=float)
+    frame = pd.DataFrame(
+        {
+            "estimand": ESTIMAND,
+            "outcome": outcome,
+            "unit_of_measure": UNIT,
+            "cluster": np.asarray(cells.clusters)[owners],
+            "cohort": cohort[weights.argmax(axis=1)],
+            "estimate": draws.mean(axis=0),
+            "raw": raw.mean(axis=0),
+            "shrinkage": 1.0 - signal.mean(axis=0),
+        }
+    )
+    return frame, draws
+
+
+def _agree(draws: FloatArray, n_chains: int) -> None:
+    """Judge R-hat alone: the effective sample size is bounded by the draws asked for."""
+    import xarray
+
+    values = draws.reshape(n_chains, -1, draws.shape[1])
+    dataset = xarray.Dataset({ESTIMAND: ((*DIMS, "organization"), values)})
+    require_converged(
+        xarray.DataTree.from_dict({"posterior": dataset}), None, Limits(r_hat=1.05, ess=0.0)
+    )

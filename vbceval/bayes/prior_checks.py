@@ -1,0 +1,110 @@
+"""How far a posterior depends on its priors: refits under others, and power-scaling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from vbceval.bayes.averages import PERCENT
+from vbceval.bayes.checks import Limits
+from vbceval.bayes.hierarchical import HierarchicalDiD
+from vbceval.bayes.priors import PriorName, Priors, named
+from vbceval.bayes.sample import Progress
+from vbceval.design import Design
+from vbceval.estimates import Estimates
+from vbceval.estimates.columns import OVERALL
+from vbceval.moments import Moments
+from vbceval.panel import Panel
+
+
+def prior_sensitivity(
+    estimator: HierarchicalDiD,
+    data: Panel | Moments,
+    design: Design,
+    *,
+    priors: tuple[PriorName | Priors, ...] = ("default", "skeptical", "flat"),
+    thresholds: tuple[float, ...] = (0.0, -1.0, -2.0),
+    level: float = 0.95,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """
+    Refit under other priors and tabulate the overall effect.
+
+    Parameters
+    ----------
+    estimator : HierarchicalDiD
+        Its other options are kept.
+    data, design
+        As in `HierarchicalDiD.fit`.
+    priors : tuple
+        Named sets or `Priors`.
+    thresholds : tuple of float
+        Percent of baseline; columns ``probability_below_...``.
+    level : float, default 0.95
+        Level of intervals.
+    limits : Limits, optional
+        As in `HierarchicalDiD.fit`.
+    progress : callable, optional
+        As in `vbceval.bayes.sample.sample`.
+
+    Returns
+    -------
+    DataFrame
+        One row a prior: ``prior``, ``prior_sd_percent`` (of the effect at entry), ``estimate``,
+        ``std_error``, ``conf_low``, ``conf_high`` (percent of baseline) and the probabilities.
+    """
+    rows = []
+    for prior in priors:
+        est = replace(estimator, prior=prior).fit(data, design, limits=limits, progress=progress)
+        overall = est.where(estimand=OVERALL, unit_of_measure=PERCENT)
+        row = overall.tidy(level).iloc[0]
+        rows.append(
+            {
+                "prior": prior if isinstance(prior, str) else "custom",
+                "prior_sd_percent": named(prior).effect,
+                **{k: row[k] for k in ("estimate", "std_error", "conf_low", "conf_high")},
+                **{
+                    f"probability_below_{t:g}": float(overall.probability(below=t).iloc[0])
+                    for t in thresholds
+                },
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def power_scaling(estimates: Estimates) -> pd.DataFrame:
+    """
+    Say how far prior and data each move the reported averages, without refitting.
+
+    Prior of the effect (its level and the standard deviations of its parts) and likelihood are
+    raised to powers near one, and the change of each average's distribution is measured.
+
+    Parameters
+    ----------
+    estimates : Estimates
+        Result of `HierarchicalDiD.fit`.
+
+    Returns
+    -------
+    DataFrame
+        Keys of the rows, ``prior`` and ``likelihood`` (sensitivities; above .05 is notable) and
+        ``diagnosis``: prior and data in conflict, a strong prior with weak data, or nothing.
+
+    References
+    ----------
+    .. [1] Kallioinen, N., Paananen, T., Buerkner, P.-C. and Vehtari, A. (2024). Detecting and
+       diagnosing prior and likelihood sensitivity with power-scaling. *Statistics and Computing*
+       34, 57.
+    """
+    import arviz
+
+    found = arviz.psense_summary(
+        estimates.to_arviz(), var_names=["average"], alphas=(0.8, 1.25), round_to=6
+    )
+    keys = ["estimand", "unit_of_measure", "cohort", "event_time", "stratum"]
+    out = estimates.frame[keys].copy()
+    for name in ("prior", "likelihood", "diagnosis"):
+        out[name] = found[name].to_numpy()
+    return out
