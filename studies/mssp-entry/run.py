@@ -33,6 +33,10 @@ def run(ctx):
         chained = EntryPanel(**{**settings["panel"], **settings["chained"]})
         entry.chain_later_years(ctx, effects, results, chained, level=level)
 
+    ctx.section("How likely it is that spending fell")
+    options = {**settings["bayes"], **settings["noise"]}
+    posterior = entry.sample_posterior(ctx, effects, panel, options, level=level)
+
     with ctx.stage("turn effects into dollars"):
         ctx.section("Gross and net savings")
         account = entry.account(ctx, effects, panel, results, level=level)
@@ -42,4 +46,7 @@ def run(ctx):
         options = {**settings["reliability"], **settings["noise"]}
         luck = entry.profile_acos(ctx, results, options, level=level)
 
-    entry.state_results(ctx, effects, variants, account, luck, **settings["strata"], level=level)
+    spoken = {"thresholds": settings["bayes"]["thresholds_percent"], "level": level}
+    entry.state_results(
+        ctx, effects, variants, posterior, account, luck, **settings["strata"], **spoken
+    )

@@ -35,7 +35,8 @@ def natural(tree: Any, cells: Cells, parts: Structure, priors: Priors, around: R
         stratum), ``effect_at_entry`` (their common level), ``period_effect`` (S, T), ``slope``
         (p, T) where there are covariates; standard deviations ``common_shock``, ``stratum_shock``,
         ``organization_sd``, those of the parts of the effect (``cohort_sd``, ...),
-        ``person_sd`` where it is estimated; and ``rho``, ``overlap``. What the model does not have
+        ``person_sd`` where it is estimated, or ``person_factor`` by which the stated one is
+        multiplied; and ``rho``, ``overlap``. What the model does not have
         is absent.
     """
     import xarray
@@ -52,8 +53,9 @@ def natural(tree: Any, cells: Cells, parts: Structure, priors: Priors, around: R
     for name in ("organization_sd", "overlap"):
         if name in found:
             out[name] = (DIMS, found[name].values)
-    if "person_sd" in found:
-        out["person_sd"] = ((*DIMS, "stratum"), found["person_sd"].values)
+    for name in ("person_sd", "person_factor"):
+        if name in found:
+            out[name] = ((*DIMS, "stratum"), found[name].values)
     for j, name in enumerate(parts.names[1:]):
         out[f"{name}_sd"] = (DIMS, found["part_sd"].values[..., j])
     entry, effect, period, slope = _means(found, cells, parts, priors, around)
@@ -133,8 +135,9 @@ class Parameters:
             return np.asarray(self._at[name][draw]) if name in self._at else np.zeros(())
 
         person = np.ones(self.cells.n_strata)
-        if "person_sd" in self._at:
-            person = self._at["person_sd"][draw]
+        for name in ("person_sd", "person_factor"):
+            if name in self._at:
+                person = self._at[name][draw]
         return Scales(
             parts=np.zeros(0), specific=value("stratum_shock") ** 2,
             common=value("common_shock") ** 2, lasting=value("organization_sd") ** 2,

@@ -29,6 +29,7 @@ from vbceval.panel import Panel
 
 _SPREADS = (
     "common_shock", "stratum_shock", "organization_sd", "rho", "overlap", "person_sd",
+    "person_factor",
     *(f"{name}_sd" for name in PARTS[1:]),
 )  # fmt: skip
 _PRIOR_DRAWS = 4000
@@ -62,6 +63,10 @@ class HierarchicalDiD:
     person_sd : float or mapping of stratum to float, optional
         Standard deviation of one person-year around its cell mean, in the unit of the outcome.
         Needed where cells hold no variation between persons; state its source and vary it.
+    person_sd_uncertainty : float, default 0
+        Standard deviation of the log of `person_sd` in its prior, by stratum; 0 takes it as known,
+        0.5 lets it be off by a factor of 2.7 either way. What is estimated is the part that is new
+        every year: the part of persons' spending that lasts is in the intercepts.
     prior : {"default", "skeptical", "flat"} or Priors
         Scales of the priors, percent of baseline; printed in dollars in ``meta``.
     shocks : {"ar1", "iid", "none"}
@@ -88,6 +93,7 @@ class HierarchicalDiD:
     """
 
     person_sd: PersonSd | None = None
+    person_sd_uncertainty: float = 0.0
     prior: PriorName | Priors = "default"
     shocks: Shocks = "ar1"
     organization_effects: bool = True
@@ -101,6 +107,16 @@ class HierarchicalDiD:
         if self.shocks not in ("ar1", "iid", "none"):
             raise DesignError(f"`shocks` is '{self.shocks}'; use 'ar1', 'iid' or 'none'.")
         named(self.prior)
+        if not 0.0 <= self.person_sd_uncertainty < np.inf:
+            raise DesignError(
+                f"`person_sd_uncertainty` is {self.person_sd_uncertainty}; it is the standard "
+                "deviation of a logarithm: 0 or more, such as 0.5."
+            )
+        if self.person_sd is None and self.person_sd_uncertainty > 0:
+            raise DesignError(
+                "`person_sd_uncertainty` says how far a stated `person_sd` may be off, and none is "
+                "stated: it is estimated from variation within cells. State it, or leave both out."
+            )
 
     def fit(
         self,
@@ -154,7 +170,9 @@ class HierarchicalDiD:
         parts = structure(cells)
         with one_thread():
             around = reference(cells, parts, priors, active)
-            model = build(cells, parts, priors, active, around)
+            model = build(
+                cells, parts, priors, active, around, person_log_sd=self.person_sd_uncertainty
+            )
             tree = sample(
                 model, draws=self.draws, tune=self.tune, chains=self.chains, seed=self.seed,
                 target_accept=self.target_accept, progress=progress,

@@ -28,7 +28,13 @@ def active_scales(cells: Cells, *, shocks: Shocks, organizations: bool) -> BoolA
 
 
 def build(
-    cells: Cells, parts: Structure, priors: Priors, active: BoolArray, around: Reference
+    cells: Cells,
+    parts: Structure,
+    priors: Priors,
+    active: BoolArray,
+    around: Reference,
+    *,
+    person_log_sd: float = 0.0,
 ) -> Any:
     """
     Return the model of cell means, in percent of baseline.
@@ -50,6 +56,10 @@ def build(
         See `active_scales`.
     around : Reference
         Behind the coordinates of the coefficients; the posterior does not depend on it.
+    person_log_sd : float, default 0
+        Standard deviation of the log of a factor on the stated spread of persons, one a stratum;
+        0 takes that spread as known. What identifies the factor is that noise falls with the number
+        of persons behind a cell, and shocks do not.
 
     Returns
     -------
@@ -73,6 +83,8 @@ def build(
         person = pt.ones(cells.n_strata)
         if cells.within is not None:
             person = pm.HalfNormal("person_sd", priors.person, dims="stratum")
+        elif person_log_sd > 0:
+            person = pm.LogNormal("person_factor", 0.0, person_log_sd, dims="stratum")
         inputs = Scales(sds, specific, common, lasting, rho, overlap, person)
         pm.Potential("cells", operation()(function)(coordinates, *inputs)[0])
     return model

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +18,40 @@ from vbceval.estimates import Estimates
 from vbceval.estimates.columns import OVERALL
 from vbceval.moments import Moments
 from vbceval.panel import Panel
+
+
+def overall_effect(
+    estimates: Estimates, *, thresholds: Sequence[float], level: float
+) -> dict[str, Any]:
+    """
+    Return the overall effect of a posterior in one row, percent of baseline.
+
+    Parameters
+    ----------
+    estimates : Estimates
+        Result of `HierarchicalDiD.fit`.
+    thresholds : sequence of float
+        Percent of baseline.
+    level : float
+        Level of the interval.
+
+    Returns
+    -------
+    dict
+        ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; ``probability_below_...`` of each
+        threshold; ``smallest_ess``, the least effective sample size of a reported average.
+    """
+    overall = estimates.where(estimand=OVERALL, unit_of_measure=PERCENT)
+    row = overall.tidy(level).iloc[0]
+    seen = estimates.meta["convergence"]
+    return {
+        **{k: float(row[k]) for k in ("estimate", "std_error", "conf_low", "conf_high")},
+        **{
+            f"probability_below_{t:g}": float(overall.probability(below=t).iloc[0])
+            for t in thresholds
+        },
+        "smallest_ess": float(min(seen["ess_bulk"], seen["ess_tail"])),
+    }
 
 
 def prior_sensitivity(
@@ -53,22 +89,17 @@ def prior_sensitivity(
     -------
     DataFrame
         One row a prior: ``prior``, ``prior_sd_percent`` (of the effect at entry), ``estimate``,
-        ``std_error``, ``conf_low``, ``conf_high`` (percent of baseline) and the probabilities.
+        ``std_error``, ``conf_low``, ``conf_high`` (percent of baseline), the probabilities and
+        ``smallest_ess``.
     """
     rows = []
     for prior in priors:
         est = replace(estimator, prior=prior).fit(data, design, limits=limits, progress=progress)
-        overall = est.where(estimand=OVERALL, unit_of_measure=PERCENT)
-        row = overall.tidy(level).iloc[0]
         rows.append(
             {
                 "prior": prior if isinstance(prior, str) else "custom",
                 "prior_sd_percent": named(prior).effect,
-                **{k: row[k] for k in ("estimate", "std_error", "conf_low", "conf_high")},
-                **{
-                    f"probability_below_{t:g}": float(overall.probability(below=t).iloc[0])
-                    for t in thresholds
-                },
+                **overall_effect(est, thresholds=thresholds, level=level),
             }
         )
     return pd.DataFrame(rows)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from vbceval import equity
+from vbceval.bayes.averages import PERCENT
 from vbceval.estimates import Estimates
+from vbceval.estimates.columns import OVERALL
 from vbceval.figures.numbers import interval, number, p_statement
 from vbceval.figures.style import get_style
 from vbceval.study.context import StudyContext
@@ -20,12 +24,14 @@ def state_results(
     ctx: StudyContext,
     effects: EntryEffects,
     variants: Estimates,
+    posterior: Estimates,
     account: Account,
     luck: pd.DataFrame,
     *,
     by: str,
     focal: str,
     reference: str,
+    thresholds: Sequence[float],
     level: float,
 ) -> None:
     """
@@ -39,12 +45,16 @@ def state_results(
         Effects of the primary estimator.
     variants : Estimates
         Result of `compare_rules`.
+    posterior : Estimates
+        Result of `sample_posterior`.
     account : Account
         Gross and net impact savings.
     luck : DataFrame
         Result of `profile_acos`.
     by, focal, reference : str
         The stratifying variable and the two strata of the gap.
+    thresholds : sequence of float
+        Percent of baseline, at which posterior probabilities are said.
     level : float
         Level of intervals.
     """
@@ -58,6 +68,7 @@ def state_results(
         f"before entry ({p_statement(row['p_value'], style)})."
     )
     _range(ctx, variants, level)
+    _chances(ctx, posterior, thresholds, level)
     gap = equity.gaps(simple, by=by, reference=reference)
     gap_row = _first(gap.where(stratum=f"{by}={focal} - {reference}"), level)
     labels = ctx.settings["labels"]
@@ -117,6 +128,35 @@ def _range(ctx: StudyContext, variants: Estimates, level: float) -> None:
         f"{low} to {high}; {larger} of them are larger in size than the primary one{said}. The "
         "range is part of the result."
     )
+
+
+def _chances(
+    ctx: StudyContext, posterior: Estimates, thresholds: Sequence[float], level: float
+) -> None:
+    """Say how probable it is that spending fell, and by how much."""
+    style = get_style("jama")
+    overall = posterior.where(estimand=OVERALL, unit_of_measure=PERCENT)
+    row = _first(overall, level)
+    ends = interval(row["conf_low"], row["conf_high"], style, digits=1)
+    said = [
+        f"{'at all' if limit == 0 else f'by more than {-limit:g}%'} {_percent(p)}"
+        for limit in thresholds
+        for p in [float(overall.probability(below=limit).iloc[0])]
+    ]
+    ctx.headline(
+        "Hierarchical model, posterior probability that entry lowered spending: "
+        f"{', '.join(said)}; effect {number(row['estimate'], style, digits=1)}% "
+        f"({100 * level:g}% credible interval, {ends}) of the mean before entry."
+    )
+
+
+def _percent(probability: float) -> str:
+    """Write a probability; draws say nothing about the last percent at either end."""
+    if probability < 0.01:
+        return "below 1%"
+    if probability > 0.99:
+        return "above 99%"
+    return f"{100 * probability:.0f}%"
 
 
 def _dollars(row: Row, level: float) -> str:
