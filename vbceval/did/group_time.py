@@ -312,8 +312,10 @@ class GroupTime:
         )
         remedy = "drop the covariate that is named"
         if error is DesignError:
-            first = min(r.pair.period for r in failed)
-            remedy = f"end `window` earlier, leave out periods from {first:g} on"
+            late = [r.pair.period for r in failed if r.pair.period >= r.pair.cohort]
+            remedy = "start `window` later"
+            if late:
+                remedy = f"end `window` earlier, leave out periods from {min(late):g} on"
             if design.comparison == "never_treated":
                 remedy = "use comparison='not_yet_treated'"
         raise error(

@@ -282,7 +282,9 @@ def _draw_curve(data: pd.DataFrame, style: Style, effect: str, prefix: str) -> F
                    label="_threshold")  # fmt: skip
     canvas.tidy_axes(ax, style)
     ax.set_ylim(-0.02, 1.02)
-    ax.set_xlim(data["threshold"].min(), data["threshold"].max())
+    low, high = data["threshold"].min(), data["threshold"].max()
+    # room for marks that stand at an end
+    ax.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
     canvas.number_axis(ax, "x", style, prefix=prefix, most=6)
     canvas.number_axis(ax, "y", style)
     canvas.axis_label(ax, "y", "Posterior probability below threshold", style, length_mm=58.0)

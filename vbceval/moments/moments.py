@@ -148,7 +148,7 @@ class Moments:
             )
         if by == "row":
             if panel.kind == "panel":
-                check_once(frame, [panel.unit, panel.period, *keys])
+                check_once(frame, [panel.unit, panel.period, *keys], people=panel.people)
             cells = frame[[panel.unit, panel.period, *keys]].set_axis(
                 ["unit", "period", *keys], axis=1
             )

@@ -6,8 +6,26 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems, is_date, listed, missing_columns, text_rows
+from vbceval.core.disclosure import is_small, say_people
 from vbceval.core.errors import DataError
 from vbceval.core.typing import PanelKind
+
+
+class _PanelProblems(Problems):
+    """Problems of a panel, which names rows by their position."""
+
+    def __init__(self, people: bool) -> None:
+        super().__init__("the panel")
+        self.people = people
+
+    def rows(self, mask: np.ndarray | pd.Series) -> str:
+        """Name the first rows, and how many there are; one row where they may be of few people."""
+        where = np.flatnonzero(np.asarray(mask))
+        if self.people and bool(is_small(len(where))):
+            return f"{say_people(len(where), 'rows')} (the first at position {where[0]})"
+        first = ", ".join(str(i) for i in where[:5])
+        more = "" if len(where) <= 5 else ", ..."
+        return f"{len(where):,} rows (positions {first}{more})"
 
 
 def check_frame(
@@ -23,12 +41,13 @@ def check_frame(
     exit: str | None,
     kind: PanelKind,
     never: float | None,
+    people: bool,
 ) -> None:
     """
     Raise one DataError that lists everything wrong with the columns of a panel.
 
-    Messages hold row numbers (positions in the frame) and organization counts, never a unit's
-    label, because a unit may be a person.
+    Messages hold row numbers (positions in the frame) and counts, never a unit's label, because a
+    unit may be a person; where it may be, no count of 1-10 rows either.
     """
     numeric = [c for c in (period, cohort, exposure, weight, exit) if c is not None]
     needed = [unit, *numeric, cluster, *strata]
@@ -42,7 +61,7 @@ def check_frame(
         raise DataError(f"`kind` is '{kind}'; use 'panel' or 'repeated_cross_section'.")
     if frame.empty:
         raise DataError("the frame has no rows. Check the filter or the file it came from.")
-    problems = Problems("the panel")
+    problems = _PanelProblems(people)
     _check_numbers(problems, frame, numeric)
     _check_missing(problems, frame, dict.fromkeys([unit, period, cluster, *strata]))
     if not problems.found:
@@ -54,15 +73,7 @@ def check_frame(
     problems.raise_if_any()
 
 
-def _rows(mask: np.ndarray | pd.Series) -> str:
-    """Name rows by position: the first few, and how many in all."""
-    where = np.flatnonzero(np.asarray(mask))
-    first = ", ".join(str(i) for i in where[:5])
-    more = "" if len(where) <= 5 else ", ..."
-    return f"{len(where):,} rows (positions {first}{more})"
-
-
-def _check_numbers(problems: Problems, frame: pd.DataFrame, numeric: list[str]) -> None:
+def _check_numbers(problems: _PanelProblems, frame: pd.DataFrame, numeric: list[str]) -> None:
     for name in dict.fromkeys(numeric):
         if is_date(frame[name]):
             problems.add(
@@ -75,43 +86,45 @@ def _check_numbers(problems: Problems, frame: pd.DataFrame, numeric: list[str]) 
             mask = np.zeros(len(frame), dtype=bool)
             mask[wrong] = True
             problems.add(
-                f"`{name}` holds text in {_rows(mask)}, so it cannot be used as a number. Convert "
+                f"`{name}` holds text in {problems.rows(mask)}, so it cannot be used as a number. Convert "
                 "it with `pandas.to_numeric` after cleaning the text (dates: use their year or a "
                 "period number)."
             )
 
 
-def _check_missing(problems: Problems, frame: pd.DataFrame, names: dict[str, None]) -> None:
+def _check_missing(problems: _PanelProblems, frame: pd.DataFrame, names: dict[str, None]) -> None:
     for name in names:
         missing = frame[name].isna()
         if missing.any():
             problems.add(
-                f"`{name}` is missing in {_rows(missing)}, so these rows belong to no "
+                f"`{name}` is missing in {problems.rows(missing)}, so these rows belong to no "
                 f"{name}. Fill the values or drop the rows before building the panel."
             )
 
 
 def _check_cohort(
-    problems: Problems, frame: pd.DataFrame, cohort: str, never: float | None
+    problems: _PanelProblems, frame: pd.DataFrame, cohort: str, never: float | None
 ) -> None:
     values = pd.to_numeric(frame[cohort]).to_numpy(dtype=float, na_value=np.nan)
     for code, mask in (("0", values == 0), ("infinity", np.isinf(values))):
         if mask.any():
             wanted = "never=0" if code == "0" else "never=float('inf')"
             problems.add(
-                f"`{cohort}` is {code} in {_rows(mask)}. Never treated is a missing cohort here, "
+                f"`{cohort}` is {code} in {problems.rows(mask)}. Never treated is a missing cohort here, "
                 f"so {code} would count as a date of entry. Pass {wanted}."
             )
 
 
-def _check_period(problems: Problems, frame: pd.DataFrame, period: str) -> None:
+def _check_period(problems: _PanelProblems, frame: pd.DataFrame, period: str) -> None:
     infinite = np.isinf(pd.to_numeric(frame[period]).to_numpy(dtype=float))
     if infinite.any():
-        problems.add(f"`{period}` is infinite in {_rows(infinite)}. Correct it or drop the rows.")
+        problems.add(
+            f"`{period}` is infinite in {problems.rows(infinite)}. Correct it or drop the rows."
+        )
 
 
 def _check_signs(
-    problems: Problems, frame: pd.DataFrame, exposure: str | None, weight: str | None
+    problems: _PanelProblems, frame: pd.DataFrame, exposure: str | None, weight: str | None
 ) -> None:
     for role, name in (("exposure", exposure), ("weight", weight)):
         if name is None:
@@ -126,30 +139,30 @@ def _check_signs(
         ):
             if mask.any():
                 problems.add(
-                    f"{role} `{name}` is {what} in {_rows(mask)}; it must be a non-negative "
+                    f"{role} `{name}` is {what} in {problems.rows(mask)}; it must be a non-negative "
                     "number in every row. Correct it or drop the rows."
                 )
 
 
-def check_once(frame: pd.DataFrame, keys: list[str]) -> None:
+def check_once(frame: pd.DataFrame, keys: list[str], *, people: bool) -> None:
     """Raise a DataError if rows of a followed panel share a unit, period and stratum."""
-    problems = Problems("the panel")
+    problems = _PanelProblems(people)
     _check_repeated(problems, frame, keys)
     problems.raise_if_any()
 
 
-def _check_repeated(problems: Problems, frame: pd.DataFrame, keys: list[str]) -> None:
+def _check_repeated(problems: _PanelProblems, frame: pd.DataFrame, keys: list[str]) -> None:
     repeated = frame.duplicated(keys, keep=False)
     if repeated.any():
         problems.add(
-            f"{_rows(repeated)} share the same {listed(keys)}, so a unit would be counted more "
+            f"{problems.rows(repeated)} share the same {listed(keys)}, so a unit would be counted more "
             "than once in a period. Aggregate them, name the column that tells them apart in "
             "`strata`, or pass kind='repeated_cross_section'."
         )
 
 
 def _check_keys(
-    problems: Problems,
+    problems: _PanelProblems,
     frame: pd.DataFrame,
     unit: str,
     period: str,
@@ -170,6 +183,6 @@ def _check_keys(
             if (values > 1).any():
                 mask = frame[unit].isin(values.index[values > 1])
                 problems.add(
-                    f"`{name}` changes within a unit in {_rows(mask)}, but {consequence}. Fix one "
+                    f"`{name}` changes within a unit in {problems.rows(mask)}, but {consequence}. Fix one "
                     "value for each unit (for programs that can be left, give `exit`)."
                 )

@@ -59,7 +59,7 @@ class Panel:
     def __post_init__(self) -> None:
         # `replace` builds a panel too: the rule that estimators rely on is checked every time
         if self.kind == "panel":
-            check_once(self.frame, [self.unit, self.period, *self.strata])
+            check_once(self.frame, [self.unit, self.period, *self.strata], people=self.people)
 
     @classmethod
     def from_frame(
@@ -126,13 +126,14 @@ class Panel:
         if isinstance(strata, str):
             raise DataError(f"`strata` is the text '{strata}'; give a list, ['{strata}'].")
         cluster = unit if cluster is None else cluster
+        people = (kind != "panel" or unit != cluster) if people is None else people
         frame = df.copy()
         if never is not None and cohort in frame:
             frame[cohort] = frame[cohort].where(frame[cohort] != never)
         check_frame(
             frame, unit=unit, period=period, cohort=cohort, cluster=cluster,
             strata=tuple(strata), exposure=exposure, weight=weight, exit=exit, kind=kind,
-            never=never,
+            never=never, people=people,
         )  # fmt: skip
         for name in (period, cohort, exposure, weight, exit):
             if name is not None:
@@ -149,7 +150,7 @@ class Panel:
         return cls(
             frame=frame, unit=unit, period=period, cohort=cohort, cluster=cluster,
             strata=tuple(strata), exposure=exposure, weight=weight, exit=exit, kind=kind,
-            people=(kind != "panel" or unit != cluster) if people is None else people,
+            people=people,
             attrition=pd.DataFrame(rows),
         )  # fmt: skip
 

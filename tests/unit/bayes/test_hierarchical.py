@@ -249,6 +249,29 @@ def test_prior_sensitivity_refits(exact) -> None:
     assert table["probability_below_0"][0] > table["probability_below_-2"][0]
 
 
+def test_spread_of_persons_is_learned_from_sizes() -> None:
+    """Stated at twice the truth: the factor is one half, as noise falls with the number of persons."""
+    rng = np.random.default_rng(8)
+    rows = []
+    for i in range(60):
+        size, level = float(np.exp(rng.normal(7.5, 1.2))), 10_000 * np.exp(rng.normal(0, 0.05))
+        entry = 2018.0 if i % 2 else np.nan
+        for t in range(2015, 2019):
+            mean = level + 200 * (t - 2015) - 200 * (t >= entry) + rng.normal(0, 40)
+            rows.append((i, t, entry, mean + rng.normal(0, 20_000 / np.sqrt(size)), size))
+    frame = pd.DataFrame(rows, columns=["aco", "year", "entry", "spend", "size"])
+    data = vbc.Panel.from_frame(frame, unit="aco", period="year", cohort="entry", weight="size")
+    model = HierarchicalDiD(
+        person_sd=40_000.0, person_sd_uncertainty=0.5, organization_effects=False, shocks="iid",
+        draws=300, tune=300, chains=2, seed=4,
+    )  # fmt: skip
+    est = model.fit(data, DESIGN, limits=Limits(r_hat=1.05, ess=100))
+    factor = est.to_arviz()["posterior"]["person_factor"]
+    # 60 x 3 free cells: a relative error of about 1 / sqrt(2 x 180)
+    assert float(factor.mean()) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(360))
+    assert float(factor.std()) < 0.05
+
+
 # ------------------------------------------------------------------ what is refused
 
 
@@ -304,6 +327,10 @@ def test_constant_covariate() -> None:
 def test_options_are_checked() -> None:
     with pytest.raises(DesignError, match="'ar2'"):
         HierarchicalDiD(shocks="ar2")
+    with pytest.raises(DesignError, match="standard deviation of a logarithm"):
+        HierarchicalDiD(person_sd=1.0, person_sd_uncertainty=-1.0)
+    with pytest.raises(DesignError, match="none is stated"):
+        HierarchicalDiD(person_sd_uncertainty=0.5)
     with pytest.raises(EstimationError, match="'strong'"):
         HierarchicalDiD(prior="strong")
     with pytest.raises(EstimationError, match=r"'effect': -1"):

@@ -73,7 +73,7 @@ def test_strata_tell_rows_apart() -> None:
 
 def test_cohort_and_cluster_may_not_change_within_a_unit() -> None:
     data = frame(entry=[2015, 2016, *[np.nan] * 4], market=["x", "x", "y", "z", "z", "z"])
-    message = refused(data, cluster="market")
+    message = refused(data, cluster="market", people=False)
     assert "2 problems" in message
     assert "`entry` changes within a unit in 2 rows (positions 0, 1)" in message
     assert "`market` changes within a unit in 2 rows (positions 2, 3)" in message
@@ -98,8 +98,12 @@ def test_exposure_and_weight_are_non_negative_numbers(role: str, value: float, w
 
 
 def test_missing_clusters() -> None:
-    message = refused(frame(market=["x", "x", None, None, "y", "y"]), cluster="market")
+    data = frame(market=["x", "x", None, None, "y", "y"])
+    message = refused(data, cluster="market", people=False)
     assert "`market` is missing in 2 rows (positions 2, 3)" in message
+    # units within a market may be people: no count of 1-10
+    message = refused(data, cluster="market")
+    assert "`market` is missing in fewer than 11 rows (the first at position 2)" in message
     assert "Fill the values or drop the rows" in message
 
 
