@@ -33,7 +33,7 @@ def sample_posterior(
     Sample the hierarchical model, and again under other priors and spreads of persons.
 
     Writes tables ``bayes_effects``, ``bayes_probabilities``, ``bayes_sensitivity``,
-    ``bayes_diagnostics``, ``aco_effects`` and figures ``threshold_curve``, ``aco_effects``.
+    ``bayes_convergence``, ``bayes_checks``, ``aco_effects`` and figures ``threshold_curve``, ``aco_effects``.
 
     Parameters
     ----------
@@ -61,12 +61,16 @@ def sample_posterior(
     with ctx.stage("sample the posterior"):
         est = model.fit(panel, effects.design, limits=_limits(ctx))
     ctx.meta(est)
-    table = est.tidy(level)
+    table = est.tidy(level).assign(
+        mcse_estimate=lambda t: t["std_error"] / np.sqrt(_smallest_ess(est))
+    )
     ctx.table(
-        "bayes_effects", table[[*_KEYS, *_SPAN]], keys=_KEYS,
-        title="Posterior of the effect of entry", formats=dict.fromkeys(_SPAN, ",.2f"),
+        "bayes_effects", table[[*_KEYS, *_SPAN, "mcse_estimate"]], keys=_KEYS,
+        title="Posterior of the effect of entry",
+        formats=dict.fromkeys([*_SPAN, "mcse_estimate"], ",.2f"),
         note=f"Posterior mean, standard deviation and {100 * level:g}% credible interval; means "
-        "over treated cells weighted by person-years before entry.",
+        "over treated cells weighted by person-years before entry. Monte Carlo errors, here and "
+        "below, take the smallest effective sample size of all averages.",
     )  # fmt: skip
     _probabilities(ctx, est, thresholds, list(settings["drawn"]))
     first = {"prior": "default", "multiple": 1.0}
@@ -97,23 +101,24 @@ def _probabilities(
     ctx: StudyContext, est: Estimates, thresholds: Sequence[float], drawn: Sequence[str]
 ) -> None:
     shown = est.where("estimand in ['att_overall', 'att_stratum']", unit_of_measure=PERCENT)
-    ess = float(est.meta["convergence"]["ess_bulk"])
+    ess = _smallest_ess(est)
     rows = []
     for threshold in thresholds:
         p = shown.probability(below=threshold).to_numpy(dtype=float)
-        error = np.sqrt(p * (1 - p) / ess)
+        # as if one more draw lay on either side: no probability is known without error
+        near = (p * ess + 1) / (ess + 2)
         rows.append(
             shown.frame[["estimand", "stratum"]].assign(
-                threshold=threshold, probability=p, monte_carlo_error=error
+                threshold=threshold, probability=p,
+                mcse_probability=np.sqrt(near * (1 - near) / ess),
             )
-        )
+        )  # fmt: skip
     ctx.table(
         "bayes_probabilities", pd.concat(rows, ignore_index=True),
         keys=["estimand", "stratum", "threshold"],
         title="Posterior probability that entry lowered spending by more than a threshold",
-        formats={"probability": ".3f", "monte_carlo_error": ".3f"},
-        note="Thresholds in percent of the mean before entry; 0 = lowered at all. The Monte Carlo "
-        "error takes the smallest effective sample size of all averages.",
+        formats={"probability": ".3f", "mcse_probability": ".3f"},
+        note="Thresholds in percent of the mean before entry; 0 = lowered at all.",
     )  # fmt: skip
     curves = shown.where(f"estimand == 'att_overall' or stratum in {list(drawn)}")
     ctx.figure(
@@ -147,21 +152,36 @@ def _again(
         found = table.iloc[0]
         rows.append({**{name: found.get(name) for name in first}, "multiple": multiple})
     chances = [c for c in first if c.startswith("probability")]
+    out = pd.DataFrame(rows)
+    out["mcse_estimate"] = out["std_error"] / np.sqrt(out["smallest_ess"])
     ctx.table(
-        "bayes_sensitivity", pd.DataFrame(rows), keys=["prior", "multiple"],
+        "bayes_sensitivity", out, keys=["prior", "multiple"],
         title="Overall effect, percent of baseline, under other priors and spreads of persons",
-        formats=dict.fromkeys([*_SPAN, *chances], ".2f") | {"smallest_ess": ".0f"},
+        formats=dict.fromkeys([*_SPAN, *chances, "mcse_estimate"], ".2f") | {"smallest_ess": ".0f"},
         note="`multiple` is of the assumed standard deviation of a person's spending. The data say "
         "a good deal about that themselves, so the result moves little. Refits have fewer draws.",
     )  # fmt: skip
 
 
+def _smallest_ess(est: Estimates) -> float:
+    seen = est.meta["convergence"]
+    return float(min(seen["ess_bulk"], seen["ess_tail"]))
+
+
 def _diagnose(ctx: StudyContext, est: Estimates) -> None:
     seen = est.meta["convergence"]
     names = ("r_hat", "ess_bulk", "ess_tail", "divergences", "bfmi", "n_draws")
-    rows = [{"statistic": name, "value": float(seen[name])} for name in names]
+    ctx.table(
+        "bayes_convergence",
+        pd.DataFrame({"statistic": names, "value": [float(seen[name]) for name in names]}),
+        keys=["statistic"], title="Convergence of the draws", formats={"value": ",.4g"},
+        note=f"The run fails where R-hat of a reported average exceeds {ctx.size['r_hat']:g}, an "
+        f"effective sample size is below {ctx.size['ess']:g}, more than one in a thousand draws "
+        "diverges, or E-BFMI is below .3.",
+    )  # fmt: skip
     tree = est.to_arviz()
-    for name in ("person_factor", "rho", "overlap"):
+    rows = []
+    for name in ("person_factor", "rho", "overlap", "organization_sd"):
         values = tree["posterior"][name]
         mean = np.atleast_1d(values.mean(("chain", "draw")).to_numpy())
         labels = [f"[{s}]" for s in values["stratum"].to_numpy()] if len(mean) > 1 else [""]
@@ -171,19 +191,17 @@ def _diagnose(ctx: StudyContext, est: Estimates) -> None:
         ]
     for name, found in est.meta["posterior_predictive"].items():
         rows.append({"statistic": name, "value": found["observed"], **found})
-    table = pd.DataFrame(rows)[["statistic", "value", "replicated", "p_value"]]
+    columns = ["statistic", "value", "replicated", "p_value"]
     ctx.table(
-        "bayes_diagnostics", table, keys=["statistic"],
-        title="Convergence of the draws, and whether the model makes data like the observed",
+        "bayes_checks", pd.DataFrame(rows)[columns], keys=["statistic"],
+        title="What the model found, and whether it makes data like the observed",
         formats={"value": ",.4g", "replicated": ",.4g", "p_value": ".3f"},
-        note=f"The run fails where R-hat of a reported average exceeds {ctx.size['r_hat']:g}, an "
-        f"effective sample size is below {ctx.size['ess']:g}, more than one in a thousand draws "
-        "diverges, or E-BFMI is below .3. "
-        "Below: posterior means of the factor on the assumed spread of persons, of the "
-        "autocorrelation of shocks and of the noise that files of one ACO share; then statistics "
-        "of the residuals with their mean in replicated data, and the share of draws in which the "
-        "replicated value is at least as large. A share near 0 or 1 is a misfit: the model's "
-        "normal shocks of equal variance in every enrollment type are an approximation.",
+        note="Posterior means of the factor on the assumed spread of persons, of the "
+        "autocorrelation of shocks, of the part of the noise that files of one ACO share, and of "
+        "the standard deviation of ACOs' own effects (percent). Below them, statistics of the "
+        "residuals, their mean in replicated data, and the share of draws in which the replicated "
+        "value is at least as large: near 0 or 1 is a misfit. Normal shocks of equal variance in "
+        "every enrollment type are an approximation, and the misfits say where it is rough.",
     )  # fmt: skip
 
 
