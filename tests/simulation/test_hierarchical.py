@@ -18,7 +18,7 @@ from vbceval.bayes.averages import PERCENT
 pytestmark = pytest.mark.slow
 DESIGN = vbc.Design(outcome="spend")
 # a single short fit may miss the limits of a published one by chance
-LIMITS = Limits(r_hat=1.05, ess=100)
+LIMITS = Limits(r_hat=1.05, ess=100, divergences=0.05, bfmi=0.1)
 PERIODS = np.arange(2014, 2020)
 LEVEL = 0.8
 
@@ -58,7 +58,7 @@ def covered(replications: int, *, shocks: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_intervals_cover_under_autocorrelated_shocks(sim_size) -> None:
-    errors, inside = covered(sim_size(200, 12), shocks="ar1")
+    errors, inside = covered(sim_size(200, 6), shocks="ar1")
     mc = errors.std(ddof=1) / np.sqrt(len(errors))
     assert abs(errors.mean()) < 4 * mc
     short = (LEVEL - inside.mean()) / np.sqrt(LEVEL * (1 - LEVEL) / len(inside))
@@ -67,5 +67,5 @@ def test_intervals_cover_under_autocorrelated_shocks(sim_size) -> None:
 
 def test_intervals_are_too_narrow_without_shocks(sim_size) -> None:
     """Why shocks are on by default."""
-    _, inside = covered(sim_size(200, 12), shocks="none")
+    _, inside = covered(sim_size(200, 6), shocks="none")
     assert inside.mean() < LEVEL - 0.1

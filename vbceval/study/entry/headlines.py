@@ -125,7 +125,7 @@ def _range(ctx: StudyContext, variants: Estimates, level: float) -> None:
     larger = int((others["estimate"].abs() > runs["estimate"].abs().iloc[0]).sum())
     ctx.headline(
         f"Over the {len(others)} other specifications of the protocol the estimate ranges from "
-        f"{low} to {high}; {larger} of them are larger in size than the primary one{said}. The "
+        f"{low} to {high}; {larger} of them {'is' if larger == 1 else 'are'} larger in size than the primary one{said}. The "
         "range is part of the result."
     )
 
