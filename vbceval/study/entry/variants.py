@@ -91,8 +91,7 @@ def chain_later_years(
     Estimates
         Averages by event time.
     """
-    # late event times rest on few ACOs: errors from residuals that leave the ACO itself out
-    estimator = Imputation(covariate_effect="trend", drop_unimputable=True, leave_one_out=True)
+    estimator = Imputation(covariate_effect="trend", drop_unimputable=True)
     est = estimator.fit(options.build(results), replace(effects.design, window=None))
     ctx.meta(est)
     by_event = est.where(stratum=None).aggregate("event_time")
@@ -103,6 +102,6 @@ def chain_later_years(
         "chained", table[columns], keys=["estimand", "event_time"],
         title="Later years, under chained parallel trends (imputation)",
         formats=dict.fromkeys(columns[2:6], ",.1f") | {"p_value": ".3f"},
-        note="Leave-one-out standard errors. Not part of the primary result, of the headline or of any dollar total.",
+        note="Not part of the primary result, of the headline or of any dollar total.",
     )  # fmt: skip
     return by_event
