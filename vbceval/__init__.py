@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         bayes,
         data,
         did,
+        engine,
         equity,
         evidence,
         figures,
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
         simulate,
         study,
     )
+    from vbceval.engine import connect
 
 _ROOMS = (
-    "bayes", "data", "did", "equity", "evidence", "figures", "inference", "savings",
+    "bayes", "data", "did", "engine", "equity", "evidence", "figures", "inference", "savings",
     "sensitivity", "simulate", "study",
 )  # fmt: skip
 
@@ -48,8 +50,10 @@ __all__ = [
     "VbcevalError",
     "__version__",
     "bayes",
+    "connect",
     "data",
     "did",
+    "engine",
     "equity",
     "evidence",
     "figures",
@@ -66,6 +70,8 @@ def __getattr__(name: str) -> Any:
     """Load a room when it is first used."""
     if name in _ROOMS:
         return importlib.import_module(f"vbceval.{name}")
+    if name == "connect":
+        return importlib.import_module("vbceval.engine").connect
     raise AttributeError(f"module 'vbceval' has no attribute '{name}'")
 
 

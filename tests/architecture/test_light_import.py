@@ -32,6 +32,7 @@ HEAVY = frozenset(
         "requests",
         "rich",
         "seaborn",
+        "sqlglot",
         "statsmodels",
         "typer",
         "xarray",

@@ -54,15 +54,19 @@ def test_no_addresses_and_no_hashes(repo_root: Path) -> None:
 def test_every_declared_dependency_is_pinned_in_its_range(
     pins: dict[str, Requirement], project: dict
 ) -> None:
+    extras = project["project"]["optional-dependencies"]
     declared = [
         *project["build-system"]["requires"],
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["dev"],
+        *(entry for extra in extras.values() for entry in extra),
         *project["dependency-groups"]["setup"],
     ]
+    own = canonicalize_name(project["project"]["name"])
     wrong = [
         entry
         for entry in declared
+        # an extra may name the package itself, with another of its extras
+        if canonicalize_name(Requirement(entry).name) != own
         if (pin := pins.get(canonicalize_name(Requirement(entry).name))) is None
         or not Requirement(entry).specifier.contains(version_of(pin))
     ]
