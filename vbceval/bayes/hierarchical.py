@@ -258,7 +258,7 @@ class HierarchicalDiD:
         baseline: Mapping[str, float] | float | None,
     ) -> tuple[Cells, str]:
         moments = (
-            data
+            data.of(design.outcome)
             if isinstance(data, Moments)
             else Moments.from_panel(
                 data, outcomes=[design.outcome], covariates=list(design.covariates)

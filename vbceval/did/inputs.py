@@ -51,7 +51,8 @@ def small_sample(
 def as_moments(data: Panel | Moments, design: Design) -> Moments:
     """Return the moments an estimator reads; those of a panel are its rows."""
     if isinstance(data, Moments):
-        return data
+        # an outcome with gaps has moments of its own
+        return data.of(design.outcome)
     return Moments.from_panel(data, outcomes=[design.outcome], covariates=design.covariates)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,11 @@ from vbceval.core.checks import listed
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
+from vbceval.engine import Engine
 from vbceval.moments.build import accumulate, covariate_columns, outcome_columns
+from vbceval.moments.passes import sum_table
+from vbceval.moments.storage import read, write
+from vbceval.moments.sums import Sums, people_column
 from vbceval.panel import Panel
 from vbceval.panel.checks import check_once
 
@@ -62,6 +67,11 @@ class Moments:
         of 1-10 are never shown. `n` and `n_units` may count people in any case.
     meta : mapping
         Source, units of measure, counts of dropped rows.
+    sums : Sums, optional
+        The exact sums behind moments that were taken inside an engine; what `+`, `coarsen` and
+        `save` work on.
+    blocks : mapping of str to Moments
+        Outcomes that are missing in some rows: each has moments of its own, over its rows.
     """
 
     cells: pd.DataFrame
@@ -86,6 +96,108 @@ class Moments:
     kind: PanelKind = "panel"
     people: bool = True
     meta: Mapping[str, Any] = field(default_factory=dict)
+    sums: Sums | None = None
+    blocks: Mapping[str, Moments] = field(default_factory=dict)
+
+    @classmethod
+    def from_table(
+        cls,
+        source: Any,
+        *,
+        engine: Engine,
+        cluster: str,
+        period: str,
+        cohort: str,
+        outcomes: Sequence[str],
+        covariates: Sequence[str] = (),
+        strata: Sequence[str] = (),
+        unit: str | None = None,
+        weight: str | None = None,
+        exposure: str | None = None,
+        exit: str | None = None,
+        never: float | None = None,
+        digits: Mapping[str, int | None] | None = None,
+        pivots: Mapping[str, float] | None = None,
+    ) -> Moments:
+        """
+        Take the moments of a table inside an engine, in one pass; the rows are never loaded.
+
+        A first scan checks every column and chooses how it is summed; the second adds up products
+        within cluster, period and stratum. Columns with digits are summed as whole numbers, so the
+        result is the same bits whatever the order of rows, the number of threads and the engine.
+
+        Parameters
+        ----------
+        source : path, pattern, list of paths, DataFrame, Arrow table or table name
+            See `vbceval.engine.Engine.register`.
+        engine : Engine
+            From `vbceval.connect`.
+        cluster, period, cohort : str
+            Columns. Rows of a cluster have one cohort; it is missing for those never treated.
+        outcomes, covariates : sequence of str
+            Numeric columns. Rows without a covariate are left out, and counted. An outcome that is
+            missing in some rows gets moments of its own, over the rows that have it.
+        strata : sequence of str
+            Columns kept in the key.
+        unit : str, optional
+            What counts people. Without it `n_units` counts rows.
+        weight, exposure : str, optional
+            Analysis weight of a row; denominator, added up.
+        exit : str, optional
+            Last treated period of a cluster.
+        never : float, optional
+            Code of `cohort` for never treated.
+        digits : mapping of str to int or None, optional
+            Decimal digits of a column (2: cents); a value with more is an error. None sums plain
+            doubles about a pivot. Default: 0 for integers, those of the type for decimals; for
+            doubles the fewest of 0, 2, 4 and 6 that lose nothing, else None.
+        pivots : mapping of str to float, optional
+            What is subtracted from columns summed as doubles; to add moments of a later drop of
+            data, give those of the first (``meta["pivots"]``).
+
+        Returns
+        -------
+        Moments
+            Of kind "repeated_cross_section", cells by cluster, period and stratum.
+
+        Raises
+        ------
+        DataError
+            With everything that is wrong with the table.
+        """
+        if isinstance(strata, str):
+            raise DataError(f"`strata` is the text '{strata}'; give a list, ['{strata}'].")
+        sums, meta = sum_table(
+            source, engine, cluster=cluster, period=period, cohort=cohort, strata=strata,
+            outcomes=outcomes, covariates=covariates, weight=weight, exposure=exposure, exit=exit,
+            unit=unit, never=never, digits=digits or {}, pivots=pivots or {},
+        )  # fmt: skip
+        return cls._from_sums(sums, meta)
+
+    @classmethod
+    def _from_sums(cls, sums: Sums, meta: Mapping[str, Any]) -> Moments:
+        made = [cls._from_block(sums, block, meta) for block in sums.schema.blocks]
+        alone = {m.outcomes[0]: m for m in made if m.outcomes[0] in sums.schema.separate}
+        return replace(made[0], sums=sums, blocks=alone)
+
+    @classmethod
+    def _from_block(cls, sums: Sums, block: tuple[str, ...], meta: Mapping[str, Any]) -> Moments:
+        schema = sums.schema
+        parts = sums.arrays(block)
+        rows = parts.pop("rows")
+        table = sums.table.select(list(schema.keys)).to_pandas()[rows].reset_index(drop=True)
+        cells = table.rename(columns={schema.cluster: "unit", schema.period: "period"})
+        people = parts["n"]
+        if schema.unit is not None:
+            alone = block[0] if block[0] in schema.separate else None
+            people = sums.table.column(people_column(alone)).to_numpy()[rows]
+        units = sums.clusters.assign(cluster=sums.clusters.index)[["cluster", "cohort", "exit"]]
+        return cls(
+            **parts, cells=cells, n_units=people, units=units.rename_axis("unit"),
+            outcomes=block, covariates=schema.covariates, strata=schema.strata,
+            unit_name=schema.cluster, period_name=schema.period, cluster_name=schema.cluster,
+            kind="repeated_cross_section", people=False, meta=dict(meta),
+        )  # fmt: skip
 
     @classmethod
     def from_panel(
@@ -172,6 +284,84 @@ class Moments:
     def __len__(self) -> int:
         return len(self.cells)
 
+    def of(self, outcome: str) -> Moments:
+        """Return the moments that hold an outcome: these, or those of its own rows."""
+        return self.blocks.get(outcome, self)
+
+    def __add__(self, other: Moments) -> Moments:
+        """
+        Return the moments of the rows of both, exactly; for drops of data that come in parts.
+
+        Raises
+        ------
+        DataError
+            If they were not taken inside an engine, or do not hold the same sums.
+        """
+        meta = {**self.meta, "parts": [*self._parts(), *other._parts()]}
+        meta["rows"] = sum(part["rows"] for part in meta["parts"])
+        return self._from_sums(self._need_sums() + other._need_sums(), meta)
+
+    def coarsen(
+        self,
+        *,
+        drop: Sequence[str] = (),
+        periods: Mapping[Any, Any] | Callable[[Any], Any] | None = None,
+    ) -> Moments:
+        """
+        Return moments of coarser cells, exactly: add up over strata, or merge periods.
+
+        The number of distinct people in a merged cell is not known from its parts; the largest of
+        them is kept, of which the true number is never less.
+
+        Parameters
+        ----------
+        drop : sequence of str
+            Strata.
+        periods : mapping or callable, optional
+            New period of each period.
+        """
+        return self._from_sums(self._need_sums().coarsen(drop=drop, periods=periods), self.meta)
+
+    def save(self, path: str | Path) -> None:
+        """
+        Write the sums to a Parquet file that any tool can read, with what is needed to load them.
+
+        Whole numbers are stored as decimals; the schema, the source, the query and the version are
+        in the file's metadata. The file appears under its name when all of it is written. It is for
+        use inside the enclave: cells of few people are in it.
+
+        Raises
+        ------
+        DataError
+            If the moments were not taken inside an engine.
+        """
+        write(Path(path), self._need_sums(), self.meta)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Moments:
+        """
+        Read moments that `save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is no moments file, or of a later format.
+        """
+        return cls._from_sums(*read(Path(path)))
+
+    def _parts(self) -> list[dict[str, Any]]:
+        if "parts" in self.meta:
+            return list(self.meta["parts"])
+        return [{k: self.meta[k] for k in ("source", "engine", "rows")}]
+
+    def _need_sums(self) -> Sums:
+        if self.sums is None:
+            raise DataError(
+                "these moments were taken from a panel in memory and hold no sums. Take them with "
+                "Moments.from_table (any frame can be its source)."
+            )
+        return self.sums
+
     def take(self, rows: IntArray | BoolArray) -> Moments:
         """Return some cells, by position or mask."""
         names = ("n", "n_units", "w", "w2", "x_mean", "y_mean", "xx", "xy", "yy", "exposure")
@@ -180,7 +370,9 @@ class Moments:
             value = getattr(self, name)
             kept[name] = None if value is None else value[rows]
         positions = np.arange(len(self))[rows]
-        return replace(self, cells=self.cells.iloc[positions].reset_index(drop=True), **kept)
+        cells = self.cells.iloc[positions].reset_index(drop=True)
+        # sums and separate blocks are of all cells
+        return replace(self, cells=cells, sums=None, blocks={}, **kept)
 
     def column(self, outcome: str) -> int:
         """Return the position of an outcome.

@@ -1,0 +1,229 @@
+"""Moments taken inside an engine: those of the rows, exact in any order, added and stored."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import vbceval as vbc
+from vbceval.core.errors import DataError
+
+OPTIONS = {
+    "cluster": "provider", "period": "quarter", "cohort": "entry", "strata": ["dual"],
+    "outcomes": ["spend", "visits"], "covariates": ["hcc", "age"], "weight": "months",
+    "unit": "person",
+}  # fmt: skip
+
+
+def rows(n: int = 3000, seed: int = 1) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    provider = rng.integers(0, 20, n)
+    return pd.DataFrame(
+        {
+            "person": rng.integers(0, n // 2, n),
+            "provider": np.array([f"P{i:02d}" for i in range(20)])[provider],
+            "quarter": rng.integers(1, 7, n),
+            "entry": np.where(provider % 3 == 0, 4.0, np.where(provider % 3 == 1, 5.0, np.nan)),
+            "dual": np.where(rng.random(n) < 0.3, "yes", "no"),
+            "spend": np.round(np.exp(rng.normal(7, 1.5, n)), 2),
+            "visits": rng.poisson(3, n),
+            "hcc": np.round(rng.gamma(2, 0.5, n), 4),
+            "age": rng.integers(65, 95, n),
+            "months": rng.integers(1, 4, n),
+        }
+    )
+
+
+@pytest.fixture
+def engine():
+    with vbc.connect("duckdb", threads=1) as found:
+        yield found
+
+
+def in_memory(frame: pd.DataFrame, outcomes: list[str]) -> vbc.Moments:
+    panel = vbc.Panel.from_frame(
+        frame, unit="person", period="quarter", cohort="entry", cluster="provider",
+        strata=["dual"], weight="months", kind="repeated_cross_section",
+    )  # fmt: skip
+    return vbc.Moments.from_panel(panel, outcomes=outcomes, covariates=["hcc", "age"], by="cluster")
+
+
+def assert_same(a: vbc.Moments, b: vbc.Moments, rtol: float) -> None:
+    pd.testing.assert_frame_equal(
+        a.cells.astype({"period": float}), b.cells.astype({"period": float}), check_dtype=False
+    )
+    for name in ("n", "n_units", "w", "w2", "x_mean", "y_mean", "xx", "xy", "yy"):
+        one, two = getattr(a, name), getattr(b, name)
+        scale = np.abs(two).max()
+        np.testing.assert_allclose(one, two, rtol=rtol, atol=rtol * scale, err_msg=name)
+
+
+def arrays_of(m: vbc.Moments) -> list[bytes]:
+    names = ("n", "n_units", "w", "w2", "x_mean", "y_mean", "xx", "xy", "yy")
+    return [np.ascontiguousarray(getattr(m, name)).tobytes() for name in names]
+
+
+def test_moments_of_a_table_are_those_of_its_rows(engine) -> None:
+    frame = rows()
+    table = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    memory = in_memory(frame, ["spend", "visits"])
+    assert_same(table, memory, 1e-11)
+    assert table.meta["digits"] == {"months": 0, "hcc": 4, "age": 0, "spend": 2, "visits": 0}
+    assert table.attribute("cohort").dropna().isin([4.0, 5.0]).all()
+
+
+def test_order_of_rows_and_threads_do_not_change_a_bit(engine) -> None:
+    frame = rows()
+    first = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    shuffled = frame.sample(frac=1, random_state=2)
+    with vbc.connect("duckdb", threads=4) as other:
+        second = vbc.Moments.from_table(shuffled, engine=other, **OPTIONS)
+    assert arrays_of(first) == arrays_of(second)
+    assert first.sums.table.equals(second.sums.table)
+
+
+def test_doubles_about_a_pivot(engine) -> None:
+    frame = rows()
+    frame["spend"] = np.random.default_rng(3).normal(1e6, 10, len(frame))
+    frame["hcc"] = frame["hcc"] + np.pi
+    table = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    assert table.meta["digits"]["spend"] is None
+    assert_same(table, in_memory(frame, ["spend", "visits"]), 1e-9)
+
+
+def test_estimates_from_a_table_are_those_of_its_rows(engine) -> None:
+    frame = rows(6000)
+    design = vbc.Design(outcome="spend", covariates=["hcc"])
+    reg = vbc.did.GroupTime(method="reg")
+    table = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    one = reg.fit(table, design)
+    two = reg.fit(in_memory(frame, ["spend"]), design)
+    np.testing.assert_allclose(one.estimate, two.estimate, rtol=1e-9)
+    np.testing.assert_allclose(one.psi, two.psi, rtol=1e-8, atol=1e-8)
+
+
+def test_an_outcome_with_gaps_has_moments_of_its_own(engine) -> None:
+    frame = rows()
+    gaps = np.random.default_rng(4).random(len(frame)) < 0.2
+    frame["spend"] = frame["spend"].mask(gaps)
+    table = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    assert table.outcomes == ("visits",)
+    assert table.of("visits") is table
+    alone = table.of("spend")
+    assert alone.outcomes == ("spend",)
+    assert_same(alone, in_memory(frame[~gaps], ["spend"]), 1e-11)
+    assert_same(table, in_memory(frame, ["visits"]), 1e-11)
+
+
+def test_drops_of_data_add_up_exactly(engine) -> None:
+    frame = rows()
+    late = frame["quarter"] > 4
+    options = {**OPTIONS, "digits": {"spend": 2, "hcc": 4}}
+    whole = vbc.Moments.from_table(frame, engine=engine, **options)
+    parts = [vbc.Moments.from_table(frame[x], engine=engine, **options) for x in (~late, late)]
+    assert arrays_of(parts[0] + parts[1]) == arrays_of(whole)
+    assert arrays_of(parts[1] + parts[0]) == arrays_of(whole)
+    assert [part["rows"] for part in (parts[0] + parts[1]).meta["parts"]] == [
+        int((~late).sum()), int(late.sum()),
+    ]  # fmt: skip
+
+
+def test_coarser_cells_are_those_of_a_coarser_pass(engine) -> None:
+    frame = rows()
+    fine = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    coarse = fine.coarsen(drop=["dual"], periods=lambda q: float((q + 1) // 2))
+    direct = vbc.Moments.from_table(
+        frame.assign(quarter=(frame["quarter"] + 1) // 2), engine=engine,
+        **{**OPTIONS, "strata": []},
+    )  # fmt: skip
+    kept = [c for c in direct.sums.table.column_names if not c.startswith("people")]
+    assert coarse.sums.table.select(kept).equals(direct.sums.table.select(kept))
+    # distinct people are known from below
+    assert (coarse.n_units <= direct.n_units).all()
+    with pytest.raises(DataError, match="`income` is no stratum"):
+        fine.coarsen(drop=["income"])
+
+
+def test_saved_moments_come_back(engine, tmp_path) -> None:
+    first = vbc.Moments.from_table(rows(), engine=engine, **OPTIONS)
+    path = tmp_path / "panel.moments.parquet"
+    first.save(path)
+    second = vbc.Moments.load(path)
+    assert arrays_of(first) == arrays_of(second)
+    pd.testing.assert_frame_equal(first.units, second.units)
+    assert second.meta["query"].startswith("SELECT")
+    stored = pq.read_table(path)
+    assert stored.schema.field("sum(months * spend * spend)").type == pa.decimal128(38, 0)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_is_no_moments_file(tmp_path, engine) -> None:
+    with pytest.raises(DataError, match="there is no moments file"):
+        vbc.Moments.load(tmp_path / "absent.parquet")
+    plain = tmp_path / "plain.parquet"
+    pq.write_table(pa.table({"a": [1]}), plain)
+    with pytest.raises(DataError, match="without moments"):
+        vbc.Moments.load(plain)
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(plain.read_bytes()[:-20])
+    with pytest.raises(DataError, match="not a complete Parquet file"):
+        vbc.Moments.load(cut)
+    with pytest.raises(DataError, match="hold no sums"):
+        in_memory(rows(), ["spend"]).save(tmp_path / "x.parquet")
+
+
+def test_everything_wrong_with_a_table_is_said_together(engine) -> None:
+    frame = rows()
+    frame.loc[3, "provider"] = None
+    frame["months"] = frame["months"].astype(float)
+    frame.loc[:20, "months"] = -1.0
+    frame.loc[30:60, "hcc"] = np.inf
+    with pytest.raises(DataError) as error:
+        vbc.Moments.from_table(frame, engine=engine, digits={"spend": 0}, **OPTIONS)
+    text = str(error.value)
+    assert "4 problems" in text
+    assert "`provider` is missing in fewer than 11 rows" in text
+    assert "`months` is negative" in text
+    assert "`hcc` is infinite in 31 rows" in text
+    assert "`spend` is declared with 0 digits after the point and has more digits" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"outcomes": ["dual"]}, "not numbers"),
+        ({"outcomes": ["cost"]}, "`cost`"),
+        ({"outcomes": "spend"}, "give a list"),
+        ({"outcomes": []}, "is empty"),
+        ({"digits": {"entry": 2}}, "which is not summed"),
+        ({"cluster": "person"}, "`entry` changes within"),
+        ({"cohort": "dual"}, "cohort is a number"),
+    ],
+)
+def test_what_cannot_be_summed(engine, change, says) -> None:
+    with pytest.raises(DataError, match=says):
+        vbc.Moments.from_table(rows(), engine=engine, **{**OPTIONS, **change})
+
+
+def test_zero_is_no_cohort(engine) -> None:
+    frame = rows().fillna({"entry": 0.0})
+    with pytest.raises(DataError, match="Pass never=0"):
+        vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    table = vbc.Moments.from_table(frame, engine=engine, never=0, **OPTIONS)
+    assert table.attribute("cohort").isna().any()
+
+
+def test_sums_beyond_64_bits(engine) -> None:
+    """Squares of large amounts pass 2**63; the sums are still whole numbers."""
+    frame = rows(400).assign(spend=lambda f: f["spend"].round(0) * 1e6 + 0.01)
+    options = {**OPTIONS, "strata": []}
+    table = vbc.Moments.from_table(frame, engine=engine, **options)
+    cents = [int(Decimal(str(x)) * 100) for x in frame["spend"]]
+    exact = sum(int(w) * c * c for w, c in zip(frame["months"], cents, strict=True))
+    column = table.sums.table.column("sum(months * spend * spend)").to_pylist()
+    assert sum(int(x) for x in column) == exact > 2**63

@@ -1,0 +1,156 @@
+"""Expressions of the moments pass, in sqlglot; both engines write them in their dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vbceval.engine import Column, sql
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+
+def count_rows() -> exp.Expression:
+    """Return the number of rows."""
+    from sqlglot import exp
+
+    return exp.Count(this=exp.Star())
+
+
+def is_present(name: str) -> exp.Expression:
+    """Return whether a column is not NULL."""
+    from sqlglot import exp
+
+    return exp.Not(this=exp.Is(this=sql.column(name), expression=exp.null()))
+
+
+def is_missing(name: str, column: Column) -> exp.Expression:
+    """Return whether a value is NULL or not a number."""
+    from sqlglot import exp
+
+    missing = exp.Is(this=sql.column(name), expression=exp.null())
+    if column.kind != "float":
+        return missing
+    return exp.Or(this=missing, expression=exp.IsNan(this=sql.column(name)))
+
+
+def is_infinite(name: str, column: Column) -> exp.Expression:
+    """Return whether a value is infinite; false for a missing value."""
+    from sqlglot import exp
+
+    if column.kind != "float":
+        return exp.false()
+    size = exp.Abs(this=exp.cast(sql.column(name), "DOUBLE"))
+    number = exp.Not(this=exp.IsNan(this=sql.column(name)))
+    return exp.And(this=number, expression=exp.GT(this=size, expression=_double(_LAST)))
+
+
+def is_positive(name: str) -> exp.Expression:
+    """Return whether a value is above zero."""
+    from sqlglot import exp
+
+    return exp.GT(this=sql.column(name), expression=exp.Literal.number(0))
+
+
+def value(name: str, column: Column, *, never: float | None = None) -> exp.Expression:
+    """Return a column as a double: NULL where it is missing, infinite, or `never`."""
+    from sqlglot import exp
+
+    plain = exp.cast(sql.column(name), "DOUBLE")
+    conditions = []
+    if column.kind == "float":
+        conditions.append(sql.is_finite(name))
+    if never is not None:
+        conditions.append(exp.NEQ(this=plain.copy(), expression=_double(never)))
+    if not conditions:
+        return plain
+    return exp.Case(ifs=[exp.If(this=exp.and_(*conditions), true=plain)])
+
+
+def shifted(name: str, column: Column, pivot: float) -> exp.Expression:
+    """Return a column of doubles less a constant."""
+    from sqlglot import exp
+
+    return exp.Sub(this=value(name, column), expression=_double(pivot))
+
+
+def smallest(expression: exp.Expression) -> exp.Expression:
+    """Return the minimum."""
+    from sqlglot import exp
+
+    return exp.Min(this=expression)
+
+
+def largest(expression: exp.Expression) -> exp.Expression:
+    """Return the maximum."""
+    from sqlglot import exp
+
+    return exp.Max(this=expression)
+
+
+def mean(expression: exp.Expression) -> exp.Expression:
+    """Return the mean."""
+    from sqlglot import exp
+
+    return exp.Avg(this=expression)
+
+
+def count(expression: exp.Expression) -> exp.Expression:
+    """Return the number of values that are not missing."""
+    from sqlglot import exp
+
+    return exp.Count(this=expression)
+
+
+def count_people(name: str, condition: exp.Expression | None) -> exp.Expression:
+    """Return the number of different values in rows where a condition is true."""
+    from sqlglot import exp
+
+    counted: exp.Expression = sql.column(name)
+    if condition is not None:
+        counted = where(condition, counted)
+    return exp.Count(this=exp.Distinct(expressions=[counted]))
+
+
+def where(condition: exp.Expression, expression: exp.Expression) -> exp.Expression:
+    """Return an expression where a condition is true, and NULL elsewhere."""
+    from sqlglot import exp
+
+    return exp.Case(ifs=[exp.If(this=condition.copy(), true=expression)])
+
+
+def multiply(left: exp.Expression, right: exp.Expression) -> exp.Expression:
+    """Return the product of doubles."""
+    from sqlglot import exp
+
+    return exp.Mul(this=exp.cast(left, "DOUBLE"), expression=exp.cast(right, "DOUBLE"))
+
+
+def add_up(expression: exp.Expression) -> exp.Expression:
+    """Return the sum of doubles."""
+    from sqlglot import exp
+
+    return exp.Sum(this=expression)
+
+
+def grouped(
+    rows: exp.Select, columns: Sequence[exp.Expression], *, by: Sequence[str],
+    keep: Sequence[exp.Expression],
+) -> exp.Select:  # fmt: skip
+    """Return columns computed over groups of the rows of a query that meet all conditions."""
+    from sqlglot import exp
+
+    out = exp.Select(expressions=list(columns)).from_(rows.subquery("r"))
+    for condition in keep:
+        out = out.where(condition)
+    return out.group_by(*[sql.column(key) for key in by])
+
+
+_LAST = 1.7976931348623157e308
+
+
+def _double(number: float) -> exp.Expression:
+    from sqlglot import exp
+
+    return exp.cast(exp.Literal.string(repr(float(number))), "DOUBLE")

@@ -1,0 +1,188 @@
+"""One scan that decides whether a table can be summed exactly, and says everything that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vbceval.core.checks import Problems, listed
+from vbceval.core.disclosure import say_people
+from vbceval.core.errors import DataError
+from vbceval.engine import Engine, Relation, sql
+from vbceval.moments import expressions as ex
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+TRIED = (0, 2, 4, 6)
+"""Digits tried on columns of doubles whose digits are not declared."""
+
+_NUMBERS = ("integer", "decimal", "float", "boolean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """
+    What the scan found of one column that is summed.
+
+    Parameters
+    ----------
+    digits : int or None
+        Decimal digits to keep; None sums doubles.
+    missing : int
+        Rows without a value.
+    largest : float
+        Largest size of a value.
+    pivot : float
+        A value near the mean, 0 where digits are kept.
+    """
+
+    digits: int | None
+    missing: int
+    largest: float
+    pivot: float
+
+
+def inspect(
+    engine: Engine,
+    relation: Relation,
+    *,
+    keys: tuple[str, ...],
+    period: str,
+    numbers: tuple[str, ...],
+    weights: tuple[str, ...],
+    digits: Mapping[str, int | None],
+    pivots: Mapping[str, float],
+) -> tuple[int, dict[str, Facts]]:
+    """
+    Return the number of rows and the facts of every column that is summed.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the table is.
+    relation : Relation
+        The table.
+    keys : tuple of str
+        Columns that may not be missing.
+    period : str
+        The one of them that must be a number.
+    numbers : tuple of str
+        Columns that are summed.
+    weights : tuple of str
+        Those of them that may be neither missing nor negative.
+    digits, pivots : mapping
+        What the caller declares; see `Moments.from_table`.
+
+    Raises
+    ------
+    DataError
+        One error with every problem of the table.
+    """
+    problems = Problems(f"the table {relation.source.label}")
+    for name in dict.fromkeys((*numbers, period)):
+        if relation.column(name).kind not in _NUMBERS:
+            problems.add(
+                f"`{name}` holds {relation.column(name).engine_type}, not numbers, so it cannot be "
+                "summed. Convert it when the table is made (categories: one 0/1 column a level)."
+            )
+    strange = [n for n in (*digits, *pivots) if n not in numbers]
+    if strange:
+        problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
+    problems.raise_if_any()
+    tried = {name: _tried(relation, name, digits) for name in numbers}
+    parts = _scan(relation, keys, tried)
+    found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
+    rows = int(found["rows"])
+    if rows == 0:
+        raise DataError(f"the table {relation.source.label} has no rows. Check the source.")
+    for i, name in enumerate(keys):
+        if found[f"k{i}"]:
+            problems.add(
+                f"`{name}` is missing in {say_people(found[f'k{i}'], 'rows')}, which belong to no "
+                "cell. Fill the values or leave these rows out."
+            )
+    facts = {}
+    for j, name in enumerate(numbers):
+        facts[name] = _judge(problems, name, j, found, rows, tried[name], digits, pivots)
+        low = found[f"l{j}"]
+        if name in weights and facts[name].missing:
+            problems.add(
+                f"`{name}` is missing in {say_people(facts[name].missing, 'rows')}, and a row "
+                "without it has no weight. Fill it, or leave these rows out."
+            )
+        if name in weights and low is not None and float(low) < 0:
+            problems.add(f"`{name}` is negative in some rows; it must be 0 or more. Correct it.")
+    problems.raise_if_any()
+    return rows, facts
+
+
+def _scan(
+    relation: Relation, keys: tuple[str, ...], tried: Mapping[str, tuple[int, ...]]
+) -> list[exp.Expression]:
+    """What is counted of every key and every column that is summed."""
+    parts: list[exp.Expression] = [sql.named(ex.count_rows(), "rows")]
+    for i, name in enumerate(keys):
+        parts.append(sql.named(sql.count_if(ex.is_missing(name, relation.column(name))), f"k{i}"))
+    for j, name in enumerate(tried):
+        column = relation.column(name)
+        parts += [
+            sql.named(sql.count_if(ex.is_missing(name, column)), f"m{j}"),
+            sql.named(sql.count_if(ex.is_infinite(name, column)), f"i{j}"),
+            sql.named(ex.smallest(ex.value(name, column)), f"l{j}"),
+            sql.named(ex.largest(ex.value(name, column)), f"h{j}"),
+            sql.named(ex.mean(ex.value(name, column)), f"a{j}"),
+        ]
+        for d in tried[name]:
+            lost = sql.loses_digits(name, column, scale=d)
+            over = sql.overflows(name, column, scale=d)
+            parts += [
+                sql.named(sql.count_if(lost), f"d{j}_{d}"),
+                sql.named(sql.count_if(over), f"o{j}_{d}"),
+            ]
+    return parts
+
+
+def _tried(relation: Relation, name: str, digits: Mapping[str, int | None]) -> tuple[int, ...]:
+    if name in digits:
+        declared = digits[name]
+        return () if declared is None else (declared,)
+    column = relation.column(name)
+    if column.kind == "float":
+        return TRIED
+    return (column.scale or 0,)
+
+
+def _judge(
+    problems: Problems, name: str, j: int, found: Mapping[str, Any], rows: int,
+    tried: tuple[int, ...], digits: Mapping[str, int | None], pivots: Mapping[str, float],
+) -> Facts:  # fmt: skip
+    missing = int(found[f"m{j}"])
+    if found[f"i{j}"]:
+        problems.add(
+            f"`{name}` is infinite in {say_people(found[f'i{j}'], 'rows')}. Correct it, or make "
+            "it missing."
+        )
+    if missing == rows:
+        problems.add(f"`{name}` is missing in every row. Leave it out.")
+    low, high = (float(found[f"{side}{j}"] or 0.0) for side in "lh")
+    largest = max(abs(low), abs(high))
+    fitting = [d for d in tried if not found[f"d{j}_{d}"] and not found[f"o{j}_{d}"]]
+    if fitting:
+        return Facts(digits=fitting[0], missing=missing, largest=largest, pivot=0.0)
+    if name in digits and digits[name] is not None:
+        d = digits[name]
+        lost, over = found[f"d{j}_{d}"], found[f"o{j}_{d}"]
+        for count, what in ((lost, "has more digits"), (over, "is too large to keep them")):
+            if count:
+                problems.add(
+                    f"`{name}` is declared with {d} digits after the point and {what} in "
+                    f"{say_people(count, 'rows')}, so sums would not be exact. Declare other "
+                    f"digits, round it in the source, or give digits={{'{name}': None}} to sum "
+                    "doubles."
+                )
+    mean = float(found[f"a{j}"] or 0.0)
+    # three digits are near enough, and the same in the next drop of data
+    pivot = pivots.get(name, float(f"{mean:.3g}"))
+    return Facts(digits=None, missing=missing, largest=largest, pivot=pivot)

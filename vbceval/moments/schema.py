@@ -1,0 +1,143 @@
+"""What a moments table holds: keys, sums of products, and the digits of every column."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vbceval.core.errors import DataError
+
+FORMAT = 1
+"""Version of the file format; a reader refuses what it does not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """
+    One sum over the rows of a cell.
+
+    Parameters
+    ----------
+    name : str
+        Its column in the table of sums.
+    factors : tuple of str
+        Columns that are multiplied; none counts rows.
+    """
+
+    name: str
+    factors: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """
+    Names and scales of a moments table.
+
+    Parameters
+    ----------
+    cluster, period : str
+        Key columns; the strata are keys as well.
+    strata, outcomes, covariates : tuple of str
+        Columns of the source.
+    weight, exposure, unit : str or None
+        Analysis weight; denominator; what counts people.
+    digits : mapping of str to int or None
+        Decimal digits kept of every column that is summed. Values times ten to that power are whole
+        numbers, and so are their sums. None: plain doubles.
+    pivots : mapping of str to float
+        What is subtracted from a column of doubles before it is multiplied.
+    separate : tuple of str
+        Outcomes that are missing in some rows: they have sums of their own, over their rows.
+    """
+
+    cluster: str
+    period: str
+    strata: tuple[str, ...] = ()
+    outcomes: tuple[str, ...]
+    covariates: tuple[str, ...] = ()
+    weight: str | None = None
+    exposure: str | None = None
+    unit: str | None = None
+    digits: Mapping[str, int | None] = field(default_factory=dict)
+    pivots: Mapping[str, float] = field(default_factory=dict)
+    separate: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns that name a cell."""
+        return (self.cluster, self.period, *self.strata)
+
+    @property
+    def rows(self) -> str:
+        """Column with the number of rows of a cell."""
+        return "count()"
+
+    @property
+    def blocks(self) -> tuple[tuple[str, ...], ...]:
+        """Outcomes that share sums, in groups: those without missing values, then each other one."""
+        shared = tuple(y for y in self.outcomes if y not in self.separate)
+        alone = tuple((y,) for y in self.separate)
+        return (shared, *alone) if shared else alone
+
+    def terms(self, block: tuple[str, ...]) -> tuple[Term, ...]:
+        """Return the sums of one group of outcomes."""
+        alone = block[0] if block[0] in self.separate else None
+        w: tuple[str, ...] = () if self.weight is None else (self.weight,)
+        found: list[tuple[str, ...]] = [()]
+        if w:
+            found += [w, w + w]
+        found += [(*w, x) for x in (*self.covariates, *block)]
+        squares = itertools.combinations_with_replacement(self.covariates, 2)
+        found += [(*w, *pair) for pair in squares]
+        found += [(*w, x, y) for x in self.covariates for y in block]
+        found += [(*w, y, y) for y in block]
+        if self.exposure is not None and (self.exposure,) not in found:
+            found.append((self.exposure,))
+        return tuple(Term(name=_name(factors, alone), factors=factors) for factors in found)
+
+    def name(self, block: tuple[str, ...], *factors: str) -> str:
+        """Return the column that holds a sum; factors in any order."""
+        alone = block[0] if block[0] in self.separate else None
+        wanted = sorted(factors)
+        for term in self.terms(block):
+            if sorted(term.factors) == wanted:
+                return term.name
+        raise KeyError(_name(tuple(factors), alone))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a file stores."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Schema:
+        """
+        Return the schema of a file.
+
+        Raises
+        ------
+        DataError
+            If the file is of a later format.
+        """
+        values = dict(stored)
+        version = values.pop("format", None)
+        if version != FORMAT:
+            raise DataError(
+                f"the moments file has format {version}; this version of vbceval reads format "
+                f"{FORMAT}. Install the version that wrote it (see its `written_by`)."
+            )
+        for name in ("strata", "outcomes", "covariates", "separate"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    def differences(self, other: Schema) -> list[str]:
+        """Say in which fields two schemas differ."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [f"`{k}` is {mine[k]!r} and {theirs[k]!r}" for k in mine if mine[k] != theirs[k]]
+
+
+def _name(factors: tuple[str, ...], alone: str | None) -> str:
+    inside = " * ".join(factors)
+    where = "" if alone is None else f" where {alone}"
+    return f"sum({inside}){where}" if factors else f"count(){where}"

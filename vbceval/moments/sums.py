@@ -1,0 +1,206 @@
+"""Exact sums by cell: add, select, coarsen, and turn into centred moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.checks import Problems, listed
+from vbceval.core.errors import DataError
+from vbceval.core.typing import BoolArray, FloatArray
+from vbceval.moments import wide
+from vbceval.moments.schema import Schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PEOPLE = "people"
+"""Column with the distinct people of a cell."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sums:
+    """
+    Sums of products over the rows of every cell.
+
+    Sums of columns with declared digits are whole numbers, so adding them in any order gives the
+    same bits.
+
+    Parameters
+    ----------
+    table : pyarrow.Table, K rows
+        Keys, ``people`` where a unit was named, and the columns of `Schema.terms`, sorted by keys.
+    schema : Schema
+        What the columns are.
+    clusters : DataFrame
+        Indexed by cluster: ``cohort`` (missing = never treated), ``exit``.
+    """
+
+    table: pa.Table
+    schema: Schema
+    clusters: pd.DataFrame
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __add__(self, other: Sums) -> Sums:
+        """
+        Return the sums over the rows of both.
+
+        Raises
+        ------
+        DataError
+            If the tables do not hold the same sums, or a cluster has two cohorts.
+        """
+        import pyarrow as pa
+
+        problems = Problems("these moments together")
+        for difference in self.schema.differences(other.schema):
+            problems.add(f"{difference}. Take both with the same columns, `digits` and `pivots`.")
+        both = self.clusters.index.intersection(other.clusters.index)
+        mine, theirs = self.clusters.loc[both], other.clusters.loc[both]
+        for name in ("cohort", "exit"):
+            same = (mine[name] == theirs[name]) | (mine[name].isna() & theirs[name].isna())
+            if not same.all():
+                problems.add(
+                    f"{int((~same).sum()):,} clusters have another `{name}` in one than in the "
+                    "other, and a cluster enters once. Correct the source."
+                )
+        problems.raise_if_any()
+        new = other.clusters.loc[other.clusters.index.difference(self.clusters.index)]
+        clusters = pd.concat([self.clusters, new]).sort_index()
+        table = _collapse(pa.concat_tables([self.table, other.table]), self.schema.keys)
+        return replace(self, table=table, clusters=clusters)
+
+    def coarsen(
+        self,
+        *,
+        drop: Sequence[str] = (),
+        periods: Mapping[Any, Any] | Callable[[Any], Any] | None = None,
+    ) -> Sums:
+        """
+        Return sums over coarser cells.
+
+        Distinct people cannot be added: the same person may be in two of the merged cells. What is
+        kept is the largest of their counts, of which the true number is never less.
+
+        Parameters
+        ----------
+        drop : sequence of str
+            Strata to add up over.
+        periods : mapping or callable, optional
+            New period of each period.
+
+        Raises
+        ------
+        DataError
+            If `drop` names no stratum, or a period has no new one.
+        """
+        import pyarrow as pa
+
+        absent = [s for s in drop if s not in self.schema.strata]
+        if absent:
+            raise DataError(
+                f"{listed(absent)} is no stratum; the moments have "
+                f"{listed(self.schema.strata) or 'none'}."
+            )
+        schema = replace(self.schema, strata=tuple(s for s in self.schema.strata if s not in drop))
+        table = self.table.drop_columns(list(drop)) if drop else self.table
+        if periods is not None:
+            old = table.column(schema.period).to_pandas()
+            new = old.map(periods)
+            if new.isna().any():
+                lost = sorted(old[new.isna()].unique())
+                raise DataError(f"period {listed(lost)} has no new period. Name all of them.")
+            place = table.column_names.index(schema.period)
+            table = table.set_column(place, schema.period, pa.array(new))
+        return replace(self, table=_collapse(table, schema.keys), schema=schema)
+
+    def arrays(self, block: tuple[str, ...]) -> dict[str, Any]:
+        """
+        Return the moments of one group of outcomes, centred at the means of each cell.
+
+        Cells without a row of the group are left out.
+
+        Returns
+        -------
+        dict
+            ``rows`` (mask of the cells kept), and fields of `Moments`: n, w, w2, x_mean, y_mean, xx,
+            xy, yy, exposure.
+        """
+        schema = self.schema
+        n = self._number(schema.name(block)).high
+        rows = n > 0
+        w_name = () if schema.weight is None else (schema.weight,)
+        w = self._sum(block, w_name, rows)
+        names = [*schema.covariates, *block]
+        first = {v: self._sum(block, (*w_name, v), rows) for v in names}
+
+        def centred(a: str, b: str) -> FloatArray:
+            cross = self._sum(block, (*w_name, a, b), rows)
+            return wide.subtract(cross, wide.divide(wide.multiply(first[a], first[b]), w)).high
+
+        x, p = schema.covariates, len(schema.covariates)
+        xx, xy = np.empty((int(rows.sum()), p, p)), np.empty((int(rows.sum()), p, len(block)))
+        for i, a in enumerate(x):
+            for j in range(i + 1):
+                xx[:, i, j] = xx[:, j, i] = centred(a, x[j]) / self._unit(a, x[j])
+            for j, b in enumerate(block):
+                xy[:, i, j] = centred(a, b) / self._unit(a, b)
+        # rounding of doubles can leave a spread of nothing a little below zero
+        yy = [np.maximum(centred(y, y), 0.0) / self._unit(y, y) for y in block]
+        means = {
+            v: wide.divide(first[v], w).high / self._unit(v) + schema.pivots.get(v, 0.0)
+            for v in names
+        }
+        size = self._unit(*w_name)
+        scaled = [a / size for a in (xx, xy)]
+        return {
+            "rows": rows,
+            "n": n[rows].astype(np.int64),
+            "w": w.high / size,
+            "w2": w.high if not w_name else self._sum(block, w_name * 2, rows).high / size**2,
+            "x_mean": np.column_stack([means[v] for v in x]) if p else np.empty((len(xx), 0)),
+            "y_mean": np.column_stack([means[v] for v in block]),
+            "xx": scaled[0],
+            "xy": scaled[1],
+            "yy": np.column_stack(yy) / size,
+            "exposure": None
+            if schema.exposure is None
+            else self._sum(block, (schema.exposure,), rows).high / self._unit(schema.exposure),
+        }
+
+    def _unit(self, *factors: str) -> float:
+        """What a sum is divided by to be in the units of its columns."""
+        return float(10 ** sum(self.schema.digits[f] or 0 for f in factors))
+
+    def _sum(self, block: tuple[str, ...], factors: tuple[str, ...], rows: BoolArray) -> wide.Wide:
+        found = self._number(self.schema.name(block, *factors))
+        return wide.Wide(found.high[rows], found.low[rows])
+
+    def _number(self, name: str) -> wide.Wide:
+        import pyarrow as pa
+
+        column = self.table.column(name)
+        if pa.types.is_decimal(column.type):
+            return wide.from_decimal(column)
+        return wide.from_double(column.to_numpy().astype(float))
+
+
+def people_column(alone: str | None) -> str:
+    """Return the column with the people behind the rows that have an outcome, or all rows."""
+    return PEOPLE if alone is None else f"{PEOPLE} where {alone}"
+
+
+def _collapse(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Add up rows with equal keys; of people keep the largest count."""
+    numbers = [c for c in table.column_names if c not in keys]
+    how = [(c, "max" if c.split(" where ")[0] == PEOPLE else "sum") for c in numbers]
+    out = table.group_by(list(keys), use_threads=False).aggregate(how)
+    out = out.rename_columns({f"{c}_{kind}": c for c, kind in how})
+    order = [(k, "ascending") for k in keys]
+    return out.select([*keys, *numbers]).sort_by(order).cast(table.schema)
