@@ -125,6 +125,25 @@ def test_influence_of_shares_in_strata(make_frame, weight_derivative) -> None:
         assert (np.abs(gap) / size).max() < 1e-7
 
 
+@pytest.mark.parametrize(
+    ("method", "kind"), [("dr", "panel"), ("ipw", "panel"), ("dr_imp", "panel"), ("ipw", RC)]
+)
+def test_influence_with_a_category_without_treated_units(
+    make_frame, weight_derivative, method, kind
+) -> None:
+    """Comparison units whose propensity is zero weigh on a regression only."""
+    draw = {"per_cluster": 3, "units": 90} if kind == RC else {}
+    frame = make_frame(10, cohorts=(2.0, np.nan, np.nan), **draw)
+    south = frame["cohort"].isna() & (frame["site"] == "south")
+    frame["site"] = frame["site"].where(south, "north")
+    fit = fitter({"method": method}, {"covariates": ["x", "site"]}, {"kind": kind})
+    est = fit(frame)
+    size = np.abs(est.psi).max(axis=0)
+    for label in [*frame.drop_duplicates("cohort")["cluster"], frame.loc[south, "cluster"].iloc[0]]:
+        gap = weight_derivative(fit, frame, label) - est.influence().loc[label].to_numpy()
+        assert (np.abs(gap) / size).max() < 1e-7, label
+
+
 def test_methods_agree_without_covariates(make_frame) -> None:
     frame = make_frame(6, missing=0.1, time_varying=True)
     for kind in ("panel", RC):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design, GroupTimePair
+from vbceval.did.solve import needed_levels
 from vbceval.moments import Moments
 
 
@@ -35,6 +36,8 @@ class Block(NamedTuple):
         Second moments within cells.
     names : tuple of str
         Covariate names.
+    factors : tuple of int
+        Which categorical covariate a column of `x` belongs to, -1 for numbers.
     """
 
     unit: IntArray
@@ -48,6 +51,7 @@ class Block(NamedTuple):
     xx: FloatArray | None
     xy: FloatArray | None
     names: tuple[str, ...]
+    factors: tuple[int, ...]
 
     def take(self, rows: BoolArray | IntArray) -> Block:
         """Return some cells."""
@@ -56,12 +60,27 @@ class Block(NamedTuple):
             picked[name] = value[rows] if isinstance(value, np.ndarray) else value
         return Block(**picked)
 
+    def without_absent_levels(self) -> Block:
+        """Return the cells without columns of categories that these cells do not need."""
+        needed = needed_levels(self.x, self.factors)
+        if needed.all():
+            return self
+        kept = np.flatnonzero(needed)
+        return self._replace(
+            x=self.x[:, kept],
+            xx=None if self.xx is None else self.xx[:, kept[:, None], kept],
+            xy=None if self.xy is None else self.xy[:, kept],
+            names=tuple(self.names[j] for j in kept),
+            factors=tuple(self.factors[j] for j in kept),
+        )
+
 
 def make_block(moments: Moments, design: Design, clusters: pd.Index) -> Block:
     """Return all cells that have the outcome, the covariates and a positive weight."""
     j = moments.column(design.outcome)
     columns = moments.covariate_positions(design.covariates)
     keys = [moments.cells["unit"], *[moments.cells[s] for s in moments.strata]]
+    owner = {name: i for i, made in enumerate(moments.factors.values()) for name in made}
     labels = moments.attribute("cluster")
     factor = design.weights_for(labels)
     w = moments.w * factor
@@ -80,6 +99,7 @@ def make_block(moments: Moments, design: Design, clusters: pd.Index) -> Block:
         xx=None if xx is None else xx * factor[:, None, None],
         xy=None if xy is None else xy * factor[:, None],
         names=tuple(moments.covariates[i] for i in columns),
+        factors=tuple(owner.get(moments.covariates[i], -1) for i in columns),
     )
     return block
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from vbceval.core.typing import BoolArray, FloatArray
+from vbceval.did.odds import fit_logit, fit_tilting
 from vbceval.did.solve import (
     ComparisonFailure,
     Regressors,
     fit_linear,
-    fit_logit,
-    fit_tilting,
     linear_influence,
 )
 
@@ -94,7 +93,7 @@ def inverse_probability(
     .. [1] Abadie, A. (2005). Semiparametric difference-in-differences estimators. *Review of
        Economic Studies* 72(1), 1-19. Normalised as in Sant'Anna and Zhao (2020), section 2.
     """
-    odds = fit_logit(z.x, d, w, z.names)
+    odds = fit_logit(z, d, w)
     w0 = w * ~d * trimmed_odds(odds.odds, d, trim)
     eta1, psi1 = hajek(dy, w * d)
     eta0, psi0 = hajek(dy, w0)
@@ -116,7 +115,7 @@ def doubly_robust(
     .. [1] Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences
        estimators. *Journal of Econometrics* 219(1), 101-122. Equation 3.1.
     """
-    odds = fit_logit(z.x, d, w, z.names)
+    odds = fit_logit(z, d, w)
     fit = fit_linear(z, dy, w * ~d, COMPARISON_ROWS)
     residual = dy - z.x @ fit.beta
     w0 = w * ~d * trimmed_odds(odds.odds, d, trim)
@@ -143,7 +142,9 @@ def doubly_robust_improved(
     .. [1] Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences
        estimators. *Journal of Econometrics* 219(1), 101-122. Section 3.1.
     """
-    w0 = w * ~d * trimmed_odds(fit_tilting(z.x, d, w, z.names), d, trim)
+    odds, columns = fit_tilting(z, d, w)
+    z = z.only(columns)
+    w0 = w * ~d * trimmed_odds(odds, d, trim)
     fit = fit_linear(z, dy, w0, COMPARISON_ROWS)
     residual = dy - z.x @ fit.beta
     eta1, psi1 = hajek(residual, w * d)

@@ -162,6 +162,7 @@ class GroupTime:
             self._fit_block(whole.take(rows), moments, design, stratum, len(labels))
             for stratum, rows in strata_of(moments)
         ]
+        without = [part["stratum"] for part in parts if not part["results"]]
         parts = [part for part in parts if part["results"]]
         if not parts:
             raise DesignError(
@@ -170,7 +171,7 @@ class GroupTime:
             )
         for part in parts:
             part.update(_shares(part["masses"], parts[0]["weight"]))
-        return self._assemble(parts, moments, design, labels, factor, multiplier)
+        return self._assemble(parts, without, moments, design, labels, factor, multiplier)
 
     def _require_applicable(self, moments: Moments) -> None:
         """Refuse options that these data would ignore."""
@@ -185,6 +186,11 @@ class GroupTime:
             problems.add(
                 "covariate_period='base' needs units that are followed; in cross-sections each "
                 "row has its own covariates. Leave it out."
+            )
+        if not crossed and self.fix_weights == "varying" and self.covariate_period == "base":
+            problems.add(
+                "covariate_period='base' has no meaning with fix_weights='varying', by which each "
+                "row has its own weight and covariates. Leave one of them out."
             )
         if moments.kind != "panel" and self.unbalanced == "balance":
             problems.add("unbalanced='balance' needs units that are followed. Leave it out.")
@@ -248,14 +254,13 @@ class GroupTime:
     def _assemble(
         self,
         parts: list[dict[str, Any]],
+        without: list[str | None],
         moments: Moments,
         design: Design,
         labels: pd.Index,
         ssc: SSC,
         multiplier: Multiplier | None,
     ) -> Estimates:
-        rows = [(part["stratum"], result) for part in parts for result in part["results"]]
-        self._raise_failures([r for _, r in rows], design)
         # clusters that no comparison uses (a cohort without base, rows without outcome) are not in
         # the sample, so they do not count in the small-sample factor; one that is part of a
         # cohort's share is in it, even when none of its changes can be compared
@@ -264,12 +269,17 @@ class GroupTime:
                    axis=0)
             for part in parts
         ]  # fmt: skip
+        rows = [
+            (part["stratum"], _measurable(result, int(own.sum()), moments.cluster_name))
+            for part, own in zip(parts, in_parts, strict=True) for result in part["results"]
+        ]  # fmt: skip
+        self._raise_failures(rows, design)
         used = np.any(in_parts, axis=0)
         n_clusters = int(used.sum())
         # a stratum found in few clusters has their factor and degrees of freedom, not those of all
         sizes = [int(own.sum()) for own, part in zip(in_parts, parts, strict=True)
                  for _ in part["results"]]  # fmt: skip
-        root = np.sqrt([ssc.factor(n_clusters=size) for size in sizes])
+        root = np.sqrt([ssc.factor(n_clusters=max(size, 2)) for size in sizes])
         frame = pd.DataFrame([_record(s, r, design, moments) for s, r in rows])
         frame["df"] = [ssc.df(size) for size in sizes]
         if moments.people:
@@ -291,6 +301,7 @@ class GroupTime:
             "cluster": moments.cluster_name,
             "first_period": min(part["first_period"] for part in parts),
             "without_treated": sorted({x for part in parts for x in part["without_treated"]}),
+            "strata_without_effects": without,
             "dropped_cohorts": sorted({float(g) for part in parts for g in part["dropped"]}),
             "incomplete_cells": shown(parts[0]["incomplete"], moments.people),
             "language": "effect",
@@ -302,14 +313,16 @@ class GroupTime:
             cluster_name=moments.cluster_name, shares=shares, multiplier=multiplier, meta=meta,
         )  # fmt: skip
 
-    def _raise_failures(self, results: list[PairResult], design: Design) -> None:
-        failed = [r for r in results if r.failure is not None]
-        if not failed or (self.on_failure == "skip" and len(failed) < len(results)):
+    def _raise_failures(self, rows: list[tuple[str | None, PairResult]], design: Design) -> None:
+        lines = "".join(
+            f"\n  {'' if stratum is None else f'stratum `{stratum}`, '}cohort {r.pair.cohort:g} at "
+            f"period {r.pair.period:g}: {r.failure}"
+            for stratum, r in rows if r.failure is not None
+        )  # fmt: skip
+        failed = [r for _, r in rows if r.failure is not None]
+        if not failed or (self.on_failure == "skip" and len(failed) < len(rows)):
             return
         error = DesignError if all(r.no_comparison for r in failed) else EstimationError
-        lines = "".join(
-            f"\n  cohort {r.pair.cohort:g} at period {r.pair.period:g}: {r.failure}" for r in failed
-        )
         remedy = "drop the covariate that is named"
         if error is DesignError:
             late = [r.pair.period for r in failed if r.pair.period >= r.pair.cohort]
@@ -319,7 +332,7 @@ class GroupTime:
             if design.comparison == "never_treated":
                 remedy = "use comparison='not_yet_treated'"
         raise error(
-            f"{len(failed)} of {len(results)} group-time effects cannot be estimated:{lines}\n"
+            f"{len(failed)} of {len(rows)} group-time effects cannot be estimated:{lines}\n"
             f"To go on, {remedy}, or pass on_failure='skip' to leave these rows missing with "
             "their reason."
         )
@@ -330,6 +343,14 @@ def _shares(masses: FloatArray, weight: FloatArray) -> dict[str, FloatArray]:
     total = weight.sum()
     share = masses.sum(axis=0) / total
     return {"share": share, "share_psi": (masses - np.outer(weight, share)) / total}
+
+
+def _measurable(result: PairResult, n_clusters: int, cluster: str) -> PairResult:
+    """Return a result as it is, or as failed where its stratum is found in one cluster."""
+    if n_clusters > 1 or result.failure is not None:
+        return result
+    reason = f"its units are all in one cluster (`{cluster}`), so its error cannot be measured"
+    return result._replace(estimate=np.nan, psi=np.zeros_like(result.psi), failure=reason)
 
 
 def _record(

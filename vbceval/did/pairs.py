@@ -126,12 +126,10 @@ def estimate_pairs(
         sample = _sample(block, index, periods, pair, settings)
         if not sample.treated.any():
             continue
-        counts = _count(
-            block.take(sample.before), sample.treated, block.w[sample.weight], n_clusters
-        )
-        early = _without_estimation(pair, counts, n_clusters)
-        if early is not None:
-            done[i] = early
+        if pair.is_reference or sample.treated.all():
+            cells, w = block.take(sample.before), block.w[sample.weight]
+            counts = _count(cells, sample.treated, w, n_clusters)
+            done[i] = _without_estimation(pair, counts, n_clusters)
             continue
         key = (sample.treated.tobytes(), sample.baseline.tobytes(), sample.weight.tobytes())
         groups.setdefault(key, []).append((i, pair, sample))
@@ -176,15 +174,13 @@ def _count(block: Block, treated: BoolArray, w: FloatArray, n_clusters: int) -> 
     )
 
 
-def _without_estimation(pair: GroupTimePair, counts: Counts, n_clusters: int) -> PairResult | None:
-    """The reference row, or a comparison that has nobody to compare with."""
+def _without_estimation(pair: GroupTimePair, counts: Counts, n_clusters: int) -> PairResult:
+    """Return the reference row, or a comparison that has nobody to compare with."""
     zero = np.zeros(n_clusters)
     if pair.is_reference:
         return PairResult(pair, 0.0, zero, counts)
-    if counts.n_comparison == 0:
-        reason = f"no comparison unit is seen at both {pair.base:g} and {pair.period:g}"
-        return PairResult(pair, np.nan, zero, counts, reason, no_comparison=True)
-    return None
+    reason = f"no comparison unit is seen at both {pair.base:g} and {pair.period:g}"
+    return PairResult(pair, np.nan, zero, counts, reason, no_comparison=True)
 
 
 def _estimate_group(
@@ -199,7 +195,7 @@ def _estimate_group(
     dy = np.column_stack([block.y[s.after] - block.y[s.before] for _, _, s in members])
     failure: str | None = None
     try:
-        z = standardise(block.x[sample.baseline], w, block.names)
+        z = standardise(block.x[sample.baseline], w, block.names, factors=block.factors)
         att, psi = _followed_effects(dy, d, w, z, settings)
     except ComparisonFailure as error:
         failure = str(error)
@@ -239,11 +235,10 @@ def _cross_section(
         return None
     later = post & d if settings.followed else d
     counts = _count(cells, d, np.where(later | ~d, cells.w, 0.0), n_clusters)
-    early = _without_estimation(pair, counts, n_clusters)
-    if early is None and len(np.unique(cells.period[~d])) < 2:
-        early = _without_estimation(pair, counts._replace(n_comparison=0), n_clusters)
-    if early is not None:
-        return early
+    if pair.is_reference:
+        return _without_estimation(pair, counts, n_clusters)
+    if len(np.unique(cells.period[~d])) < 2:
+        return _without_estimation(pair, counts._replace(n_comparison=0), n_clusters)
     failure: str | None = None
     att, psi = np.full(1, np.nan), np.zeros((len(d), 1))
     try:
@@ -257,7 +252,7 @@ def _cross_section(
 def _unfollowed_effects(
     cells: Block, d: BoolArray, post: BoolArray, settings: Settings
 ) -> tuple[FloatArray, FloatArray]:
-    z = standardise(cells.x, cells.w, cells.names, cells.xx)
+    z = standardise(cells.x, cells.w, cells.names, cells.xx, cells.factors)
     xy = None
     if cells.xy is not None:
         scaled = cells.xy[:, z.kept] / z.scale

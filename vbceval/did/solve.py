@@ -1,4 +1,4 @@
-"""Weighted least squares and odds models on standardised columns: arrays in, arrays out."""
+"""Weighted least squares on standardised columns: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from vbceval.core.errors import EstimationError
-from vbceval.core.typing import BoolArray, FloatArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
+CONSTANT = "(constant)"
+"""Name of the first regressor."""
 _COLLINEAR = 1e-9
-_LARGEST_PROPENSITY = 1 - 1e-6
-_STEPS = 50
 
 
 class ComparisonFailure(EstimationError):
@@ -34,6 +34,8 @@ class Regressors(NamedTuple):
         Standard deviation of each kept covariate.
     kept : array of int, shape (q - 1,)
         Positions of the kept covariates among those given.
+    factors : tuple of int, length q
+        Which categorical covariate a column belongs to, -1 for numbers and the constant.
     """
 
     x: FloatArray
@@ -41,16 +43,61 @@ class Regressors(NamedTuple):
     xx: FloatArray | None
     scale: FloatArray
     kept: np.ndarray
+    factors: tuple[int, ...]
+
+    def only(self, columns: IntArray) -> Regressors:
+        """Return some columns of rows without variation inside; the constant is among them."""
+        covariates = columns[1:] - 1
+        return Regressors(
+            x=self.x[:, columns], names=tuple(self.names[j] for j in columns), xx=None,
+            scale=self.scale[covariates], kept=self.kept[covariates],
+            factors=tuple(self.factors[j] for j in columns),
+        )  # fmt: skip
+
+    def at_reference(self, code: int) -> BoolArray:
+        """Return the rows in the category without a column of a factor."""
+        # a 0/1 column standardised is lowest where it was 0
+        columns = self.x[:, np.array(self.factors) == code]
+        return np.asarray((columns == columns.min(axis=0)).all(axis=1))
+
+
+def needed_levels(x: FloatArray, factors: tuple[int, ...]) -> BoolArray:
+    """
+    Return which covariate columns are needed where some categories do not occur.
+
+    A category without rows has a column of zeros. Where no row is in the category without a
+    column (the reference), the first that occurs takes its place; otherwise the columns would add
+    up to the constant.
+
+    Parameters
+    ----------
+    x : array, shape (n, p)
+        Covariates; 0/1 for categories, or their shares where rows are cells.
+    factors : tuple of int, length p
+        Which categorical covariate a column belongs to, -1 for numbers.
+    """
+    needed = np.ones(x.shape[1], dtype=bool)
+    for code in sorted(set(factors) - {-1}):
+        columns = np.flatnonzero(np.array(factors) == code)
+        present = columns[x[:, columns].any(axis=0)]
+        needed[columns] = np.isin(columns, present)
+        if len(present) and (np.abs(x[:, present].sum(axis=1) - 1) < _COLLINEAR).all():
+            needed[present[0]] = False
+    return needed
 
 
 def standardise(
-    x: FloatArray, w: FloatArray, names: tuple[str, ...], xx: FloatArray | None = None
+    x: FloatArray,
+    w: FloatArray,
+    names: tuple[str, ...],
+    xx: FloatArray | None = None,
+    factors: tuple[int, ...] = (),
 ) -> Regressors:
     """
     Add a constant and standardise covariates; effects do not depend on this recoding.
 
     Columns that are constant over the comparison (a factor level that does not occur) are left
-    out: they cannot matter there.
+    out: they cannot matter there. So is one column of a factor whose reference does not occur.
 
     Parameters
     ----------
@@ -62,6 +109,8 @@ def standardise(
         For messages.
     xx : array, shape (n, p, p), optional
         Centred second moments within each row, if rows are cells.
+    factors : tuple of int, length p, optional
+        Which categorical covariate a column belongs to, -1 for numbers.
     """
     total = w.sum()
     mean = w @ x / total
@@ -70,7 +119,7 @@ def standardise(
     if xx is not None:
         variance = variance + np.einsum("kii->i", xx)
     scale = np.sqrt(variance / total)
-    kept = np.flatnonzero(scale > 1e-12 * (np.abs(mean) + scale))
+    kept = np.flatnonzero((scale > 1e-12 * (np.abs(mean) + scale)) & needed_levels(x, factors))
     columns = np.column_stack([np.ones(len(x)), centred[:, kept] / scale[kept]])
     inner = None
     if xx is not None:
@@ -78,8 +127,9 @@ def standardise(
         inner = np.zeros((len(x), q, q))
         scaled = xx[:, kept[:, None], kept] / np.outer(scale[kept], scale[kept])
         inner[:, 1:, 1:] = scaled
-    labels = ("(constant)", *(names[i] for i in kept))
-    return Regressors(columns, labels, inner, scale[kept], kept)
+    labels = (CONSTANT, *(names[i] for i in kept))
+    codes = (-1, *(factors[i] if factors else -1 for i in kept))
+    return Regressors(columns, labels, inner, scale[kept], kept, codes)
 
 
 def invert(gram: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:
@@ -99,6 +149,8 @@ def invert(gram: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:
     factor = np.zeros_like(corr)
     for j in range(len(corr)):
         residual = corr[j, j] - factor[j, :j] @ factor[j, :j]
+        if residual < _COLLINEAR and names[0] == CONSTANT and 1 - corr[j, 0] ** 2 < _COLLINEAR:
+            raise ComparisonFailure(f"`{names[j]}` does not vary among {where}")
         if residual < _COLLINEAR:
             raise ComparisonFailure(
                 f"`{names[j]}` is collinear with {', '.join(f'`{n}`' for n in names[:j])} among "
@@ -207,132 +259,3 @@ def linear_influence(
             inner = inner + np.einsum("nik,ik->nk", xy, target)
         out = out + np.where(live, inner, 0.0)
     return np.asarray(out)
-
-
-class OddsFit(NamedTuple):
-    """
-    A model of the odds of treatment.
-
-    Parameters
-    ----------
-    odds : array, shape (n,)
-        p / (1 - p).
-    score : array, shape (n,)
-        Residual of the estimating equation, w (D - p) for the logit.
-    inverse : array, shape (q, q)
-        Inverse of minus its derivative.
-    """
-
-    odds: FloatArray
-    score: FloatArray
-    inverse: FloatArray
-
-
-def fit_logit(x: FloatArray, d: BoolArray, w: FloatArray, names: tuple[str, ...]) -> OddsFit:
-    """
-    Fit a weighted logit of treatment by Newton's method with step halving.
-
-    Parameters
-    ----------
-    x : array, shape (n, q)
-        Standardised regressors with a constant.
-    d : bool array, shape (n,)
-        Treated rows.
-    w : array, shape (n,)
-        Weights.
-    names : tuple of str
-        Names of the columns.
-
-    Raises
-    ------
-    ComparisonFailure
-        If treated and comparison rows separate.
-    """
-    gamma = np.zeros(x.shape[1])
-    share = w[d].sum() / w.sum()
-    gamma[0] = np.log(share / (1 - share))
-
-    def deviance(g: FloatArray) -> float:
-        eta = x @ g
-        return float(w @ (np.logaddexp(0, eta) - d * eta))
-
-    best = deviance(gamma)
-    for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-(x @ gamma)))
-        gradient = x.T @ (w * (d - p))
-        hessian = (x * (w * p * (1 - p))[:, None]).T @ x
-        if not np.all(np.isfinite(hessian)) or np.diag(hessian).min() <= 1e-12 * w.sum():
-            raise _separation(x, d, w, names)
-        step = invert(hessian, names, "the treated and comparison units") @ gradient
-        size = 1.0
-        while deviance(gamma + size * step) > best + 1e-12 * abs(best) and size > 1e-8:
-            size /= 2
-        gamma = gamma + size * step
-        best = deviance(gamma)
-        # the decrement, not the step, so that it does not depend on the units of covariates
-        if gradient @ step < 1e-22 * w.sum():
-            break
-        if np.abs(gamma).max() > 40:
-            raise _separation(x, d, w, names)
-    p = 1 / (1 + np.exp(-(x @ gamma)))
-    if (p[d] > _LARGEST_PROPENSITY).any():
-        raise _separation(x, d, w, names)
-    hessian = (x * (w * p * (1 - p))[:, None]).T @ x
-    p = np.minimum(p, _LARGEST_PROPENSITY)
-    inverse = invert(hessian, names, "the treated and comparison units")
-    return OddsFit(p / (1 - p), w * (d - p), inverse)
-
-
-def fit_tilting(x: FloatArray, d: BoolArray, w: FloatArray, names: tuple[str, ...]) -> FloatArray:
-    """
-    Return odds that balance the regressors exactly (inverse probability tilting).
-
-    Solves ``sum w (D - (1 - D) exp(x'gamma)) x = 0`` by Newton's method with step halving.
-
-    Raises
-    ------
-    ComparisonFailure
-        If no such odds exist: treated means lie outside the comparison units.
-
-    References
-    ----------
-    .. [1] Graham, B. S., Pinto, C. and Egel, D. (2012). Inverse probability tilting for moment
-       condition models with missing data. *Review of Economic Studies* 79(3), 1053-1079.
-    .. [2] Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences
-       estimators. *Journal of Econometrics* 219(1), 101-122. Section 3.1.
-    """
-    control, target = ~d, x[d].T @ w[d]
-    xc, wc = x[control], w[control]
-    gamma = np.zeros(x.shape[1])
-    gamma[0] = np.log(w[d].sum() / wc.sum())
-
-    def objective(g: FloatArray) -> float:
-        return float(wc @ np.exp(np.minimum(xc @ g, 500.0)) - target @ g)
-
-    best = objective(gamma)
-    for _ in range(_STEPS):
-        tilted = wc * np.exp(xc @ gamma)
-        gradient = target - xc.T @ tilted
-        if np.abs(gradient).max() < 1e-12 * w[d].sum():
-            return np.asarray(np.exp(x @ gamma))
-        step = invert((xc * tilted[:, None]).T @ xc, names, "the comparison units") @ gradient
-        size = 1.0
-        while objective(gamma + size * step) > best + 1e-12 * abs(best) and size > 1e-8:
-            size /= 2
-        gamma = gamma + size * step
-        best = objective(gamma)
-        if np.abs(gamma).max() > 40:
-            break
-    raise _separation(x, d, w, names)
-
-
-def _separation(
-    x: FloatArray, d: BoolArray, w: FloatArray, names: tuple[str, ...]
-) -> ComparisonFailure:
-    gap = np.abs(w[d] @ x[d] / w[d].sum() - w[~d] @ x[~d] / w[~d].sum())
-    worst = [j for j in np.argsort(-gap) if j > 0][:3]
-    differences = ", ".join(f"`{names[j]}` {gap[j]:.1f}" for j in worst)
-    return ComparisonFailure(
-        "treated and comparison units do not overlap (largest standardised differences: "
-        f"{differences or 'none: there are no covariates'})"
-    )

@@ -12,12 +12,11 @@ import numpy as np
 
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.did.followed import hajek, trimmed_odds
+from vbceval.did.odds import fit_logit, fit_tilting
 from vbceval.did.solve import (
     LinearFit,
     Regressors,
     fit_linear,
-    fit_logit,
-    fit_tilting,
     linear_influence,
 )
 
@@ -92,7 +91,7 @@ def outcome_regression(rows: CrossSections) -> tuple[FloatArray, FloatArray]:
 def inverse_probability(rows: CrossSections, trim: float | None) -> tuple[FloatArray, FloatArray]:
     """Compare four normalised means, comparison rows weighted by the odds of treatment."""
     z = rows.z
-    fit = fit_logit(z.x, rows.d, rows.w, z.names)
+    fit = fit_logit(z, rows.d, rows.w)
     odds = trimmed_odds(fit.odds, rows.d, trim)
     eta11, psi11 = hajek(rows.y, rows.part(True, True))
     eta10, psi10 = hajek(rows.y, rows.part(True, False))
@@ -132,7 +131,7 @@ def doubly_robust(
        estimators. *Journal of Econometrics* 219(1), 101-122. Equation 3.4.
     """
     z = rows.z
-    model = fit_logit(z.x, rows.d, rows.w, z.names)
+    model = fit_logit(z, rows.d, rows.w)
     odds = trimmed_odds(model.odds, rows.d, trim)
     groups = {(t, p): rows.part(t, p) for t in (True, False) for p in (True, False)}
     fits = {key: _fit(rows, w, *key) for key, w in groups.items()}
@@ -168,7 +167,9 @@ def doubly_robust_improved(
        estimators. *Journal of Econometrics* 219(1), 101-122. Section 3.2.
     """
     z = rows.z
-    odds = trimmed_odds(fit_tilting(z.x, rows.d, rows.w, z.names), rows.d, trim)
+    tilted, columns = fit_tilting(z, rows.d, rows.w)
+    rows = rows._replace(z=z.only(columns))
+    odds = trimmed_odds(tilted, rows.d, trim)
     groups = {(t, p): rows.part(t, p) for t in (True, False) for p in (True, False)}
     means = {key: w * (1 if key[0] else odds) for key, w in groups.items()}
     fits = {key: _fit(rows, w, *key) for key, w in means.items()}

@@ -49,9 +49,9 @@ class Arranged(NamedTuple):
     followed: bool
 
     def take(self, rows: BoolArray | IntArray) -> Arranged:
-        """Return some cells, entities coded without gaps."""
+        """Return some complete cells, entities coded without gaps, without absent categories."""
         return self._replace(
-            block=self.block.take(rows),
+            block=self.block.take(rows).without_absent_levels(),
             entity=np.unique(self.entity[rows], return_inverse=True)[1].astype(np.int64),
             time=self.time[rows],
             n_units=self.n_units[rows],
@@ -207,7 +207,7 @@ def samples(arranged: Arranged, design: Design, stratum: str | None = None) -> I
         raise DesignError(
             f"no cell{within} is treated (periods {block.period.min():g} to "
             f"{block.period.max():g}, cohorts "
-            f"{listed(f'{g:g}' for g in np.unique(block.cohort[np.isfinite(block.cohort)]))}, "
+            f"{listed(f'{g:g}' for g in np.unique(block.cohort[np.isfinite(block.cohort)])) or 'none'}, "
             f"window {design.window}). Check the coding of cohorts, or widen `window`."
         )
     if not untreated.any():

@@ -110,6 +110,11 @@ class Engine(ABC):
     def drop(self, name: str) -> None:
         """Drop a table that this engine made; do nothing when it is gone already."""
 
+    @property
+    @abstractmethod
+    def memory(self) -> int | None:
+        """Bytes a query may use in this process before it spills; None when it runs elsewhere."""
+
     @abstractmethod
     def _interrupt(self) -> None:
         """Stop every running query of this engine."""

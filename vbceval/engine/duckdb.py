@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _MEMORY = re.compile(r"\s*(\d+(\.\d+)?)\s*([KMGT]i?B)\s*", re.IGNORECASE)
 _ATTACHED = "vbc_source"
+# as the engine prints sizes
+_UNITS = {
+    unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))
+}
 
 
 class DuckDBEngine(Engine):
@@ -160,6 +164,18 @@ class DuckDBEngine(Engine):
             # dropping a table as a view is an error even with IF EXISTS
             if self._kind(name) == kind:
                 self._execute(drop)
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes a query may use before it spills."""
+
+        def work() -> str:
+            with self._cursor() as cursor:
+                found = cursor.execute("SELECT current_setting('memory_limit')").fetchall()
+            return str(found[0][0])
+
+        size, unit = self._attend(work).split()
+        return int(float(size) * _UNITS[unit])
 
     def _kind(self, name: str) -> str | None:
         def work() -> str | None:

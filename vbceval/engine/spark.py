@@ -174,6 +174,11 @@ class SparkEngine(Engine):
 
         self._do(work)
 
+    @property
+    def memory(self) -> int | None:
+        """None: Spark decides for its workers."""
+        return None
+
     def _local_files(self, files: ParquetFiles, columns: Sequence[str] | None) -> Relation:
         def work() -> DataFrame:
             from pyspark.sql.types import LongType, StringType, StructType

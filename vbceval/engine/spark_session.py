@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import socket
+import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -39,15 +41,25 @@ def open_session(session: SparkSession | None, remote: str | None) -> tuple[Spar
             "the engine `spark` needs Java 17 or later, and no `java` was found. Install it and set "
             "JAVA_HOME, or give `remote='sc://host:port'` to use a server."
         )
+    # a session is active in the thread that made it, and in others it is only the default one
+    with contextlib.suppress(RuntimeError):
+        return Builder.active(), False
+    return _local(Builder), True
+
+
+def _local(kind: type[SparkSession]) -> SparkSession:
+    # Spark keeps its catalog in the current folder unless told otherwise
+    folder = tempfile.mkdtemp(prefix="vbceval-spark-")
     settings: dict[str, bool | float | int | str | None] = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        "spark.sql.warehouse.dir": folder,
     }
-    started = Builder.builder.master("local[*]").appName("vbceval").config(map=settings)
-    made = started.getOrCreate()
+    made = kind.builder.master("local[*]").appName("vbceval").config(map=settings).getOrCreate()
+    weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
     # Spark's log of errors quotes values of rows
     made.sparkContext.setLogLevel("OFF")
-    return made, True
+    return made
 
 
 def _remote(kind: type[SparkSession], remote: str) -> SparkSession:

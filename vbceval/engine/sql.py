@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LARGEST_SCALE = 12
 """Most decimal digits of a fixed-point column."""
 
+LARGEST_EXACT_DOUBLE = 2.0**53
+"""Below it every whole number is a double."""
+
 _DIGITS = 18
 # Up to 2**49 the spacing of doubles leaves a quarter of a unit: the integer is still certain.
 _LARGEST_DOUBLE = 2**49
@@ -195,10 +198,23 @@ def product(left: exp.Expression, right: exp.Expression, *, wide: bool = True) -
     )
 
 
-def sum_exact(expression: exp.Expression) -> exp.Expression:
-    """Return the exact sum of an integer expression, ``decimal128(38, 0)``; NULL over no values."""
+def sum_exact(expression: exp.Expression, *, bound: float = float("inf")) -> exp.Expression:
+    """
+    Return the exact sum of an integer expression, ``decimal128(38, 0)``; NULL over no values.
+
+    Parameters
+    ----------
+    expression : Expression
+        Integers.
+    bound : float, optional
+        What no sum of sizes passes. Below 2**53 every partial sum is a whole number that a double
+        holds, so doubles add up exactly, in any order, at half the memory.
+    """
     from sqlglot import exp
 
+    if bound < LARGEST_EXACT_DOUBLE:
+        total = exp.Sum(this=exp.cast(expression.copy(), "DOUBLE"))
+        return exp.cast(total, "DECIMAL(38, 0)")
     return exp.Anonymous(this=_SUM, expressions=[expression.copy()])
 
 

@@ -113,6 +113,38 @@ def count_people(name: str, condition: exp.Expression | None) -> exp.Expression:
     return exp.Count(this=exp.Distinct(expressions=[counted]))
 
 
+def set_of(name: str, first: int) -> exp.Expression:
+    """Return whole numbers from `first` as a set of bits in a BIGINT."""
+    from sqlglot import exp
+
+    place = exp.Sub(this=sql.column(name), expression=exp.Literal.number(first))
+    one = exp.cast(exp.Literal.number(1), "BIGINT")
+    return exp.BitwiseOrAgg(this=exp.BitwiseLeftShift(this=one, expression=exp.cast(place, "INT")))
+
+
+def size_of_set(name: str) -> exp.Expression:
+    """Return how many bits are set."""
+    from sqlglot import exp
+
+    return exp.Anonymous(this="BIT_COUNT", expressions=[sql.column(name)])
+
+
+def about_how_many(name: str) -> exp.Expression:
+    """Return about how many different values a column has."""
+    from sqlglot import exp
+
+    return exp.ApproxDistinct(this=sql.column(name))
+
+
+def between(name: str, low: int | str | None, high: int | str | None) -> exp.Expression:
+    """Return whether a key is from `low` to below `high`; an open end is None."""
+    from sqlglot import exp
+
+    above = exp.true() if low is None else exp.GTE(this=sql.column(name), expression=_key(low))
+    below = exp.true() if high is None else exp.LT(this=sql.column(name), expression=_key(high))
+    return exp.And(this=above, expression=below)
+
+
 def where(condition: exp.Expression, expression: exp.Expression) -> exp.Expression:
     """Return an expression where a condition is true, and NULL elsewhere."""
     from sqlglot import exp
@@ -148,6 +180,14 @@ def grouped(
 
 
 _LAST = 1.7976931348623157e308
+
+
+def _key(value: int | str) -> exp.Expression:
+    from sqlglot import exp
+
+    if isinstance(value, str):
+        return exp.Literal.string(value)
+    return exp.Literal.number(value)
 
 
 def _double(number: float) -> exp.Expression:

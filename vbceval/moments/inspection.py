@@ -43,6 +43,34 @@ class Facts:
     largest: float
     pivot: float
 
+    @property
+    def scaled(self) -> float:
+        """Size that no value passes once it is a whole number; at least 1."""
+        return max(self.largest * 10.0 ** (self.digits or 0) + 1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """
+    What the scan found of a table.
+
+    Parameters
+    ----------
+    rows : int
+        Rows.
+    columns : mapping of str to Facts
+        Of every column that is summed.
+    periods : tuple of float
+        First and last period.
+    levels : mapping of str to int
+        About how many values each key has.
+    """
+
+    rows: int
+    columns: Mapping[str, Facts]
+    periods: tuple[float, float]
+    levels: Mapping[str, int]
+
 
 def inspect(
     engine: Engine,
@@ -54,9 +82,9 @@ def inspect(
     weights: tuple[str, ...],
     digits: Mapping[str, int | None],
     pivots: Mapping[str, float],
-) -> tuple[int, dict[str, Facts]]:
+) -> Inspection:
     """
-    Return the number of rows and the facts of every column that is summed.
+    Scan a table once: its rows, keys, and every column that is summed.
 
     Parameters
     ----------
@@ -92,7 +120,7 @@ def inspect(
         problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
     problems.raise_if_any()
     tried = {name: _tried(relation, name, digits) for name in numbers}
-    parts = _scan(relation, keys, tried)
+    parts = _scan(relation, keys, period, tried)
     found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
     rows = int(found["rows"])
     if rows == 0:
@@ -115,16 +143,27 @@ def inspect(
         if name in weights and low is not None and float(low) < 0:
             problems.add(f"`{name}` is negative in some rows; it must be 0 or more. Correct it.")
     problems.raise_if_any()
-    return rows, facts
+    return Inspection(
+        rows=rows, columns=facts, periods=(float(found["p_low"]), float(found["p_high"])),
+        levels={name: int(found[f"u{i}"]) for i, name in enumerate(keys)},
+    )  # fmt: skip
 
 
 def _scan(
-    relation: Relation, keys: tuple[str, ...], tried: Mapping[str, tuple[int, ...]]
+    relation: Relation, keys: tuple[str, ...], period: str, tried: Mapping[str, tuple[int, ...]]
 ) -> list[exp.Expression]:
     """What is counted of every key and every column that is summed."""
-    parts: list[exp.Expression] = [sql.named(ex.count_rows(), "rows")]
+    time = ex.value(period, relation.column(period))
+    parts: list[exp.Expression] = [
+        sql.named(ex.count_rows(), "rows"),
+        sql.named(ex.smallest(time), "p_low"),
+        sql.named(ex.largest(time), "p_high"),
+    ]
     for i, name in enumerate(keys):
-        parts.append(sql.named(sql.count_if(ex.is_missing(name, relation.column(name))), f"k{i}"))
+        parts += [
+            sql.named(sql.count_if(ex.is_missing(name, relation.column(name))), f"k{i}"),
+            sql.named(ex.about_how_many(name), f"u{i}"),
+        ]
     for j, name in enumerate(tried):
         column = relation.column(name)
         parts += [

@@ -189,8 +189,7 @@ class Moments:
         cells = table.rename(columns={schema.cluster: "unit", schema.period: "period"})
         people = parts["n"]
         if schema.unit is not None:
-            alone = block[0] if block[0] in schema.separate else None
-            people = sums.table.column(people_column(alone)).to_numpy()[rows]
+            people = sums.table.column(people_column(schema.alone(block))).to_numpy()[rows]
         units = sums.clusters.assign(cluster=sums.clusters.index)[["cluster", "cohort", "exit"]]
         return cls(
             **parts, cells=cells, n_units=people, units=units.rename_axis("unit"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +15,24 @@ from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DataError
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
-from vbceval.moments.inspection import Facts, inspect
+from vbceval.moments.inspection import Inspection, inspect
+from vbceval.moments.queries import (
+    cluster_table,
+    is_once_a_period,
+    people_by_cell,
+    sums_by_cell,
+)
 from vbceval.moments.schema import Schema
 from vbceval.moments.sums import Sums, people_column
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from sqlglot import exp
 
-# a product of BIGINT up to here cannot overflow
-_LARGEST = 2**62
+# bytes that adding up may take; with more, another scan of the table is cheaper
+_MEMORY = 2**30
+# bytes of memory that one sum of one cell is given: each thread has one, and tables grow by doubling
+_STATE = 128
 
 
 def sum_table(
@@ -60,34 +71,56 @@ def sum_table(
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     weights = tuple(x for x in (weight, exposure) if x is not None)
-    rows, facts = inspect(
+    found = inspect(
         engine, relation, keys=whole, period=period, numbers=numbers, weights=weights,
         digits=digits, pivots=pivots,
     )  # fmt: skip
+    facts = found.columns
+    clusters = cluster_table(engine, relation, cluster, cohort, exit, never)
+    once = unit is not None and is_once_a_period(
+        engine, relation, unit=unit, period=period, span=found.periods
+    )
     schema = Schema(
         cluster=cluster, period=period, strata=tuple(strata), outcomes=tuple(outcomes),
         covariates=tuple(covariates), weight=weight, exposure=exposure, unit=unit,
         digits={name: fact.digits for name, fact in facts.items()},
         pivots={name: fact.pivot for name, fact in facts.items() if fact.digits is None},
-        separate=tuple(y for y in outcomes if facts[y].missing),
+        separate=tuple(y for y in outcomes if facts[y].missing), once_a_period=once,
     )  # fmt: skip
-    clusters = _clusters(engine, relation, cluster, cohort, exit, never)
-    query = _query(relation, schema, facts)
-    table = engine.run(query)
-    if table.num_rows == 0:
-        raise DataError(
-            "no row has a positive weight and all covariates, so there is nothing to sum."
-        )
-    table = _typed(table, schema)
+    query = sums_by_cell(relation, schema, facts, rows=int(clusters["rows"].max()))
+    table = _table(engine, relation, query, schema, found, clusters)
     kept = table.column(cluster).unique().to_pandas()
-    sums = Sums(table=table, schema=schema, clusters=clusters.loc[sorted(kept)])
+    sums = Sums(table=table, schema=schema, clusters=clusters[["cohort", "exit"]].loc[sorted(kept)])
     origin = {
         "source": _describe(relation),
         "engine": engine.name,
         "query": sql.render(query, engine.dialect),
-        "rows": rows,
+        "rows": found.rows,
     }
-    return sums, {**origin, **_how(sums, rows)}
+    return sums, {**origin, **_how(sums, found.rows)}
+
+
+def _table(
+    engine: Engine, relation: Relation, query: exp.Select, schema: Schema, found: Inspection,
+    clusters: pd.DataFrame,
+) -> pa.Table:  # fmt: skip
+    """Return every sum of every cell, and its people."""
+    parts = _parts(
+        engine, relation, schema.cluster, clusters, cells=_cells(clusters, found.levels, schema),
+        sums=sum(len(schema.terms(block)) for block in schema.blocks),
+    )  # fmt: skip
+    table = _run(engine, query, parts, schema)
+    if table.num_rows == 0:
+        raise DataError(
+            "no row has a positive weight and all covariates, so there is nothing to sum."
+        )
+    if schema.unit is None:
+        return table
+    people = table
+    if not schema.once_a_period:
+        counted = people_by_cell(relation, schema, found.columns, unit=schema.unit)
+        people = _run(engine, counted, [None], schema)
+    return _with_people(table, people, schema)
 
 
 def _how(sums: Sums, rows: int) -> dict[str, Any]:
@@ -104,106 +137,54 @@ def _how(sums: Sums, rows: int) -> dict[str, Any]:
     }
 
 
-def _query(relation: Relation, schema: Schema, facts: Mapping[str, Facts]) -> exp.Expression:
-    """Rows to whole numbers once, in a subquery; then every sum, by cell."""
-    names = {name: f"v{j}" for j, name in enumerate(facts)}
-    inner: list[exp.Expression] = [sql.column(key) for key in schema.keys]
-    if schema.unit is not None and schema.unit not in schema.keys:
-        inner.append(sql.column(schema.unit))
-    for name, short in names.items():
-        column, digits = relation.column(name), facts[name].digits
-        value = (
-            ex.shifted(name, column, facts[name].pivot)
-            if digits is None
-            else sql.to_fixed(name, column, scale=digits)
-        )
-        inner.append(sql.named(value, short))
-    rows = sql.select(*inner, of=relation.name)
-    keep = [ex.is_present(names[x]) for x in schema.covariates]
-    if schema.weight is not None:
-        keep.append(ex.is_positive(names[schema.weight]))
-    outer: list[exp.Expression] = [sql.column(key) for key in schema.keys]
-    for block in schema.blocks:
-        alone = block[0] if block[0] in schema.separate else None
-        present = None if alone is None else ex.is_present(names[alone])
-        if schema.unit is not None:
-            people = ex.count_people(schema.unit, present)
-            outer.append(sql.named(people, people_column(alone)))
-        for term in schema.terms(block):
-            total = _total(term.factors, names, facts, present)
-            outer.append(sql.named(total, term.name))
-    if schema.separate == schema.outcomes:
-        outer.append(sql.named(ex.count_rows(), schema.rows))
-    return ex.grouped(rows, outer, by=schema.keys, keep=keep)
+def _parts(
+    engine: Engine, relation: Relation, cluster: str, clusters: pd.DataFrame, *, cells: int,
+    sums: int,
+) -> list[exp.Expression | None]:  # fmt: skip
+    """
+    Split clusters into ranges whose sums fit into memory together; None takes all of them.
+
+    Each range costs a scan of the table, and less than what spilling costs. Its ends are compared
+    by the engine that sorted them, so that each row is in one range.
+    """
+    memory = engine.memory
+    kind = relation.column(cluster)
+    if memory is None or kind.kind not in ("integer", "text") or kind.engine_type == "ENUM":
+        return [None]
+    wanted = math.ceil(cells * sums * _STATE / min(memory, _MEMORY))
+    if wanted <= 1:
+        return [None]
+    share = clusters["rows"].cumsum() / clusters["rows"].sum()
+    starts = [int(np.searchsorted(share, k / wanted)) for k in range(1, wanted)]
+    cuts = [clusters.index[at] for at in sorted(set(starts)) if 0 < at < len(clusters)]
+    ends = [None, *(x if isinstance(x, str) else int(x) for x in cuts), None]
+    return [
+        None if low is None and high is None else ex.between(cluster, low, high)
+        for low, high in itertools.pairwise(ends)
+    ]
 
 
-def _total(
-    factors: tuple[str, ...], names: Mapping[str, str], facts: Mapping[str, Facts],
-    present: exp.Expression | None,
-) -> exp.Expression:  # fmt: skip
-    if not factors:
-        return ex.count_rows() if present is None else sql.count_if(present)
-    value: exp.Expression = sql.column(names[factors[0]])
-    doubles = facts[factors[0]].digits is None
-    bound = facts[factors[0]].largest * 10.0 ** (facts[factors[0]].digits or 0)
-    for name in factors[1:]:
-        other = sql.column(names[name])
-        if doubles or facts[name].digits is None:
-            value, doubles = ex.multiply(value, other), True
-            continue
-        bound *= max(facts[name].largest * 10.0 ** (facts[name].digits or 0), 1.0)
-        value = sql.product(value, other, wide=bound > _LARGEST)
-    if present is not None:
-        value = ex.where(present, value)
-    return ex.add_up(value) if doubles else sql.sum_exact(value)
+def _cells(clusters: pd.DataFrame, levels: Mapping[str, int], schema: Schema) -> int:
+    """Return a number of cells that is hardly exceeded."""
+    each = math.prod(max(levels[key], 1) for key in schema.keys if key != schema.cluster)
+    return int(np.minimum(clusters["rows"], each).sum())
 
 
-def _clusters(
-    engine: Engine, relation: Relation, cluster: str, cohort: str, exit: str | None,
-    never: float | None,
-) -> pd.DataFrame:  # fmt: skip
-    """One row a cluster: cohort and exit, the same in all of its rows."""
-    parts: list[exp.Expression] = [sql.column(cluster), sql.named(ex.count_rows(), "rows")]
-    columns = {"cohort": cohort} | ({} if exit is None else {"exit": exit})
-    for role, name in columns.items():
-        column = relation.column(name)
-        if column.kind not in ("integer", "decimal", "float"):
-            raise DataError(
-                f"`{name}` holds {column.engine_type}; {role} is a number on the scale of the "
-                "periods, missing for those never treated. Convert it."
-            )
-        parts += [
-            sql.named(ex.smallest(ex.value(name, column, never=never)), f"{role}_low"),
-            sql.named(ex.largest(ex.value(name, column, never=never)), f"{role}_high"),
-            sql.named(ex.count(ex.value(name, column, never=never)), f"{role}_rows"),
-        ]
-    found = engine.run(sql.select(*parts, of=relation.name).group_by(sql.column(cluster)))
-    frame = found.to_pandas().set_index(cluster).sort_index()
-    table = pd.DataFrame(index=frame.index)
-    for role, name in columns.items():
-        low, high = (frame[f"{role}_{side}"].astype(float) for side in ("low", "high"))
-        some = frame[f"{role}_rows"]
-        mixed = (low != high) & (some > 0) | (some > 0) & (some < frame["rows"])
-        if mixed.any():
-            raise DataError(
-                f"`{name}` changes within {int(mixed.sum()):,} of {len(frame):,} clusters of "
-                f"`{cluster}`, but all rows of a cluster enter together. Cluster on what enters "
-                "together, or correct the source."
-            )
-        zero = int((low == 0).sum())
-        if role == "cohort" and zero and never is None:
-            raise DataError(
-                f"`{name}` is 0 in {zero:,} clusters. Never treated is a missing cohort here, so 0 "
-                "would count as a date of entry. Pass never=0."
-            )
-        table[role] = low
-    if exit is None:
-        table["exit"] = np.nan
-    return table
+def _run(
+    engine: Engine, query: exp.Select, parts: Sequence[exp.Expression | None], schema: Schema
+) -> pa.Table:
+    """Run a query over each range of clusters; the result is sorted by keys."""
+    import pyarrow as pa
+
+    tables = []
+    for part in parts:
+        table = engine.run(query if part is None else query.where(part, copy=True))
+        tables.append(_typed(table, schema))
+    return pa.concat_tables(tables)
 
 
-def _typed(table: Any, schema: Schema) -> Any:
-    """Sorted, counts as whole numbers, sums without a value as 0."""
+def _typed(table: pa.Table, schema: Schema) -> pa.Table:
+    """Sorted, sums without a value as 0."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -213,9 +194,20 @@ def _typed(table: Any, schema: Schema) -> Any:
                 cast = table.column(place).cast(pa.float64())
                 table = table.set_column(place, field.name, cast)
             continue
-        column = pc.fill_null(table.column(place), pa.scalar(0, field.type))
+        column = table.column(place)
+        if column.null_count:
+            column = pc.fill_null(column, pa.scalar(0, field.type))
         table = table.set_column(place, pa.field(field.name, field.type), column)
     return table.sort_by([(key, "ascending") for key in schema.keys])
+
+
+def _with_people(table: pa.Table, people: pa.Table, schema: Schema) -> pa.Table:
+    """Add a column of people for each group of outcomes: rows, where people do not repeat."""
+    for block in schema.blocks:
+        name = people_column(schema.alone(block))
+        counted = name if name in people.column_names else schema.name(block)
+        table = table.append_column(name, people.column(counted))
+    return table
 
 
 def _describe(relation: Relation) -> dict[str, Any]:

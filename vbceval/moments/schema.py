@@ -50,6 +50,9 @@ class Schema:
         What is subtracted from a column of doubles before it is multiplied.
     separate : tuple of str
         Outcomes that are missing in some rows: they have sums of their own, over their rows.
+    once_a_period : bool
+        Whether a unit has at most one row in a period, so that the people of cells of one period
+        can be added.
     """
 
     cluster: str
@@ -63,6 +66,7 @@ class Schema:
     digits: Mapping[str, int | None] = field(default_factory=dict)
     pivots: Mapping[str, float] = field(default_factory=dict)
     separate: tuple[str, ...] = ()
+    once_a_period: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -81,9 +85,13 @@ class Schema:
         alone = tuple((y,) for y in self.separate)
         return (shared, *alone) if shared else alone
 
+    def alone(self, block: tuple[str, ...]) -> str | None:
+        """Return the outcome of a group that has sums of its own; None for the shared group."""
+        return block[0] if block[0] in self.separate else None
+
     def terms(self, block: tuple[str, ...]) -> tuple[Term, ...]:
         """Return the sums of one group of outcomes."""
-        alone = block[0] if block[0] in self.separate else None
+        alone = self.alone(block)
         w: tuple[str, ...] = () if self.weight is None else (self.weight,)
         found: list[tuple[str, ...]] = [()]
         if w:
@@ -99,7 +107,7 @@ class Schema:
 
     def name(self, block: tuple[str, ...], *factors: str) -> str:
         """Return the column that holds a sum; factors in any order."""
-        alone = block[0] if block[0] in self.separate else None
+        alone = self.alone(block)
         wanted = sorted(factors)
         for term in self.terms(block):
             if sorted(term.factors) == wanted:
@@ -132,9 +140,13 @@ class Schema:
         return cls(**values)
 
     def differences(self, other: Schema) -> list[str]:
-        """Say in which fields two schemas differ."""
+        """Say in which fields two schemas differ, so that their sums cannot be added."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"`{k}` is {mine[k]!r} and {theirs[k]!r}" for k in mine if mine[k] != theirs[k]]
+        return [
+            f"`{k}` is {mine[k]!r} and {theirs[k]!r}"
+            for k in mine
+            if mine[k] != theirs[k] and k != "once_a_period"
+        ]
 
 
 def _name(factors: tuple[str, ...], alone: str | None) -> str:

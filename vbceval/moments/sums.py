@@ -74,7 +74,10 @@ class Sums:
         new = other.clusters.loc[other.clusters.index.difference(self.clusters.index)]
         clusters = pd.concat([self.clusters, new]).sort_index()
         table = _collapse(pa.concat_tables([self.table, other.table]), self.schema.keys)
-        return replace(self, table=table, clusters=clusters)
+        apart = not self._periods() & other._periods()
+        once = self.schema.once_a_period and other.schema.once_a_period and apart
+        schema = replace(self.schema, once_a_period=once)
+        return replace(self, table=table, clusters=clusters, schema=schema)
 
     def coarsen(
         self,
@@ -85,8 +88,9 @@ class Sums:
         """
         Return sums over coarser cells.
 
-        Distinct people cannot be added: the same person may be in two of the merged cells. What is
-        kept is the largest of their counts, of which the true number is never less.
+        Distinct people of merged strata are added where no person has two rows in a period. Else,
+        and over periods, they cannot be: the same person may be in two of the merged cells. What
+        is kept then is the largest of their counts, of which the true number is never less.
 
         Parameters
         ----------
@@ -109,7 +113,10 @@ class Sums:
                 f"{listed(self.schema.strata) or 'none'}."
             )
         schema = replace(self.schema, strata=tuple(s for s in self.schema.strata if s not in drop))
-        table = self.table.drop_columns(list(drop)) if drop else self.table
+        table = self.table
+        if drop:
+            fewer = table.drop_columns(list(drop))
+            table = _collapse(fewer, schema.keys, add_people=schema.once_a_period)
         if periods is not None:
             old = table.column(schema.period).to_pandas()
             new = old.map(periods)
@@ -117,8 +124,16 @@ class Sums:
                 lost = sorted(old[new.isna()].unique())
                 raise DataError(f"period {listed(lost)} has no new period. Name all of them.")
             place = table.column_names.index(schema.period)
-            table = table.set_column(place, schema.period, pa.array(new))
-        return replace(self, table=_collapse(table, schema.keys), schema=schema)
+            table = _collapse(
+                table.set_column(place, schema.period, pa.array(new, type=pa.float64())),
+                schema.keys,
+            )
+            # a person has a row in each of the merged periods
+            schema = replace(schema, once_a_period=False)
+        return replace(self, table=table, schema=schema)
+
+    def _periods(self) -> set[float]:
+        return set(self.table.column(self.schema.period).unique().to_pylist())
 
     def arrays(self, block: tuple[str, ...]) -> dict[str, Any]:
         """
@@ -139,10 +154,11 @@ class Sums:
         w = self._sum(block, w_name, rows)
         names = [*schema.covariates, *block]
         first = {v: self._sum(block, (*w_name, v), rows) for v in names}
+        mean = {v: wide.divide(first[v], w) for v in names}
 
         def centred(a: str, b: str) -> FloatArray:
             cross = self._sum(block, (*w_name, a, b), rows)
-            return wide.subtract(cross, wide.divide(wide.multiply(first[a], first[b]), w)).high
+            return wide.subtract(cross, wide.multiply(mean[a], first[b])).high
 
         x, p = schema.covariates, len(schema.covariates)
         xx, xy = np.empty((int(rows.sum()), p, p)), np.empty((int(rows.sum()), p, len(block)))
@@ -153,12 +169,10 @@ class Sums:
                 xy[:, i, j] = centred(a, b) / self._unit(a, b)
         # rounding of doubles can leave a spread of nothing a little below zero
         yy = [np.maximum(centred(y, y), 0.0) / self._unit(y, y) for y in block]
-        means = {
-            v: wide.divide(first[v], w).high / self._unit(v) + schema.pivots.get(v, 0.0)
-            for v in names
-        }
+        means = {v: mean[v].high / self._unit(v) + schema.pivots.get(v, 0.0) for v in names}
         size = self._unit(*w_name)
-        scaled = [a / size for a in (xx, xy)]
+        for array in (xx, xy):
+            array /= size
         return {
             "rows": rows,
             "n": n[rows].astype(np.int64),
@@ -166,8 +180,8 @@ class Sums:
             "w2": w.high if not w_name else self._sum(block, w_name * 2, rows).high / size**2,
             "x_mean": np.column_stack([means[v] for v in x]) if p else np.empty((len(xx), 0)),
             "y_mean": np.column_stack([means[v] for v in block]),
-            "xx": scaled[0],
-            "xy": scaled[1],
+            "xx": xx,
+            "xy": xy,
             "yy": np.column_stack(yy) / size,
             "exposure": None
             if schema.exposure is None
@@ -196,10 +210,11 @@ def people_column(alone: str | None) -> str:
     return PEOPLE if alone is None else f"{PEOPLE} where {alone}"
 
 
-def _collapse(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """Add up rows with equal keys; of people keep the largest count."""
+def _collapse(table: pa.Table, keys: Sequence[str], *, add_people: bool = False) -> pa.Table:
+    """Add up rows with equal keys; of people keep the largest count unless they can be added."""
     numbers = [c for c in table.column_names if c not in keys]
-    how = [(c, "max" if c.split(" where ")[0] == PEOPLE else "sum") for c in numbers]
+    people = "sum" if add_people else "max"
+    how = [(c, people if c.split(" where ")[0] == PEOPLE else "sum") for c in numbers]
     out = table.group_by(list(keys), use_threads=False).aggregate(how)
     out = out.rename_columns({f"{c}_{kind}": c for c, kind in how})
     order = [(k, "ascending") for k in keys]

@@ -41,7 +41,17 @@ def from_decimal(column: Any) -> Wide:
         array = array.chunk(0)
     raw = np.frombuffer(array.buffers()[1], dtype="<u8")
     limbs = raw[2 * array.offset : 2 * (array.offset + len(array))].reshape(-1, 2)
-    upper = limbs[:, 1].astype("<i8")
+    upper, lower = limbs[:, 1].view("<i8"), limbs[:, 0].view("<i8")
+    if np.array_equal(upper, lower >> 63):
+        # all fit into 64 bits: the nearest double, and what it leaves
+        high = lower.astype(float)
+        if np.abs(high).max(initial=0.0) < 2.0**53:
+            return from_double(high)
+        top = lower >> 32
+        return add(
+            from_double(top.astype(float) * 2.0**32),
+            from_double((lower & 0xFFFFFFFF).astype(float)),
+        )
     parts = [
         (upper >> 32).astype(float) * 2.0**96,
         (upper & 0xFFFFFFFF).astype(float) * 2.0**64,

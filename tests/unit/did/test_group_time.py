@@ -179,3 +179,39 @@ def test_covariances_that_do_not_exist(typed) -> None:
         vbc.did.GroupTime().fit(panel, design, ssc=SSC.fixest())
     with pytest.raises(vbc.DesignError, match="`fixed_effects`"):
         vbc.did.GroupTime().fit(panel, vbc.Design(outcome="spend", fixed_effects=("aco", "year")))
+
+
+def test_each_row_its_own_weight_leaves_no_base_for_covariates(typed) -> None:
+    with pytest.raises(vbc.DesignError, match="no meaning with fix_weights='varying'"):
+        fit(typed, options={"fix_weights": "varying", "covariate_period": "base"})
+
+
+def test_a_stratum_that_cannot_be_compared_is_named_or_left_missing(typed) -> None:
+    data = typed.assign(rural=np.where(typed["aco"] == "A", "yes", "no"))
+    with pytest.raises(vbc.DesignError, match="stratum `rural=yes`, cohort 2015 at period 2014"):
+        fit(data, panel={"strata": ["rural"]})
+    est = fit(data, panel={"strata": ["rural"]}, options={"on_failure": "skip"})
+    rural = est.frame["stratum"] == "rural=yes"
+    assert est.frame.loc[rural, "estimate"].isna().all()
+    assert est.frame.loc[rural, "note"].str.contains("no comparison unit").all()
+    assert est.frame.loc[~rural, "estimate"].notna().all()
+
+
+def test_a_stratum_within_one_cluster_has_no_error(typed) -> None:
+    """A (2015) and F (never) share a cluster, and no one else is in the stratum."""
+    inside = typed["aco"].isin(["A", "F"])
+    data = typed.assign(rural=np.where(inside, "yes", "no"), market=typed["aco"].mask(inside, "m"))
+    panel = {"strata": ["rural"], "cluster": "market"}
+    with pytest.raises(vbc.EstimationError, match=r"`rural=yes`.* all in one cluster \(`market`\)"):
+        fit(data, panel=panel)
+    est = fit(data, panel=panel, options={"on_failure": "skip"})
+    rural = est.frame["stratum"] == "rural=yes"
+    assert est.frame.loc[rural, "estimate"].isna().all()
+    assert np.isfinite(est.std_error[~rural]).all()
+
+
+def test_strata_without_a_treated_unit_are_recorded(typed) -> None:
+    data = typed.assign(rural=np.where(typed["aco"] == "F", "yes", "no"))
+    est = fit(data, panel={"strata": ["rural"]}, options={"on_failure": "skip"})
+    assert est.meta["strata_without_effects"] == ["rural=yes"]
+    assert set(est.frame["stratum"].dropna()) == {"rural=no"}

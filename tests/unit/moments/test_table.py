@@ -12,6 +12,7 @@ import pytest
 
 import vbceval as vbc
 from vbceval.core.errors import DataError
+from vbceval.moments import passes
 
 OPTIONS = {
     "cluster": "provider", "period": "quarter", "cohort": "entry", "strata": ["dual"],
@@ -227,3 +228,67 @@ def test_sums_beyond_64_bits(engine) -> None:
     exact = sum(int(w) * c * c for w, c in zip(frame["months"], cents, strict=True))
     column = table.sums.table.column("sum(months * spend * spend)").to_pylist()
     assert sum(int(x) for x in column) == exact > 2**63
+
+
+def test_ranges_of_clusters_give_the_bits_of_one_query(engine, monkeypatch) -> None:
+    frame = rows()
+    frame["number"] = frame["provider"].str[1:].astype(int) - 10
+    for cluster in ("provider", "number"):
+        options = OPTIONS | {"cluster": cluster}
+        whole = vbc.Moments.from_table(frame, engine=engine, **options)
+        asked = []
+        run = engine.run
+
+        def counted(query, run=run, asked=asked):
+            found = run(query)
+            asked.append(found.num_rows)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(passes, "_MEMORY", 150_000)
+            patch.setattr(engine, "run", counted)
+            parts = vbc.Moments.from_table(frame, engine=engine, **options)
+        assert sum(0 < count < len(whole) for count in asked) > 3
+        assert parts.sums.table.equals(whole.sums.table)
+
+
+@pytest.mark.parametrize("amount", [2.0**53 / 4000, 2.0**49 / 100])
+def test_large_sums_are_exact_on_both_sides_of_what_doubles_hold(engine, amount) -> None:
+    frame = rows()
+    rng = np.random.default_rng(2)
+    cents = rng.integers(int(amount * 90), int(amount * 99), len(frame))
+    frame["spend"] = cents / 100
+    frame["months"] = 1
+    found = vbc.Moments.from_table(frame, engine=engine, digits={"spend": 2}, **OPTIONS)
+    keys = ["provider", "quarter", "dual"]
+    expected = pd.Series(cents.astype(object)).groupby([frame[k] for k in keys]).sum()
+    total = found.sums.table.column("sum(months * spend)").to_pylist()
+    assert [int(x) for x in total] == list(expected)
+
+
+def test_people_are_rows_where_nobody_has_two_in_a_period(engine) -> None:
+    frame = rows()
+    twice = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    assert not twice.sums.schema.once_a_period
+    assert (twice.n_units < twice.n).any()
+    once = frame.drop_duplicates(["person", "quarter"])
+    found = vbc.Moments.from_table(once, engine=engine, **OPTIONS)
+    assert found.sums.schema.once_a_period
+    assert (found.n_units == found.n).all()
+    # so people of merged strata add up, and those of merged periods do not
+    merged = found.coarsen(drop=["dual"])
+    counted = once.groupby(["provider", "quarter"])["person"].nunique()
+    assert list(merged.n_units) == list(counted)
+    longer = found.coarsen(periods=lambda q: (q + 1) // 2)
+    assert not longer.sums.schema.once_a_period
+    assert longer.n_units.max() == found.n_units.max()
+
+
+def test_a_fact_of_each_drop_holds_for_both_only_where_their_periods_differ(engine) -> None:
+    once = rows().drop_duplicates(["person", "quarter"])
+    early, late = once[once["quarter"] <= 3], once[once["quarter"] > 3]
+    first, second = (vbc.Moments.from_table(x, engine=engine, **OPTIONS) for x in (early, late))
+    assert (first + second).sums.schema.once_a_period
+    assert not (first + first).sums.schema.once_a_period
+    fewer = vbc.Moments.from_table(rows()[lambda x: x["quarter"] > 3], engine=engine, **OPTIONS)
+    assert not (first + fewer).sums.schema.once_a_period
