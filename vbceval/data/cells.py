@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -22,7 +23,9 @@ MISSING = frozenset(
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _ACCOUNTING = re.compile(r"\((.*)\)")
-_DATE = re.compile(r"(\d{1,4})[/-](\d{1,2})[/-](\d{1,4})")
+_TIME = r"(?:[ T].*)?"
+_US_DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](20\d\d|\d\d)" + _TIME)
+_ISO_DATE = re.compile(r"(20\d\d)[/-](\d{1,2})[/-](\d{1,2})" + _TIME)
 _EXCEL_EPOCH = pd.Timestamp("1899-12-30")
 
 
@@ -35,17 +38,13 @@ class Cells:
     ----------
     numbers : ndarray of float, shape (n,)
         Values as printed (a percent sign is not applied), NaN where there is none.
-    starred, signed, unreadable : ndarray of bool, shape (n,)
-        Cells that are `*`; that carry a percent sign; that are text.
-    decimals : int
-        Most digits printed after the decimal point.
+    starred, unreadable : ndarray of bool, shape (n,)
+        Cells that are `*`; that are text.
     """
 
     numbers: FloatArray
     starred: BoolArray
-    signed: BoolArray
     unreadable: BoolArray
-    decimals: int
 
 
 def read_numbers(column: pd.Series) -> Cells:
@@ -68,29 +67,27 @@ def read_numbers(column: pd.Series) -> Cells:
     texts = [str(text).strip() for text in column.tolist()]
     numbers = np.full(len(texts), np.nan)
     starred = np.array([text == SUPPRESSED for text in texts], dtype=bool)
-    signed = np.array([text.endswith("%") for text in texts], dtype=bool)
     unreadable = np.zeros(len(texts), dtype=bool)
-    decimals = 0
     for position, text in enumerate(texts):
         if starred[position] or text.lower() in MISSING:
             continue
         plain = text if _NUMBER.fullmatch(text) else _plain(text)
-        if plain:
+        if plain and math.isfinite(float(plain)):
             numbers[position] = float(plain)
-            if "e" not in plain.lower():
-                decimals = max(decimals, len(plain.partition(".")[2]))
         else:
             unreadable[position] = True
-    return Cells(numbers, starred, signed, unreadable, decimals)
+    return Cells(numbers, starred, unreadable)
 
 
-# minus signs of other alphabets become "-"; signs and separators around a number go
-_DROPPED = str.maketrans({"$": None, ",": None, "%": None, " ": None, "\u00a0": None, "−": "-"})
+# minus signs of other alphabets become "-"; signs around a number go
+_DROPPED = str.maketrans({"$": None, "%": None, "\u00a0": " ", "−": "-"})
+# a comma between thousands and a space beside a number go; "12,5" and "1 2" are no numbers
+_SEPARATOR = re.compile(r"(?<=\d),(?=\d{3}(?!\d))|(?<!\d) +| +(?!\d)")
 
 
 def _plain(text: str) -> str:
     # the number without its dress, or nothing where it is not a number
-    bare = text.translate(_DROPPED)
+    bare = _SEPARATOR.sub("", text.translate(_DROPPED))
     accounting = _ACCOUNTING.fullmatch(bare)
     bare = f"-{accounting.group(1)}" if accounting else bare
     return bare if _NUMBER.fullmatch(bare) else ""
@@ -100,8 +97,8 @@ def read_dates(column: pd.Series) -> tuple[pd.Series, BoolArray]:
     """
     Read start dates in any published spelling; return them and the cells that are not dates.
 
-    Month first, as CMS prints them; two-digit years are 2000-2099; a time of day is dropped; a
-    bare number between 30,000 and 60,000 is a spreadsheet's day count.
+    Month first, as CMS prints them; years are 2000-2099, in two digits or four; a time of day is
+    dropped; a bare number between 30,000 and 60,000 is a spreadsheet's day count.
 
     Parameters
     ----------
@@ -128,15 +125,14 @@ def read_dates(column: pd.Series) -> tuple[pd.Series, BoolArray]:
 def _date(text: str) -> pd.Timestamp | None:
     if re.fullmatch(r"[3-5]\d{4}(\.0*)?", text):
         return _EXCEL_EPOCH + pd.Timedelta(days=int(float(text)))
-    parts = _DATE.match(text)
-    if parts is None:
+    if parts := _ISO_DATE.fullmatch(text):
+        year, month, day = map(int, parts.groups())
+    elif parts := _US_DATE.fullmatch(text):
+        month, day, year = map(int, parts.groups())
+    else:
         return None
-    first, second, third = parts.groups()
-    year, month, day = (first, second, third) if len(first) == 4 else (third, first, second)
     try:
-        return pd.Timestamp(
-            year=int(year) + (2000 if len(year) <= 2 else 0), month=int(month), day=int(day)
-        )
+        return pd.Timestamp(year=year % 100 + 2000, month=month, day=day)
     except ValueError:
         return None
 

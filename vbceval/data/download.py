@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vbceval.core.errors import DataError
 from vbceval.core.files import sha256, write_text
 from vbceval.data.mssp import SPLIT_YEAR, read_file
 from vbceval.data.mssp_find import Found, find_files, recognise
+from vbceval.data.mssp_link import read_crosswalk
 from vbceval.data.registry import DataSet, RemoteFile, dataset
 from vbceval.data.text_table import read_table
 from vbceval.data.transfer import BY_HAND, Progress, Unreachable, default_cache, fetch
@@ -166,28 +168,28 @@ def _download(
     retries: int,
     wait: float,
 ) -> Path:
-    target = folder / entry.file
     recorded = manifest["downloaded"].get(entry.file, {}).get("sha256")
     if force:
-        target.unlink(missing_ok=True)
         recorded = None
     known = entry.checksum or (f"sha256:{recorded}" if recorded else None)
-    path = fetch(
-        url,
-        folder,
-        entry.file,
-        known_hash=known,
-        progress=progress,
-        retries=retries,
-        wait=wait,
-    )
-    digest = sha256(path)
+    with _set_aside(folder / entry.file) if force else contextlib.nullcontext():
+        path = fetch(
+            url,
+            folder,
+            entry.file,
+            known_hash=known,
+            progress=progress,
+            retries=retries,
+            wait=wait,
+        )
+        digest = sha256(path)
+        if digest != recorded:
+            try:
+                _check_content(path, entry)
+            except DataError:
+                path.unlink(missing_ok=True)
+                raise
     if digest != recorded:
-        try:
-            _check_content(path, entry)
-        except DataError:
-            path.unlink(missing_ok=True)
-            raise
         manifest["downloaded"][entry.file] = {
             "sha256": digest,
             "url": url,
@@ -195,6 +197,20 @@ def _download(
         }
         _write_manifest(folder, manifest)
     return path
+
+
+@contextlib.contextmanager
+def _set_aside(target: Path) -> Iterator[None]:
+    # the file that works is given up only once a new one has taken its place
+    kept = target.with_name(f".{target.name}.kept")
+    if target.exists():
+        target.replace(kept)
+    try:
+        yield
+        kept.unlink(missing_ok=True)
+    finally:
+        if kept.exists():
+            kept.replace(target)
 
 
 def _check_content(path: Path, entry: RemoteFile) -> None:
@@ -256,25 +272,25 @@ def _register(data: DataSet, folder: Path, source: Path, years: Sequence[int] | 
 
 
 def _take(seen: Found, held: dict[str, list[Path]], keys: set[str], found: Problems) -> None:
-    if seen.kind == "county":
-        names = {f"county_{seen.year}"}
-    elif seen.kind == "crosswalk":
-        names = {"crosswalk"}
-    else:
-        wanted = seen.year is None or any(key.startswith(str(seen.year)) for key in keys)
-        if not wanted:
-            return
-        try:
-            names = _keys_of_results(seen)
-        except DataError as error:
-            found.add(str(error))
-            return
+    dated = seen.kind == "results" and seen.year is not None
+    if dated and not any(key.startswith(str(seen.year)) for key in keys):
+        return
+    try:
+        names = _keys_of(seen)
+    except DataError as error:
+        found.add(str(error))
+        return
     for key in names & keys:
         held.setdefault(key, []).append(seen.path)
 
 
-def _keys_of_results(seen: Found) -> set[str]:
+def _keys_of(seen: Found) -> set[str]:
     # reading it is the check: every failure of the file is listed
+    if seen.kind == "county":
+        return {f"county_{seen.year}"}
+    if seen.kind == "crosswalk":
+        read_crosswalk(seen.path)
+        return {"crosswalk"}
     results = read_file(seen.path, seen.year)
     year = results.years[0]
     if year != SPLIT_YEAR:

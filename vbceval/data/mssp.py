@@ -77,7 +77,7 @@ def read_file(path: str | Path, year: int | None = None) -> MSSPResults:
     path : str or Path
         CSV, JSON or .xlsx file, plain or gzipped.
     year : int, optional
-        Performance year; default reads it from the file's column or name.
+        Performance year of a file without a column for it; default reads it from the name.
 
     Raises
     ------

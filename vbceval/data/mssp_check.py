@@ -42,7 +42,6 @@ def check_arithmetic(
     fields: pd.DataFrame,
     cells: Mapping[Cell, FloatArray],
     *,
-    rate_unit: float,
     full_year: bool,
     names: Sequence[str],
     found: Problems,
@@ -59,8 +58,6 @@ def check_arithmetic(
         Columns as in `MSSPResults.aco_year`, money in nominal US dollars, rates as fractions.
     cells : mapping of Cell to ndarray of float, shape (n,)
         Values by measure, enrollment type and reference year.
-    rate_unit : float
-        Last printed digit of the savings rate, as a fraction.
     full_year : bool
         False where the totals cover 18 or 21 months for some ACOs (the 2013 file), so that
         per-capita amounts, which are annual, do not add up to them.
@@ -79,7 +76,7 @@ def check_arithmetic(
     )  # fmt: skip
     with np.errstate(divide="ignore", invalid="ignore"):
         exact = (benchmark - expenditure) / benchmark
-        tolerance = max(HALF_UNIT, rate_unit / 2) + np.abs(1.0 / benchmark) + 1e-9
+        tolerance = HALF_UNIT + np.abs(1.0 / benchmark) + 1e-9
     _compare(
         "the savings rate is not (benchmark - expenditure) / benchmark",
         rate, exact, tolerance, names, found, "{:.6f}",

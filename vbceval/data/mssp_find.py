@@ -19,7 +19,7 @@ from vbceval.data.text_table import EXTENSIONS, TextTable, read_table
 
 Kind = Literal["results", "crosswalk", "county"]
 
-
+_NAMED_CROSSWALK = re.compile(r"crosswalk|xwalk", re.IGNORECASE)
 _NAMED = re.compile(r"py|puf|results|mssp|aco|^20\d\d[ab]?\.", re.IGNORECASE)
 
 
@@ -90,8 +90,10 @@ def _in_folder(path: Path) -> Found | None:
     try:
         return recognise(read_table(path))
     except DataError:
-        # A damaged file that calls itself results of a year is reported, with its reasons, when
-        # it is read; other damaged files in the folder are none of our business.
+        # A damaged file that calls itself the crosswalk or results of a year is reported, with its
+        # reasons, when it is read; other damaged files in the folder are none of our business.
+        if _NAMED_CROSSWALK.search(path.name):
+            return Found(path, "crosswalk", None, None)
         year = year_in_name(path.name) if _NAMED.search(path.name) else None
         return Found(path, "results", year, None) if year is not None else None
 

@@ -18,6 +18,12 @@ from vbceval.data.text_table import TextTable
 PAY_FOR_REPORTING = "P4R"
 """Printed in place of a quality score in an ACO's first performance year."""
 
+CHECKED = (
+    "benchmark", "expenditure", "benchmark_minus_expenditure", "sav_rate", "person_years",
+    "per_capita_total",
+)  # fmt: skip
+"""Columns of `MSSPResults.aco_year` without which a row of a file after 2013 checks nothing."""
+
 JULY_2019 = pd.Timestamp("2019-07-01")
 """Start of the agreements whose first half-year CMS published in a file of its own."""
 
@@ -69,7 +75,7 @@ def parse_table(table: TextTable, year: int | None = None) -> Parsed:
     table : TextTable
         The file as text.
     year : int, optional
-        Performance year; default reads it from the file's own column, then from its name.
+        Performance year of a file without a column for it; default reads it from the name.
 
     Raises
     ------
@@ -92,7 +98,7 @@ def parse_table(table: TextTable, year: int | None = None) -> Parsed:
     labels = dict(zip(codes, map(lay.label_of, table.header), strict=True))
     codes, relabelled = labels_of_2013(codes, table.rows)
     text = table.rows.set_axis(pd.Index(codes), axis=1)
-    performance_year = year if year is not None else performance_year_of(text, table, found)
+    performance_year = performance_year_of(text, table, found, given=year)
     absent = lay.missing(codes, performance_year)
     if absent:
         found.add(
@@ -104,14 +110,13 @@ def parse_table(table: TextTable, year: int | None = None) -> Parsed:
         found.raise_if_any()
     parsed = Parsed(table, performance_year, pd.DataFrame(), {}, pd.DataFrame(), labels)
     parsed.relabelled = relabelled
-    decimals = _read_fields(parsed, text, lay, found)
+    _read_fields(parsed, text, lay, found)
     _read_cells(parsed, text, lay, found)
     _read_wide(parsed, text, lay, found)
     _check_rows(parsed, found)
     check_arithmetic(
         parsed.fields,
         parsed.cells,
-        rate_unit=parsed.scales["sav_rate"] * 10.0**-decimals,
         full_year=performance_year > FIRST_YEAR,
         names=row_names(parsed.fields),
         found=found,
@@ -126,11 +131,9 @@ def row_names(fields: pd.DataFrame) -> list[str]:
     return [f"line {line}" if pd.isna(name) else str(name) for line, name in names.items()]
 
 
-def _read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems) -> int:
-    # Returns the digits after the point of the savings rate, which its check needs.
+def _read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems) -> None:
     present = list(text.columns)
     read: dict[str, pd.Series] = {}
-    decimals = 0
     for column in lay.columns.values():
         code = lay.find(column.name, present)
         if code is None:
@@ -145,15 +148,15 @@ def _read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problem
         elif column.kind == "flag":
             read[column.name], bad = read_flags(cells)
         else:
-            read[column.name], bad, digits = _read_amount(parsed, column, cells, found)
-            decimals = digits if column.kind == "rate" else decimals
+            read[column.name], bad = _read_amount(parsed, column, cells, found)
         _report_text(found, code, cells, bad, column.kind)
+        if column.name in CHECKED and parsed.performance_year > FIRST_YEAR:
+            _report_blank(found, code, read[column.name].isna().to_numpy() & ~bad, text.index)
     parsed.fields = pd.DataFrame(read)
     _complete(parsed)
     parsed.fields["qual_status"] = _quality_status(parsed, text, lay)
     parsed.fields["track"] = _tracks(text, lay, found)
     parsed.fields["part"] = _parts(parsed)
-    return decimals
 
 
 def _absent(column: Column, index: pd.Index) -> pd.Series:
@@ -163,7 +166,7 @@ def _absent(column: Column, index: pd.Index) -> pd.Series:
 
 def _read_amount(
     parsed: Parsed, column: Column, cells: pd.Series, found: Problems
-) -> tuple[pd.Series, BoolArray, int]:
+) -> tuple[pd.Series, BoolArray]:
     scored = cells.mask(cells == PAY_FOR_REPORTING, "") if column.name == "qual_score" else cells
     read = read_numbers(scored)
     parsed.starred[column.name] = read.starred
@@ -176,7 +179,7 @@ def _read_amount(
             found.add(
                 f"column `{column.name}`: {problem}. A mixed column cannot be scaled; fix it."
             )
-    return pd.Series(read.numbers * scale, index=cells.index), read.unreadable, read.decimals
+    return pd.Series(read.numbers * scale, index=cells.index), read.unreadable
 
 
 def _report_text(found: Problems, code: str, cells: pd.Series, bad: BoolArray, kind: str) -> None:
@@ -196,9 +199,27 @@ def _report_text(found: Problems, code: str, cells: pd.Series, bad: BoolArray, k
         )
 
 
+def _report_blank(found: Problems, code: str, blank: BoolArray, lines: pd.Index) -> None:
+    if blank.any():
+        found.add(
+            f"column `{code}` is blank in {int(blank.sum())} of {len(blank)} rows "
+            f"({listed(f'line {line}' for line in lines[blank])}), so these rows cannot be checked "
+            "and totals would lack them. Fill it in, or download the file again."
+        )
+
+
 def _complete(parsed: Parsed) -> None:
-    # What 2013 prints in pieces: savings as earned and owed, and no savings rate.
     fields = parsed.fields
+    if parsed.performance_year == FIRST_YEAR:
+        _complete_2013(fields)
+    rate = fields["sav_rate"].to_numpy(dtype=float)
+    exact = ((fields["benchmark"] - fields["expenditure"]) / fields["benchmark"]).to_numpy(float)
+    parsed.scales["sav_rate"] = savings_rate_scale(rate, exact)
+    fields["sav_rate"] = rate * parsed.scales["sav_rate"]
+
+
+def _complete_2013(fields: pd.DataFrame) -> None:
+    # What 2013 prints in pieces: savings as earned and owed, and no savings rate.
     if fields["benchmark_minus_expenditure"].isna().all():
         fields["benchmark_minus_expenditure"] = fields["benchmark"] - fields["expenditure"]
     if fields["expenditure"].isna().all():
@@ -208,14 +229,8 @@ def _complete(parsed: Parsed) -> None:
         fields["earn_save_loss"] = fields["earned_savings"].fillna(0) - owed.fillna(0)
         unknown = fields["earned_savings"].isna() & owed.isna()
         fields.loc[unknown, "earn_save_loss"] = np.nan
-    rate = fields["sav_rate"].to_numpy(dtype=float)
-    exact = ((fields["benchmark"] - fields["expenditure"]) / fields["benchmark"]).to_numpy(float)
-    if np.isnan(rate).all():
-        parsed.scales["sav_rate"] = 1.0
-        fields["sav_rate"] = exact
-        return
-    parsed.scales["sav_rate"] = savings_rate_scale(rate, exact)
-    fields["sav_rate"] = rate * parsed.scales["sav_rate"]
+    if fields["sav_rate"].isna().all():
+        fields["sav_rate"] = (fields["benchmark"] - fields["expenditure"]) / fields["benchmark"]
 
 
 def _quality_status(parsed: Parsed, text: pd.DataFrame, lay: Layout) -> pd.Series:
@@ -263,7 +278,7 @@ def _parts(parsed: Parsed) -> pd.Series:
 def _read_cells(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems) -> None:
     for code in text.columns:
         cell = lay.cells.get(code)
-        if cell is None or code == "nabyear":
+        if cell is None:
             continue
         read = read_numbers(text[code])
         _report_text(found, code, text[code], read.unreadable, "number")
@@ -300,7 +315,9 @@ def _read_wide(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems)
 def _scale_shares(parsed: Parsed, lay: Layout) -> None:
     # Shares of people (dual, COVID-19, institutional) have no lower bound that tells fractions
     # from percents, but one file prints all of them alike, and some ACO exceeds 1 percent.
-    shares = [code for code in lay.rates["shares_of_people"] if code in parsed.wide]
+    # one with text in it is kept as printed: the text was reported
+    numeric = parsed.wide.select_dtypes("number")
+    shares = [code for code in lay.rates["shares_of_people"] if code in numeric]
     values = parsed.wide[shares].to_numpy(dtype=float)
     scale = 0.01 if np.nanmax(values, initial=0.0) > 1.0 else 1.0
     for code in shares:

@@ -40,7 +40,7 @@ def suppress(parsed: Parsed) -> tuple[Parsed, pd.DataFrame]:
 
     Missing become: numbers of people and person-years of 1-10; per-capita spending and risk score
     of an enrollment type with so few person-years; rates per 1,000 and shares whose number of
-    events or people is 1-10; and, where one missing part of a known total could be had by
+    events or people, or of the other people, is 1-10; and, where one missing part of a known total could be had by
     subtraction, or the missing parts together are fewer than 11, the next smallest part.
 
     Parameters
@@ -95,8 +95,8 @@ def complement(values: FloatArray, hidden: BoolArray, total: FloatArray) -> Bool
     Returns
     -------
     ndarray of bool, shape (n, k)
-        Parts to hide besides: the smallest shown ones, until at least two are hidden and they
-        hold at least 11 people together.
+        Parts to hide besides: the smallest shown ones, until at least two are hidden, they hold
+        at least 11 people together, and their sum does not tell each of them.
 
     Examples
     --------
@@ -109,13 +109,22 @@ def complement(values: FloatArray, hidden: BoolArray, total: FloatArray) -> Bool
         shown = ~hidden[row] & (np.nan_to_num(values[row]) > 0)
         rest = total[row] - np.nansum(values[row][~hidden[row]])
         count = int(hidden[row].sum())
-        while shown.any() and (count < 2 or rest < SMALLEST_SHOWN):
+        # stars of the publisher also stand for larger parts, so their sum tells none of them
+        few = count if np.isfinite(values[row][hidden[row]]).all() else 0
+        while shown.any() and (count < 2 or rest < SMALLEST_SHOWN or _forced(rest, few, count)):
             position = int(np.argmin(np.where(shown, values[row], np.inf)))
             shown[position] = False
             more[row, position] = True
             rest += values[row, position]
             count += 1
     return more
+
+
+def _forced(rest: float, few: int, count: int) -> bool:
+    # `few` parts of 1-10 and others of 11 or more have this sum in one way only
+    others = count - few
+    most = (SMALLEST_SHOWN - 1) * few if others == 0 else np.inf
+    return few > 0 and rest in (few + SMALLEST_SHOWN * others, most)
 
 
 def _hide_family(
@@ -200,5 +209,8 @@ def _rates(parsed: Parsed, safe: Parsed, flags: _Flags) -> None:
             if code in safe.wide:
                 events = np.round(parsed.wide[code].to_numpy(dtype=float) * denominator)
                 small = is_small(events)
+                if group == "shares_of_people":
+                    # the others are the total less these
+                    small |= is_small(np.round(denominator) - events)
                 flags.add(small, safe.labels[code], SMALL)
                 safe.wide.loc[small, code] = np.nan

@@ -14,19 +14,34 @@ from vbceval.data.mssp_layout import FIRST_YEAR, layout
 from vbceval.data.text_table import TextTable
 
 
-def performance_year_of(text: pd.DataFrame, table: TextTable, found: Problems) -> int:
-    """Return the performance year: the file's own column, else its name; raise without either."""
+def performance_year_of(
+    text: pd.DataFrame, table: TextTable, found: Problems, *, given: int | None = None
+) -> int:
+    """Return the performance year: the file's own column, else `given`, else the file's name.
+
+    Raises
+    ------
+    DataError
+        If nothing tells it, or if the column holds several years or another than `given`.
+    """
     code = layout().find("year", list(text.columns))
-    if code is not None:
-        printed = sorted({year.strip()[:4] for year in text[code] if year.strip()})
-        if len(printed) == 1 and printed[0].isdigit():
+    cells = [] if code is None else [cell.strip().upper().removeprefix("PY") for cell in text[code]]
+    printed = sorted({cell.strip()[:4] for cell in cells if cell})
+    if len(printed) == 1 and printed[0].isdigit():
+        if given in (None, int(printed[0])):
             return int(printed[0])
+        found.add(
+            f"`year` is {given}, but column `{code}` says {printed[0]}, so calendar years would be "
+            "wrong. Leave `year` out."
+        )
+        found.raise_if_any()
+    if printed:
         found.add(
             f"column `{code}` holds {len(printed)} performance years ({listed(printed)}); a file "
             "holds one. Split the file by year."
         )
         found.raise_if_any()
-    year = year_in_name(table.path.name)
+    year = given if given is not None else year_in_name(table.path.name)
     if year is None:
         found.add(
             "neither a column nor the file name tells the performance year, and columns mean "

@@ -97,7 +97,7 @@ def sum_table(
         "query": sql.render(query, engine.dialect),
         "rows": found.rows,
     }
-    return sums, {**origin, **_how(sums, found.rows)}
+    return sums, {**origin, **_how(sums, found)}
 
 
 def _table(
@@ -123,15 +123,16 @@ def _table(
     return _with_people(table, people, schema)
 
 
-def _how(sums: Sums, rows: int) -> dict[str, Any]:
+def _how(sums: Sums, found: Inspection) -> dict[str, Any]:
     """Say what was left out, and how columns were summed."""
     schema = sums.schema
     used = sum(int(x) for x in sums.table.column(schema.rows).to_pylist())
-    left_out = float(suppress_small([rows - used])[0])
+    left_out = float(suppress_small([found.rows - used])[0])
     return {
         "rows_left_out": None if np.isnan(left_out) else int(left_out),
         "digits": dict(schema.digits),
         "pivots": dict(schema.pivots),
+        "largest": {name: fact.largest for name, fact in found.columns.items()},
         "separate": list(schema.separate),
         "counts": "people" if schema.unit is not None else "rows",
     }

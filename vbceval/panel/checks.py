@@ -40,7 +40,6 @@ def check_frame(
     weight: str | None,
     exit: str | None,
     kind: PanelKind,
-    never: float | None,
     people: bool,
 ) -> None:
     """
@@ -66,10 +65,13 @@ def check_frame(
     _check_missing(problems, frame, dict.fromkeys([unit, period, cluster, *strata]))
     if not problems.found:
         # these read the columns as numbers and keys, so they wait until they can be read
-        _check_cohort(problems, frame, cohort, never)
+        _check_cohort(problems, frame, cohort)
         _check_period(problems, frame, period)
+        _check_exit(problems, frame, cohort, exit)
     _check_signs(problems, frame, exposure, weight)
-    _check_keys(problems, frame, unit, period, cohort, cluster, strata, kind)
+    if kind == "panel":
+        _check_repeated(problems, frame, [unit, period, *strata])
+        _check_constant(problems, frame, unit, cohort, cluster, exit)
     problems.raise_if_any()
 
 
@@ -102,9 +104,7 @@ def _check_missing(problems: _PanelProblems, frame: pd.DataFrame, names: dict[st
             )
 
 
-def _check_cohort(
-    problems: _PanelProblems, frame: pd.DataFrame, cohort: str, never: float | None
-) -> None:
+def _check_cohort(problems: _PanelProblems, frame: pd.DataFrame, cohort: str) -> None:
     values = pd.to_numeric(frame[cohort]).to_numpy(dtype=float, na_value=np.nan)
     for code, mask in (("0", values == 0), ("infinity", np.isinf(values))):
         if mask.any():
@@ -120,6 +120,23 @@ def _check_period(problems: _PanelProblems, frame: pd.DataFrame, period: str) ->
     if infinite.any():
         problems.add(
             f"`{period}` is infinite in {problems.rows(infinite)}. Correct it or drop the rows."
+        )
+
+
+def _check_exit(
+    problems: _PanelProblems, frame: pd.DataFrame, cohort: str, exit: str | None
+) -> None:
+    if exit is None:
+        return
+    entry, last = (
+        pd.to_numeric(frame[c]).to_numpy(dtype=float, na_value=np.nan) for c in (cohort, exit)
+    )
+    # a missing entry is of those never treated, who have nothing to leave
+    early = ~np.isnan(last) & ~(last >= entry)
+    if early.any():
+        problems.add(
+            f"`{exit}` is before `{cohort}`, or given without one, in {problems.rows(early)}, but it "
+            "is the last treated period. Correct it, or leave it missing."
         )
 
 
@@ -161,28 +178,25 @@ def _check_repeated(problems: _PanelProblems, frame: pd.DataFrame, keys: list[st
         )
 
 
-def _check_keys(
+def _check_constant(
     problems: _PanelProblems,
     frame: pd.DataFrame,
     unit: str,
-    period: str,
     cohort: str,
     cluster: str,
-    strata: tuple[str, ...],
-    kind: PanelKind,
+    exit: str | None,
 ) -> None:
-    if kind == "panel":
-        _check_repeated(problems, frame, [unit, period, *strata])
-        for name, consequence in (
-            (cohort, "entry into the program happens once"),
-            (cluster, "clusters must contain whole units"),
-        ):
-            if name == unit:
-                continue
-            values = frame.groupby(unit)[name].nunique(dropna=False)
-            if (values > 1).any():
-                mask = frame[unit].isin(values.index[values > 1])
-                problems.add(
-                    f"`{name}` changes within a unit in {problems.rows(mask)}, but {consequence}. Fix one "
-                    "value for each unit (for programs that can be left, give `exit`)."
-                )
+    for name, consequence in (
+        (cohort, "entry happens once (for programs that can be left, give `exit`)"),
+        (exit, "a unit leaves the program once"),
+        (cluster, "clusters must contain whole units"),
+    ):
+        if name is None or name == unit:
+            continue
+        values = frame.groupby(unit)[name].nunique(dropna=False)
+        if (values > 1).any():
+            mask = frame[unit].isin(values.index[values > 1])
+            problems.add(
+                f"`{name}` changes within a unit in {problems.rows(mask)}, but {consequence}. Fix "
+                "one value for each unit."
+            )

@@ -18,18 +18,20 @@ import pandas as pd
 from vbceval.core.checks import Problems
 from vbceval.core.errors import DesignError
 from vbceval.data import MSSPResults
+from vbceval.data.mssp_frames import KEYS
+from vbceval.data.mssp_layout import ENROLLMENT_TYPES
 from vbceval.panel.panel import Panel
 
 BaseFile = Literal["same_file", "first_file", "last_file"]
-_YEARS_BEFORE_ENTRY = 3
 _WEIGHT = "by3_person_years"
-_TYPES = ("esrd", "disabled", "aged_dual", "aged_non_dual")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EntryPanel:
     """
     Options of the panel of entry into the Shared Savings Program.
+
+    Results of half a year (2019) are left out; the benchmark years of their files are kept.
 
     Parameters
     ----------
@@ -109,9 +111,8 @@ class EntryPanel:
         return panel.preceded_by(pd.DataFrame(steps))
 
     def _cells(self, results: MSSPResults) -> tuple[pd.DataFrame, list[dict[str, object]]]:
-        columns = ["aco_id", "performance_year", "part"]
-        about = results.aco_year[[*columns, "cohort", "first_agreement", "agreement_type"]]
-        cells = results.spending.merge(about, on=columns, how="left")
+        about = results.aco_year[[*KEYS, "cohort", "first_agreement"]]
+        cells = results.spending.merge(about, on=KEYS, how="left")
         steps = [_step("all results in the files", cells)]
 
         def keep(mask: pd.Series, step: str) -> None:
@@ -129,6 +130,10 @@ class EntryPanel:
         )
         keep(~late, f"performance years to event time {self.last_event_time} and to "
                     f"{self.last_performance_year}")  # fmt: skip
+        half = (cells["reference"] == "PY") & (cells["part"] != "full_year")
+        if half.any():
+            # its amounts are of the calendar year and its dollars of six months
+            keep(~half, "results of whole years")
         if self.hcc_limit is not None:
             outside = _risk_before_entry(cells) > self.hcc_limit
             keep(~cells["aco_id"].isin(outside.index[outside]),
@@ -215,7 +220,7 @@ def _with_covariates(cells: pd.DataFrame) -> pd.DataFrame:
     mix = (
         cells.drop_duplicates(["aco_file", "enrollment_type"])
         .pivot_table(index="aco_file", columns="enrollment_type", values=_WEIGHT)
-        .reindex(columns=list(_TYPES))
+        .reindex(columns=list(ENROLLMENT_TYPES))
         .fillna(0.0)
     )
     mix = mix.div(mix.sum(axis=1), axis=0).drop(columns="aged_non_dual").add_prefix("share_")

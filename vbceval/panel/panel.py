@@ -112,8 +112,9 @@ class Panel:
         ------
         DataError
             Listing every failure together: missing columns or values, text in numeric columns,
-            repeated unit-periods, a cohort or cluster that changes within a unit, negative
-            weights or exposure, a cohort coded 0 or infinite without `never`.
+            repeated unit-periods, a cohort, exit or cluster that changes within a unit, an exit
+            before entry, negative weights or exposure, a cohort coded 0 or infinite without
+            `never`.
 
         Examples
         --------
@@ -129,11 +130,13 @@ class Panel:
         people = (kind != "panel" or unit != cluster) if people is None else people
         frame = df.copy()
         if never is not None and cohort in frame:
-            frame[cohort] = frame[cohort].where(frame[cohort] != never)
+            # compared as numbers, because a code may be read as text; other text is refused below
+            codes = pd.to_numeric(frame[cohort], errors="coerce")
+            frame[cohort] = frame[cohort].where(codes != never)
         check_frame(
             frame, unit=unit, period=period, cohort=cohort, cluster=cluster,
             strata=tuple(strata), exposure=exposure, weight=weight, exit=exit, kind=kind,
-            never=never, people=people,
+            people=people,
         )  # fmt: skip
         for name in (period, cohort, exposure, weight, exit):
             if name is not None:

@@ -15,9 +15,7 @@ from vbceval.core.rng import generator
 from vbceval.estimates import Estimates
 from vbceval.estimates.algebra import t_quantile
 from vbceval.panel import Panel
-from vbceval.simulate.truth import Truth
-
-_KEYS = ["estimand", "cohort", "period", "event_time", "stratum"]
+from vbceval.simulate.truth import KEYS, Truth
 
 
 class Process(Protocol):
@@ -136,8 +134,8 @@ def diagnose(
     draws = pd.concat(kept, ignore_index=True)
     table = pd.DataFrame(
         [
-            _summary(group, dict(zip(["estimator", *_KEYS], key, strict=True)), replications, level)
-            for key, group in draws.groupby(["estimator", *_KEYS], sort=False, dropna=False)
+            _summary(group, dict(zip(["estimator", *KEYS], key, strict=True)), replications, level)
+            for key, group in draws.groupby(["estimator", *KEYS], sort=False, dropna=False)
         ]
     )
     counted = failures.value_counts().rename("share").reset_index()
@@ -157,7 +155,7 @@ def _draw(
     # the intervals of `tidy`, without its simultaneous bands, which cost far more
     sd = estimates.std_error
     half = t_quantile((1 + level) / 2, estimates.frame["df"].to_numpy(dtype=float)) * sd
-    return estimates.frame[_KEYS].assign(
+    return estimates.frame[KEYS].assign(
         estimate=estimates.estimate,
         std_error=sd,
         conf_low=estimates.estimate - half,
@@ -175,7 +173,13 @@ def _summary(
     low, high = (draws[c].to_numpy(dtype=float) for c in ("conf_low", "conf_high"))
     sd = float(estimate.std(ddof=1)) if n > 1 else np.nan
     error = estimate - truth
-    mean_se = float(draws["std_error"].mean())
+    std_error = draws["std_error"].to_numpy(dtype=float)
+    mean_se = float(std_error.mean())
+    ratio, ratio_se = np.nan, np.nan
+    if sd > 0:
+        # by the delta method: standard errors vary between draws, and the sd is estimated too
+        ratio = mean_se / sd
+        ratio_se = np.sqrt((std_error.std(ddof=1) / sd) ** 2 / n + ratio**2 / (2 * (n - 1)))
     return {
         **keys,
         "truth": truth,
@@ -183,8 +187,8 @@ def _summary(
         "bias_mc_se": sd / np.sqrt(n),
         "sd": sd,
         "mean_std_error": mean_se,
-        "se_bias": mean_se / sd - 1 if sd > 0 else np.nan,
-        "se_bias_mc_se": float(1 / np.sqrt(2 * (n - 1))) if n > 1 else np.nan,
+        "se_bias": ratio - 1,
+        "se_bias_mc_se": float(ratio_se),
         "coverage": _share((low <= truth) & (truth <= high)),
         "coverage_mc_se": float(np.sqrt(level * (1 - level) / n)),
         "rejection": _share((low > 0) | (high < 0)),

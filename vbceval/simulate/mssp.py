@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vbceval.core.checks import Problems
 from vbceval.core.errors import DesignError
 from vbceval.core.files import write_text
 from vbceval.core.rng import generator
@@ -62,11 +63,16 @@ class MSSPFiles:
     seed: int = 20210101
 
     def __post_init__(self) -> None:
-        if self.n_acos < 2 or not -1 < self.effect < 1 or not 0 <= self.shock_rho < 1:
-            raise DesignError(
-                "`n_acos` must be at least 2, `effect` between -1 and 1, `shock_rho` from 0 to "
-                f"below 1; they are {self.n_acos}, {self.effect} and {self.shock_rho}."
-            )
+        problems = Problems("the options of MSSPFiles", DesignError)
+        if self.n_acos < 2:
+            problems.add(f"`n_acos` is {self.n_acos}; at least 2 are needed.")
+        if not -1 < self.effect < 1:
+            problems.add(f"`effect` is {self.effect}; it lies between -1 and 1.")
+        if not 0 <= self.shock_rho < 1:
+            problems.add(f"`shock_rho` is {self.shock_rho}; it is from 0 to below 1.")
+        if min(self.shock_sd, self.person_cv, self.restatement_sd) < 0:
+            problems.add("`shock_sd`, `person_cv` and `restatement_sd` must not be negative.")
+        problems.raise_if_any()
 
     def write(self, folder: str | Path) -> Path:
         """

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems
+from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.panel import Panel
@@ -124,8 +124,19 @@ class OrganizationPanel:
             problems.add(f"`organizations` is {self.organizations}; at least 2 are needed.")
         if not self.entry or min(self.entry.values()) < 0 or sum(self.entry.values()) > 1:
             problems.add("`entry` must hold non-negative shares that add up to 1 at most.")
-        if list(self.periods) != sorted(set(self.periods)):
-            problems.add("`periods` must increase.")
+        if not self.periods or list(self.periods) != sorted(set(self.periods)):
+            problems.add("`periods` must increase, and there must be one.")
+        unknown = sorted(set(self.cohort_effect) - set(self.entry))
+        if unknown:
+            problems.add(f"`cohort_effect` names {listed(unknown)}, which `entry` has not.")
+        for name, on in (("trend_on", self.trend_on), ("entry_on", self.entry_on)):
+            if on not in ("x", "h"):
+                problems.add(f"`{name}` is '{on}'; use 'x' or 'h'.")
+        odd = [s for s, v in self.strata.items() if v.share <= 0 or not 0 < v.presence <= 1]
+        if odd:
+            problems.add(f"strata {listed(odd)} need `share` above 0, `presence` above 0 up to 1.")
+        if min(self.median_people, self.least_people) <= 0:
+            problems.add("`median_people` and `least_people` must be above 0.")
         if not -1 < self.shock_rho < 1:
             problems.add(f"`shock_rho` is {self.shock_rho}; it lies between -1 and 1.")
         if min(self.organization_sd, self.shock_sd, self.log_sd_people) < 0:

@@ -7,8 +7,8 @@ import numpy as np
 from vbceval.core.typing import FloatArray
 
 # Fitted to the concentration of Medicare spending (top 1/5/10/20/50 percent of people hold
-# 14.9/41.5/60.0/79.1/95.7 percent of it; Wallis et al., EClinicalMedicine 2021). The last log-SD,
-# 0.71 when rounded, is the one at which the coefficient of variation is 2.17.
+# 14.9/41.5/60.0/79.1/95.7 percent of it; Wallis et al., EClinicalMedicine 2021). The last log-SD
+# was fitted as 0.71; 0.699 is the one at which the coefficient of variation is 2.17.
 _SHARE = np.array([0.05, 0.822, 0.128])
 _MEDIAN = np.array([0.0, 2_073.0, 35_103.0])
 _LOG_SD = np.array([0.0, 1.42, 0.699])

@@ -12,7 +12,8 @@ from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates, Shares, columns
 
-_KEYS = ["estimand", "cohort", "period", "event_time", "stratum"]
+KEYS = ["estimand", "cohort", "period", "event_time", "stratum"]
+"""Columns that tell one true value from another."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,14 +100,14 @@ class Truth:
         values = {
             _key(row): row[-1]
             for table in known
-            for row in table[[*_KEYS, "estimate"]].itertuples(index=False)
+            for row in table[[*KEYS, "estimate"]].itertuples(index=False)
         }
-        rows = [_key(row) for row in estimates.frame[_KEYS].itertuples(index=False)]
+        rows = [_key(row) for row in estimates.frame[KEYS].itertuples(index=False)]
         absent = [row for row in rows if row not in values]
         if absent:
             raise DesignError(
                 f"{len(absent)} of {len(rows)} estimates have no truth in this process, the first "
-                f"with {dict(zip(_KEYS, absent[0], strict=True))}. Compare group-time effects or "
+                f"with {dict(zip(KEYS, absent[0], strict=True))}. Compare group-time effects or "
                 "their averages, with the strata of the process."
             )
         return np.array([values[row] for row in rows], dtype=float)
@@ -117,4 +118,4 @@ class Truth:
 
 
 def _key(row: Any) -> tuple[Any, ...]:
-    return tuple(None if pd.isna(value) else value for value in row[: len(_KEYS)])
+    return tuple(None if pd.isna(value) else value for value in row[: len(KEYS)])

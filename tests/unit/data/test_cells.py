@@ -50,8 +50,10 @@ def test_a_star_is_suppressed_and_other_text_is_reported() -> None:
     assert read.unreadable.tolist() == [False, True, True, True, True]
 
 
-def test_decimals_are_those_of_the_column() -> None:
-    assert read_numbers(series("0.02", "0.0714", "0")).decimals == 4
+@pytest.mark.parametrize("text", ["12,5", "1,23", "0,0714", "1,234,5", "1 2", "1e400"])
+def test_what_could_be_another_number_is_not_read(text: str) -> None:
+    # a decimal comma read as a separator would make 125 of 12.5
+    assert read_numbers(series(text)).unreadable.all()
 
 
 @pytest.mark.parametrize(
@@ -74,8 +76,8 @@ def test_dates_in_every_spelling(text: str, day: str) -> None:
 
 
 def test_what_is_no_date_is_reported() -> None:
-    _, bad = read_dates(series("soon", "13/45/2014", "N/A"))
-    assert bad.tolist() == [True, True, False]
+    _, bad = read_dates(series("soon", "13/45/2014", "1/1/214", "1/1/1914", "1/1/14/15", "N/A"))
+    assert bad.tolist() == [True] * 5 + [False]
 
 
 def test_flags() -> None:

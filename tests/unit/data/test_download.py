@@ -241,6 +241,21 @@ def test_a_file_that_changes_after_its_first_download(mirror, tmp_path) -> None:
     assert b"Other" in files.files["2016"].read_bytes()
 
 
+def test_a_fetch_by_force_that_fails_leaves_the_file(mirror, tmp_path) -> None:
+    path = download(mirror, tmp_path, years=[2016]).files["2016"]
+    before = path.read_bytes()
+    mirror.files["mssp_py2016.json"] = b"<!DOCTYPE html><html>Maintenance</html>"
+    with pytest.raises(DataError, match="is a web page"):
+        download(mirror, tmp_path, years=[2016], force=True)
+    mirror.fail_first["mssp_py2016.json"] = 9
+    with pytest.raises(DataError, match="answered 503"):
+        download(mirror, tmp_path, years=[2016], force=True, retries=0)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in path.parent.iterdir() if p.is_file()) == [
+        "aco_id_crosswalk.xlsx", "manifest.json", "mssp_py2016.json",
+    ]  # fmt: skip
+
+
 def test_a_damaged_cache_file_is_fetched_again(mirror, tmp_path) -> None:
     path = download(mirror, tmp_path, years=[2016]).files["2016"]
     path.write_text("[]")
@@ -322,6 +337,13 @@ def test_own_files_that_are_wrong_are_all_reported(own, tmp_path) -> None:
     with pytest.raises(DataError) as caught:
         get("mssp", source=own.folder, cache=tmp_path / "cache")
     assert "fewer fields" in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_own_crosswalk_that_is_wrong(own, tmp_path) -> None:
+    own.put("ACO_ID,ACO_NUM\nA1001,A60001\nA1001,A60002\n", "aco_id_crosswalk.csv")
+    with pytest.raises(DataError, match="more than one `aconum`"):
+        get("mssp", source=own.folder, cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 

@@ -79,6 +79,25 @@ def test_the_savings_rate_check_lists_rows_found_and_expected(writer, rows_2018,
     assert float(found) - float(want) == pytest.approx(0.0002, abs=6e-5)
 
 
+@pytest.mark.parametrize(("style", "change"), [(".3e", 0.02), (".0%", 0.0)])
+def test_the_savings_rate_is_checked_however_it_is_written(
+    style, change, writer, rows_2018, csv_text
+) -> None:
+    for row in rows_2018:
+        row["Sav_rate"] = f"{float(row['Sav_rate']) + change:{style}}"
+    fails(writer.put(csv_text(rows_2018), "py2018.csv"), "the savings rate is not", "of 5 rows")
+
+
+@pytest.mark.parametrize("column", ["Sav_rate", "ABtotBnchmk", "ABtotExp", "N_AB_Year_PY"])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_row_that_cannot_be_checked_is_listed(column, rows, writer, rows_2018, csv_text) -> None:
+    for row in rows_2018[:rows]:
+        row[column] = ""
+    code = column.lower().replace("_", "")
+    found = f"`{code}` is blank in {rows} of 5 rows (`line 2`"
+    fails(writer.put(csv_text(rows_2018), "py2018.csv"), found)
+
+
 def test_a_savings_rate_off_by_rounding_alone_passes(writer, make_acos, csv_text) -> None:
     for decimals in (4, 6):
         acos = make_acos(2018, 30)
@@ -100,6 +119,12 @@ def test_a_savings_rate_off_by_rounding_alone_passes(writer, make_acos, csv_text
 def test_a_changed_value_is_found(column, change, message, writer, rows_2018, csv_text) -> None:
     rows_2018[4][column] = str(int(rows_2018[4][column]) + change)
     fails(writer.put(csv_text(rows_2018), "py2018.csv"), message, "`A1005: found")
+
+
+def test_text_in_a_share_of_people(writer, make_acos, csv_text) -> None:
+    rows = writer.rows("2022", make_acos(2022, start="2021-01-01"))
+    rows[0]["Perc_Dual"] = "n.k."
+    fails(writer.put(csv_text(rows), "py2022.csv"), "`percdual` has 1 cells that are not numbers")
 
 
 def test_missing_columns_are_named_with_the_file(writer, rows_2018, csv_text) -> None:
@@ -230,6 +255,18 @@ def test_a_year_that_cannot_be_told(writer, make_acos) -> None:
 def test_a_year_before_the_agreements_start(writer, make_acos) -> None:
     path = writer.write("2018", make_acos(2018, start="2018-01-01"), "py2017.csv")
     fails(path, "start after performance year 2017", "Correct the file name")
+
+
+def test_a_year_other_than_the_files_own(writer, make_acos) -> None:
+    path = writer.write("2020", make_acos(2020, start="2018-01-01"))
+    fails(path, "`year` is 2021", "`performanceyear` says 2020", "Leave `year` out", year=2021)
+
+
+@pytest.mark.parametrize("printed", ["", "PY2020", "2020.0"])
+def test_a_year_in_another_dress(printed, writer, make_acos, csv_text) -> None:
+    rows = writer.rows("2020", make_acos(2020, start="2018-01-01"))
+    text = csv_text([row | {"performance_year": printed} for row in rows])
+    assert read_file(writer.put(text, "py2020.csv")).years == [2020]
 
 
 def test_two_years_in_one_file(writer, make_acos, csv_text) -> None:

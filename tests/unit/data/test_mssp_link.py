@@ -51,6 +51,13 @@ def test_a_crosswalk_that_is_not_one_to_one(writer, make_acos) -> None:
     assert "1 rows lack one of the two" in str(caught.value)
 
 
+def test_a_damaged_crosswalk_is_not_passed_over(writer, make_acos) -> None:
+    writer.write("2016", make_acos(2016, start="2014-01-01"))
+    (writer.folder / "aco_id_crosswalk.csv.gz").write_bytes(b"\x1f\x8b\x08 cut")
+    with pytest.raises(DataError, match=r"`aco_id_crosswalk\.csv\.gz` is a gzip file that ends"):
+        read_mssp(writer.folder)
+
+
 def test_a_crosswalk_that_is_another_table(writer, make_acos) -> None:
     writer.write("2016", make_acos(2016, start="2014-01-01"))
     other = writer.put("a,b\n1,2\n", "other.csv")

@@ -31,6 +31,22 @@ def test_hidden_parts_cannot_be_had_by_subtraction(parts) -> None:
     assert not complement(values, np.zeros_like(small), total).any()
 
 
+@pytest.mark.parametrize(
+    ("parts", "more"),
+    # 1 and 11 are the only parts of 12, 10 and 10 of 20; 13 may be 1 and 12 or 2 and 11
+    [([900, 1, 11, 50], [0, 0, 1, 1]), ([900, 10, 10, 50], [0, 0, 0, 1]),
+     ([900, 2, 11, 50], [0, 0, 1, 0])],
+)  # fmt: skip
+def test_hidden_parts_do_not_follow_from_their_sum(parts, more) -> None:
+    values = np.array([parts], dtype=float)
+    small = (values > 0) & (values < 11)
+    total = values.sum(axis=1)
+    assert complement(values, small, total).astype(int).tolist() == [more]
+    # two stars of the publisher may be any two numbers
+    stars = np.array([[900.0, np.nan, np.nan, 50.0]])
+    assert not complement(stars, np.isnan(stars), np.array([970.0])).any()
+
+
 def test_raw_counts_are_suppressed_with_a_companion(writer, make_acos) -> None:
     acos = [*make_acos(2018, 2, native=7), *[a for a in make_acos(2018, 4) if a.number > 2]]
     results = read_file(writer.write("2018", acos))
@@ -75,6 +91,15 @@ def test_a_rate_that_gives_away_few_events_is_suppressed(writer, make_acos, csv_
     extra = read_file(writer.put(csv_text(rows), "py2018.csv")).extra
     assert extra["adm_l_trm"].isna().tolist() == [True, False, False, False]
     assert extra["adm_l_trm"].tolist()[1:] == [0.0, 3.0, 3.0]
+
+
+def test_a_share_that_gives_away_few_others_is_suppressed(writer, make_acos, csv_text) -> None:
+    # 99.95 percent of 9,600 person-years leave 5
+    rows = writer.rows("2022", make_acos(2022, start="2021-01-01"))
+    for row, share in zip(rows, ("0.05%", "99.95%", "100%", "15.2%"), strict=True):
+        row["Perc_Dual"] = share
+    extra = read_file(writer.put(csv_text(rows), "py2022.csv")).extra
+    assert extra["perc_dual"].isna().tolist() == [True, True, False, False]
 
 
 def test_numbers_of_clinicians_are_not_numbers_of_patients(writer, make_acos, csv_text) -> None:

@@ -1,5 +1,6 @@
 """The panel of entry: units are ACO-files, differences lie within a file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -58,6 +59,21 @@ def test_covered_person_years_are_of_treated_years(results: MSSPResults) -> None
     }
     assert table.notna().all().all()
     assert not table.duplicated(["aco_id", "period"]).any()
+
+
+def test_half_years_are_no_results(results: MSSPResults) -> None:
+    """Rows of 2018 told to be of half a year, as in 2019: their benchmark years stay."""
+    part = {"part": lambda d: d["part"].mask(d["performance_year"] == 2018, "january_june")}
+    split = replace(
+        results, aco_year=results.aco_year.assign(**part), spending=results.spending.assign(**part)
+    )
+    panel = EntryPanel().build(split)
+    rows = panel.frame[panel.frame["performance_year"] == 2018]
+    assert "PY" not in set(rows["reference"])
+    assert {"BY1", "BY2", "BY3"} <= set(rows["reference"])
+    assert "results of whole years" in panel.attrition["step"].tolist()
+    assert 2018 not in set(covered_person_years(panel, split)["period"])
+    assert "results of whole years" not in EntryPanel().build(results).attrition["step"].tolist()
 
 
 def test_nothing_left(results: MSSPResults) -> None:

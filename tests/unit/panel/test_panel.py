@@ -45,6 +45,25 @@ def test_never_codes_and_missing_cohorts_are_the_same() -> None:
     pd.testing.assert_frame_equal(panel.frame, vbc.Panel.from_frame(frame(), **KEYS).frame)
 
 
+def test_a_never_code_that_was_read_as_text() -> None:
+    coded = frame(entry=["2015", "2015", "0", "0", "0", "0"])
+    panel = vbc.Panel.from_frame(coded, **KEYS, never=0)
+    pd.testing.assert_frame_equal(panel.frame, vbc.Panel.from_frame(frame(), **KEYS).frame)
+    assert "`entry` holds text" in refused(
+        frame(entry=["2015", "2015", "no", "0", "0", "0"]), never=0
+    )
+
+
+def test_exits_follow_entry_and_happen_once() -> None:
+    data = frame(left=[2015.0, 2015.0, *[np.nan] * 4])
+    assert vbc.Panel.from_frame(data, **KEYS, exit="left").exit == "left"
+    message = refused(data.assign(left=[2014, 2015, 2015, 2015, *[np.nan] * 2]), exit="left")
+    assert (
+        "`left` is before `entry`, or given without one, in 3 rows (positions 0, 2, 3)" in message
+    )
+    assert "`left` changes within a unit in 2 rows (positions 0, 1)" in message
+
+
 @pytest.mark.parametrize(("code", "remedy"), [(0, "never=0"), (np.inf, "never=float('inf')")])
 def test_a_cohort_that_looks_like_a_code_is_refused(code: float, remedy: str) -> None:
     message = refused(frame(entry=[2015, 2015, code, code, code, code]))

@@ -12,6 +12,7 @@ from scipy import stats
 import vbceval as vbc
 from vbceval.core.rng import generator
 from vbceval.simulate import OrganizationPanel, Stratum, diagnose, process
+from vbceval.simulate.mssp import MSSPFiles
 from vbceval.simulate.spending import PERSON_CV, person_years
 
 SMALL = OrganizationPanel(
@@ -163,7 +164,10 @@ def test_strata_are_in_their_share_of_organizations() -> None:
     ("options", "said"),
     [({"organizations": 1}, "`organizations` is 1"), ({"entry": {2015: 0.7, 2016: 0.5}}, "`entry`"),
      ({"periods": (2015, 2014)}, "`periods`"), ({"shock_rho": 1.0}, "`shock_rho`"),
-     ({"shock_sd": -0.1}, "negative")],
+     ({"shock_sd": -0.1}, "negative"), ({"periods": ()}, "there must be one"),
+     ({"trend_on": "hx"}, "`trend_on` is 'hx'"), ({"entry_on": "y"}, "`entry_on` is 'y'"),
+     ({"cohort_effect": {2016: 2.0}}, "names `2016`"), ({"median_people": 0.0}, "above 0"),
+     ({"strata": {"a": Stratum(share=1.0, presence=1.2)}}, "strata `a`")],
 )  # fmt: skip
 def test_processes_are_checked(options, said) -> None:
     with pytest.raises(vbc.DesignError, match=said):
@@ -172,8 +176,14 @@ def test_processes_are_checked(options, said) -> None:
         process("D99")
 
 
-def test_stratum_defaults() -> None:
-    assert Stratum(share=1.0) == Stratum(share=1.0, spending=1.0, effect=1.0, presence=1.0)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"n_acos": 1}, "`n_acos` is 1"), ({"effect": -1.0}, "`effect`"),
+     ({"shock_rho": 1.0}, "`shock_rho`"), ({"restatement_sd": -0.1}, "negative")],
+)  # fmt: skip
+def test_options_of_results_files_are_checked(options, said) -> None:
+    with pytest.raises(vbc.DesignError, match=said):
+        MSSPFiles(**options)
 
 
 class _Fixed:
@@ -189,7 +199,7 @@ class _Fixed:
 
 
 def test_the_report_by_hand() -> None:
-    """An estimator that is off by +1, -1, +1, ... USD with a standard error of 1."""
+    """An estimator that is off by +1, -1, +1, ... USD with standard errors of 2, 1, 2, ..."""
     truth = process("D0").truth()
     calls = iter(range(100))
 
@@ -198,19 +208,22 @@ def test_the_report_by_hand() -> None:
         sign = 1 if next(calls) % 2 == 0 else -1
         return vbc.Estimates(
             frame=average.frame.assign(estimate=average.estimate + sign, df=np.inf),
-            covariance=np.eye(1), meta=average.meta,
+            covariance=np.eye(1) * (4 if sign > 0 else 1), meta=average.meta,
         )  # fmt: skip
 
     row = diagnose(_Fixed(), {"x": alternating}, replications=10, seed=1).table.iloc[0]
     assert row["bias"] == pytest.approx(0)
     assert row["sd"] == pytest.approx(np.sqrt(10 / 9))
     assert row["bias_mc_se"] == pytest.approx(1 / 3)
-    assert row["se_bias"] == pytest.approx(np.sqrt(0.9) - 1)
+    assert row["se_bias"] == pytest.approx(1.5 * np.sqrt(0.9) - 1)
+    # var(mean se) = (10 / 36) / 10; the variance of ln sd is 1 / (2 * 9)
+    expected = np.sqrt(0.9) * np.sqrt(1 / 36 + 1.5**2 / 18)
+    assert row["se_bias_mc_se"] == pytest.approx(expected)
     assert row["coverage"] == 1
     assert row["coverage_mc_se"] == pytest.approx(np.sqrt(0.95 * 0.05 / 10))
     assert row["rejection"] == 1
     assert row["rmse"] == pytest.approx(1)
-    assert row["mean_length"] == pytest.approx(2 * stats.norm.ppf(0.975))
+    assert row["mean_length"] == pytest.approx(3 * stats.norm.ppf(0.975))
 
 
 def test_failures_are_counted_by_reason() -> None:
