@@ -88,8 +88,8 @@ def test_nothing_is_left_half_written(strata, tmp_path: Path, monkeypatch) -> No
     before = hashes(old)
     real = canvas.write_image
 
-    def fails_late(fig, path, kind, style, *, dpi):
-        real(fig, path, kind, style, dpi=dpi)
+    def fails_late(fig, path, kind, *, dpi):
+        real(fig, path, kind, dpi=dpi)
         if kind == "pdf":
             raise OSError("disk full")
 

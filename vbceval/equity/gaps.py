@@ -34,13 +34,19 @@ def gaps(est: Estimates, *, by: str, reference: str) -> Estimates:
     Raises
     ------
     DesignError
-        If the variable or the level is not there, or a row has no counterpart.
+        If the variable or the level is not there, there is no other level, or a row of another
+        level has no counterpart in the reference. Rows of the reference alone give no gap.
     """
     rows = est.by(by)
     level = rows.frame["stratum"].str.removeprefix(f"{by}=")
     levels = list(dict.fromkeys(level))
     if reference not in levels:
         raise DesignError(f"`reference` is '{reference}', but `{by}` has the levels {levels}.")
+    if levels == [reference]:
+        raise DesignError(
+            f"`{by}` has only the reference level '{reference}', so there is no gap. Keep another "
+            "level."
+        )
     names = [*_KEYS, *(["run"] if "run" in rows.frame else [])]
     plain = rows.frame[names].astype(object).where(rows.frame[names].notna(), None)
     keys = list(plain.itertuples(index=False, name=None))

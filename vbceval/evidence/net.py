@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vbceval.evidence.relations import resolve
+from vbceval.evidence.relations import resolve, side
 from vbceval.evidence.size import COARSE_BASELINE, size_effects
 
 NET_COLUMNS = (
@@ -92,10 +92,9 @@ def net_effects(facts: pd.DataFrame, relations: pd.DataFrame) -> pd.DataFrame:
 def _triplet(name: str, members: pd.DataFrame, rows: dict[str, dict[Any, Any]]) -> dict[str, Any]:
     by_role = {role: members[members["role"] == role] for role in members["role"].unique()}
     # relations are written with savings positive; effects have the opposite sign
-    gross = -float(by_role["gross"]["number"].sum())
-    net = -float(by_role["net"]["number"].sum())
+    gross, net = (-side(members, (role,))[0] for role in ("gross", "net"))
     printed = "payment" in by_role
-    payments = -float(by_role["payment"]["number"].sum()) if printed else net - gross
+    payments = -side(members, ("payment",))[0] if printed else net - gross
     net_row = rows[by_role["net"]["fact"].iloc[0]]
     gross_facts = list(dict.fromkeys(by_role["gross"]["fact"]))
     gross_se = _se(by_role["gross"], rows)
@@ -148,7 +147,8 @@ def _percent_per_dollar(
 ) -> tuple[float, str, dict[Any, Any] | None]:
     """Return percent of baseline per dollar of the gross effect, and the row it comes from."""
     for role, source in (("gross", "own"), ("scale", "scale")):
-        member = by_role[role].iloc[0] if role in by_role else None
+        # the percent of one part is not that of a sum or a product
+        member = by_role[role].iloc[0] if role in by_role and len(by_role[role]) == 1 else None
         if member is None or member["field"] != "estimate" or gross == 0:
             continue
         row = rows[member["fact"]]

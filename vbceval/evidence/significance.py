@@ -20,6 +20,9 @@ weaker of its two meanings: P < .10, and P > .05.
 
 _P = re.compile(r"(?<!\w)p\s*(?P<relation><=|=<|≤|<|=|>)?\s*(?P<number>0?\.\d+)", re.IGNORECASE)
 _OF_SOMETHING_ELSE = re.compile(r"threshold|interaction", re.IGNORECASE)
+_NAMED_AFTER = re.compile(
+    r"\s*(\(|(for|of|as) (the )?)?(interaction|(significance )?threshold)", re.I
+)
 _SIGNIFICANT = re.compile(r"(statistically )?significant", re.IGNORECASE)
 _NOT_SIGNIFICANT = re.compile(
     r"(ns|n\.s\.|not (statistically )?significant|no significant (effect|difference|change))",
@@ -85,7 +88,8 @@ def printed_p(note: str) -> PrintedP | None:
     clauses = [clause.strip() for clause in note.split(";")]
     for clause in clauses:
         for match in _P.finditer(clause):
-            if _OF_SOMETHING_ELSE.search(clause[: match.start()]):
+            before, after = clause[: match.start()], clause[match.end() :]
+            if _OF_SOMETHING_ELSE.search(before) or _NAMED_AFTER.match(after):
                 continue
             value = float(match["number"])
             relation = match["relation"] or "="

@@ -11,7 +11,7 @@ import numpy as np
 
 from vbceval.core.typing import FloatArray
 from vbceval.figures.numbers import number
-from vbceval.figures.style import FAINT, INK, MUTED, RULE, Style
+from vbceval.figures.style import FAINT, INK, MUTED, RULE, Style, get_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
@@ -110,10 +110,11 @@ def number_axis(
 
 def _digits(ticks: FloatArray) -> int:
     """Digits after the point that tell every tick exactly."""
-    for digits in range(7):
-        if np.allclose(ticks, np.round(ticks, digits), rtol=0, atol=1e-9):
+    size = np.max(np.abs(ticks), initial=0.0)
+    for digits in range(13):
+        if np.allclose(ticks, np.round(ticks, digits), rtol=0, atol=1e-9 * size):
             return digits
-    return 7
+    return 13
 
 
 def integer_ticks(ax: Axes, values: Sequence[float], *, most: int = 14) -> None:
@@ -268,9 +269,10 @@ def box(
     )
 
 
-def write_image(fig: Figure, path: Path, kind: str, style: Style, *, dpi: int) -> None:
+def write_image(fig: Figure, path: Path, kind: str, *, dpi: int) -> None:
     """Write the figure with no clock, no version and fixed identifiers in the file."""
-    with drawing(style):
+    # the style was fixed when the figure was laid out; what is left concerns the file
+    with drawing(get_style()):
         fig.savefig(path, format=kind, dpi=dpi, metadata=dict(_METADATA[kind]), facecolor="white")
 
 

@@ -14,13 +14,14 @@ from vbceval.estimates import Estimates
 from vbceval.figures import canvas, disclosure, notes
 from vbceval.figures.numbers import digits_for, interval_name, number
 from vbceval.figures.records import FigureRecord, attach
-from vbceval.figures.sources import INTERVAL, Source, read
+from vbceval.figures.sources import INTERVAL, Source, errors, read
 from vbceval.figures.style import FAINT, MUTED, RULE, Style, get_style, series_look
 from vbceval.figures.wording import (
     Labels,
     currency,
     display,
     effect_label,
+    in_sentence,
     one_line,
     one_of,
     sign_convention,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 _MANY = 120
 _STRIP_MM = 4.5
-_VALUES = ("estimate", "std_error", *INTERVAL, "raw")
+# a reliability follows from the number of people
+_VALUES = ("estimate", "std_error", *INTERVAL, "raw", "reliability")
 
 
 def caterpillar(
@@ -96,6 +98,8 @@ def caterpillar(
     look = get_style(style)
     rows = read(source, look, level=level, meta=meta, what="the caterpillar plot")
     data, n_suppressed = _data(rows, raw, colour, labels, people)
+    if reference is not None:
+        data["reference"] = float(reference)
     outcome = one_of(data, "outcome", what="a caterpillar plot")
     unit = one_of(data, "unit_of_measure", what="a caterpillar plot")
     label = axis_label or effect_label(outcome, unit, look, labels)
@@ -107,7 +111,7 @@ def caterpillar(
         FigureRecord(
             kind="caterpillar",
             data=data,
-            note=_note(data, rows, look, convention, n_suppressed),
+            note=_note(data, rows, look, convention, n_suppressed, reference_label),
             alt=_alt(data, rows, look, one_line(label), organizations),
             style=look.name,
             level=rows.level,
@@ -213,13 +217,19 @@ def _limits(data: pd.DataFrame) -> tuple[float, float]:
     ends = data[["conf_low", "conf_high", "estimate"]].to_numpy(dtype=float).ravel()
     raw = data["raw"].dropna().to_numpy(dtype=float)
     tails = np.quantile(raw, [0.01, 0.99]) if len(raw) else np.zeros(0)
-    used = np.r_[0.0, ends[np.isfinite(ends)], tails]
+    line = data["reference"].to_numpy(dtype=float)[:1] if "reference" in data else np.zeros(0)
+    used = np.r_[0.0, ends[np.isfinite(ends)], tails, line]
     margin = 0.05 * float(used.max() - used.min()) or 1.0
     return float(used.min()) - margin, float(used.max()) + margin
 
 
 def _note(
-    data: pd.DataFrame, rows: Source, style: Style, convention: str, n_suppressed: int
+    data: pd.DataFrame,
+    rows: Source,
+    style: Style,
+    convention: str,
+    n_suppressed: int,
+    reference_label: str,
 ) -> str:
     reliability = ""
     if "reliability" in data and data["reliability"].notna().any():
@@ -233,6 +243,7 @@ def _note(
             notes.sign_sentence(convention) if convention else "",
             "Strips below: ranks of each stratum" if strip else "",
             f"Marks: shrunken values of {number(len(data), style)} rows; crosses: observed values",
+            f"Dashed line: {in_sentence(reference_label)}" if "reference" in data else "",
             f"Observed values beyond the axis: {outside}" if outside else "",
             notes.interval_sentence(rows, marks="Lines"),
             reliability,
@@ -243,11 +254,11 @@ def _note(
 
 
 def _alt(data: pd.DataFrame, rows: Source, style: Style, label: str, organizations: str) -> str:
-    digits = digits_for(data["std_error"].dropna())
+    digits = digits_for(errors(data))
     values = data["estimate"].dropna()
     span = [number(float(v), style, digits=digits) for v in (values.min(), values.max())]
     text = (
-        f"Caterpillar plot of {number(len(data), style)} {organizations.lower()}. {label}. Shrunken "
+        f"Caterpillar plot of {number(len(data), style)} {in_sentence(organizations)}. {label}. Shrunken "
         f"values run from {span[0]} to {span[1]}."
     )
     if rows.level is None:

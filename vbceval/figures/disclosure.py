@@ -72,6 +72,26 @@ def people_columns(frame: pd.DataFrame, extra: Sequence[str] = ()) -> list[str]:
     return list(dict.fromkeys([*known, *extra]))
 
 
+def calculated(
+    frame: pd.DataFrame, columns: Sequence[str], *, people: Sequence[str] = ()
+) -> list[str]:
+    """
+    Return the columns that may be calculated from the people of a row: means, shares, rates.
+
+    These are the numeric ones that are neither counts of people nor counts of something else, whose
+    names begin with ``n_``.
+    """
+    counts = set(people_columns(frame, people))
+    return [
+        c
+        for c in columns
+        if c not in counts
+        and not c.startswith("n_")
+        and pd.api.types.is_numeric_dtype(frame[c])
+        and not pd.api.types.is_bool_dtype(frame[c])
+    ]
+
+
 def check(
     frame: pd.DataFrame,
     *,
@@ -81,7 +101,7 @@ def check(
     within: str | None = None,
 ) -> Checked:
     """
-    Suppress counts of 1 to 10 people and everything calculated from them.
+    Suppress counts of 1 to 10 people, the other counts of their rows, and what is calculated from them.
 
     Parameters
     ----------
@@ -93,8 +113,9 @@ def check(
     people : sequence of str
         Columns that count people besides those known by name.
     total : array of bool, optional
-        Rows that are totals of the others; all False where their total is known from elsewhere. Where one count alone is small among the rows that add
-        up to a total, it is the total less the others: the next smallest count goes as well.
+        Rows that are totals of the others; all False where their total is known from elsewhere.
+        Where one count alone is hidden among the rows that add up to a total, it is the total less
+        the others: the next smallest count goes as well.
     within : str, optional
         Column whose values group the rows that add up to the total.
 
@@ -104,12 +125,17 @@ def check(
     """
     out = frame.reset_index(drop=True).copy()
     columns = people_columns(out, people)
-    hidden = np.zeros(len(out), dtype=bool)
     affected = np.zeros(len(out), dtype=bool)
-    for column in columns:
-        counts = pd.to_numeric(out[column], errors="coerce").to_numpy(dtype=float)
-        small = is_small(counts)
-        hidden |= small
+    every = {
+        c: pd.to_numeric(out[c], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        for c in columns
+    }
+    hidden = np.zeros(len(out), dtype=bool)
+    for counts in every.values():
+        hidden |= is_small(counts)
+    for column, counts in every.items():
+        # months of coverage beside a hidden count of people would give it away
+        small = hidden & (counts != 0) & np.isfinite(counts)
         if total is not None:
             small = _with_complement(counts, small, total, _groups(out, within))
         affected |= small

@@ -13,7 +13,7 @@ from vbceval.figures import canvas, disclosure, notes
 from vbceval.figures.event_study_marks import draw
 from vbceval.figures.numbers import digits_for, interval_name, number, p_statement
 from vbceval.figures.records import FigureRecord, attach
-from vbceval.figures.sources import INTERVAL, Source, by_series, read
+from vbceval.figures.sources import INTERVAL, Source, by_series, errors, read
 from vbceval.figures.style import Style, get_style
 from vbceval.figures.wording import (
     Labels,
@@ -149,7 +149,12 @@ def _data(
     labels: Labels | None,
     people: Sequence[str],
 ) -> tuple[pd.DataFrame, int]:
-    frame = rows.frame.copy()
+    # the overall row of a table has no place on this axis either
+    frame = rows.frame[rows.frame["event_time"].notna()].copy()
+    if frame.empty:
+        raise DesignError(
+            "the table has no row with an `event_time`. Select effects by event time."
+        )
     if window is not None:
         frame = frame[frame["event_time"].between(*window)]
         if frame.empty:
@@ -278,11 +283,12 @@ def _alt(data: pd.DataFrame, rows: Source, style: Style, label: str) -> str:
             for when, some in (("before", before), ("after", after))
             if len(some)
         ]
-        text = f"{name + ': ' if name else ''}estimates {'; '.join(words)}."
-        if rows.level is not None and len(after):
-            clear = after[(after["conf_low"] > 0) | (after["conf_high"] < 0)]
+        text = f"{name + ': ' if name else ''}estimates {'; '.join(words) or 'are missing'}."
+        known = after[after["conf_low"].notna() & after["conf_high"].notna()]
+        if rows.level is not None and len(known):
+            clear = known[(known["conf_low"] > 0) | (known["conf_high"] < 0)]
             text += (
-                f" {len(clear)} of {len(after)} intervals "
+                f" {len(clear)} of {len(known)} intervals "
                 f"({interval_name(rows.level, rows.interval)}) after entry exclude zero."
             )
         parts.append(text[0].upper() + text[1:])
@@ -291,5 +297,5 @@ def _alt(data: pd.DataFrame, rows: Source, style: Style, label: str) -> str:
 
 def _range(part: pd.DataFrame, style: Style) -> str:
     low, high = part["estimate"].min(), part["estimate"].max()
-    digits = digits_for(part["std_error"].dropna())
+    digits = digits_for(errors(part))
     return f"from {number(low, style, digits=digits)} to {number(high, style, digits=digits)}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SPREAD = 0.19
 _PLOT_MM = 72.0
 _STRIP_MM = 4.5
+_NAMES_MM = 34.0
 
 
 def draw(
@@ -30,7 +31,12 @@ def draw(
     """Draw the prepared rows; a strip of counts is added where `count_label` is not empty."""
     names = list(data["series"].unique())
     several = len(names) > 1
-    strip = _STRIP_MM * len(names) + 4.0 if count_label else 0.0
+    probe = canvas.new_figure(style.page_mm, 50.0, constrained=False)
+    # beside the strip, long names take their room from the plot
+    beside = [canvas.wrapped(probe, name, style.small, _NAMES_MM) for name in names]
+    lines = 1 + max(name.count("\n") for name in beside)
+    row = _STRIP_MM + 0.45 * style.small * (lines - 1)
+    strip = row * len(names) + 4.0 if count_label else 0.0
     legend = _STRIP_MM * -(-len(names) // 2) if several else 0.0
     fig = canvas.new_figure(style.page_mm * (1.0 if several else 0.72), _PLOT_MM + strip + legend)
     if strip:
@@ -53,7 +59,7 @@ def draw(
         canvas.legend_above(ax, style, width_mm=0.7 * style.page_mm, lines=False)
     if below is not None:
         ax.tick_params(labelbottom=True)
-        _strip(below, data, names, style, count_label)
+        _strip(below, data, beside, style, count_label)
     return canvas.finish(fig)
 
 
@@ -151,6 +157,10 @@ def _strip(ax: Axes, data: pd.DataFrame, names: list[str], style: Style, label: 
         va="center",
         ha="left",
     )
+    # where numbers would run into each other they stand at the labelled event times only
+    labelled = set(ax.get_xticks())
     for i, (_, part) in enumerate(by_series(data)):
         for e, n in zip(part["event_time"], part["n"], strict=True):
+            if e not in labelled:
+                continue
             ax.text(e, i, number(n, style), fontsize=style.small, ha="center", va="center")

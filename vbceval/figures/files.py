@@ -15,7 +15,6 @@ from vbceval.core.errors import DataError
 from vbceval.core.files import atomic_path, sha256
 from vbceval.figures import canvas, disclosure
 from vbceval.figures.records import FigureRecord, record
-from vbceval.figures.style import get_style
 
 if TYPE_CHECKING:
     from vbceval.figures.canvas import Figure
@@ -86,7 +85,7 @@ def save(
     with ExitStack() as stack:
         temporary = {kind: stack.enter_context(atomic_path(p)) for kind, p in paths.items()}
         for kind in formats:
-            canvas.write_image(fig, temporary[kind], kind, get_style(used.style), dpi=dpi)
+            canvas.write_image(fig, temporary[kind], kind, dpi=dpi)
         # twelve digits: the last ones differ between processors, and the hash with them
         values.to_csv(temporary["csv"], index=False, lineterminator="\n", float_format="%.12g")
         temporary["alt"].write_text(used.alt + "\n", encoding="utf-8", newline="\n")

@@ -56,7 +56,7 @@ def flow_steps(
     """
     if counts is None:
         numeric = [str(c) for c in table.columns if pd.api.types.is_numeric_dtype(table[c])]
-        counts = {c: display(c) for c in numeric}
+        counts = {c: display(c.removeprefix("n_")) for c in numeric}
     columns = list(counts)
     frame = require(table, ("step", *columns), what=_WHAT, numbers=columns)
     if not columns:
@@ -75,7 +75,7 @@ def flow_steps(
         Step(words=w, left=tuple(a), excluded=tuple(b), nouns=nouns)
         for w, a, b in zip(words, shown.tolist(), taken.tolist(), strict=True)
     ]
-    steps += _arms(frame[arm != ""], columns, np.array(counted), nouns, arm)
+    steps += _arms(frame[arm != ""], columns, np.array(counted), nouns, arm, left[-1])
     return steps, _data(steps, columns), merged
 
 
@@ -134,10 +134,12 @@ def _arms(
     people: BoolArray,
     nouns: tuple[str, ...],
     arm: pd.Series,
+    last: FloatArray,
 ) -> list[Step]:
     left = frame[list(columns)].to_numpy(dtype=float)
-    # one small arm is the last box less the other: both go
-    small = (is_small(left) & people).any(axis=0) if len(left) else np.zeros(len(columns), bool)
+    # one small arm is the last box less the other, and so are people in neither arm: both go
+    cells = np.vstack([left, last - left.sum(axis=0)])
+    small = (is_small(cells) & people).any(axis=0) if len(left) else np.zeros(len(columns), bool)
     left = np.where(small, np.nan, left)
     empty = tuple([np.nan] * len(columns))
     return [

@@ -12,6 +12,7 @@ import pandas as pd
 from vbceval.core.typing import FloatArray
 from vbceval.figures import canvas
 from vbceval.figures.numbers import SUPPRESSED, digits_for, interval, number, p_value
+from vbceval.figures.sources import errors
 from vbceval.figures.style import INK, MUTED, PALETTE, Style
 
 if TYPE_CHECKING:
@@ -86,14 +87,20 @@ def draw(data: pd.DataFrame, look: Look) -> Figure:
     _marks(ax, data, lines, centres, look)
     canvas.tidy_axes(ax, style, left=False)
     ax.set_yticks([])
-    canvas.number_axis(ax, "x", style, prefix=look.prefix, most=max(3, int(widths[plot] / 13.0)))
+    low, high = ax.get_xlim()
+    digits = digits_for((high - low) / 20)
+    ends = [number(v, style, digits=digits, prefix=look.prefix) for v in (low, high)]
+    wide = max(13.0, *(canvas.text_width(fig, end, style.small) + 3.0 for end in ends))
+    most = max(1 if wide > 13.0 else 3, int(widths[plot] / wide))
+    canvas.number_axis(ax, "x", style, prefix=look.prefix, most=most)
     canvas.axis_label(ax, "x", look.axis_label, style, length_mm=widths[plot] + 36.0)
     return canvas.finish(fig)
 
 
 def _lines(data: pd.DataFrame, look: Look) -> list[_Line]:
     style = look.style
-    digits = digits_for(_errors(data))
+    digits = digits_for(errors(data))
+    posterior = has_probability(data)
     out: list[_Line] = []
     heading = ""
     for i, (_, row) in enumerate(data.iterrows()):
@@ -101,7 +108,7 @@ def _lines(data: pd.DataFrame, look: Look) -> list[_Line]:
             heading = row["heading"]
             if heading:
                 p = row["p_joint"]
-                shown = p_value(p, style) if pd.notna(p) else ""
+                shown = p_value(p, style) if pd.notna(p) and not posterior else ""
                 out.append(_Line(label=heading, row=None, p=shown))
         left = tuple(_cell(row[c], style) for c in look.columns)
         out.append(
@@ -110,16 +117,15 @@ def _lines(data: pd.DataFrame, look: Look) -> list[_Line]:
                 row=i,
                 left=left,
                 text=_estimate(row, look, digits),
-                p=_right(row, style),
+                p=_right(row, style, posterior=posterior),
             )
         )
     return out
 
 
-def _errors(data: pd.DataFrame) -> FloatArray:
-    """Standard errors, or half widths where only intervals are known."""
-    half = (data["conf_high"] - data["conf_low"]) / 4
-    return data["std_error"].fillna(half).to_numpy(dtype=float)
+def has_probability(data: pd.DataFrame) -> bool:
+    """Return whether the last column holds posterior probabilities, and so no P values."""
+    return "probability" in data and bool(data["probability"].notna().any())
 
 
 def _cell(value: Any, style: Style) -> str:
@@ -143,8 +149,11 @@ def _estimate(row: pd.Series, look: Look, digits: int) -> str:
     return f"{point} ({ends})" if ends else point
 
 
-def _right(row: pd.Series, style: Style) -> str:
-    if "probability" in row and pd.notna(row["probability"]):
+def _right(row: pd.Series, style: Style, *, posterior: bool) -> str:
+    if posterior:
+        # a P value has no place under the header of a probability
+        if pd.isna(row["probability"]):
+            return ""
         share = float(row["probability"])
         if share > 0.99 or share < 0.01:
             return (">" if share > 0.5 else "<") + ("0.99" if share > 0.5 else "0.01")
@@ -251,8 +260,9 @@ def limits(data: pd.DataFrame) -> tuple[float, float]:
     """Return limits that hold every interval, unless a few are so wide that nothing else can be read."""
     ends = data[["conf_low", "conf_high", "estimate"]].to_numpy(dtype=float)
     centre = data["estimate"].fillna((data["conf_low"] + data["conf_high"]) / 2)
-    half = float(np.nanmedian((ends[:, 1] - ends[:, 0]) / 2)) if np.isfinite(ends).any() else 0.0
-    half = half if np.isfinite(half) else 0.0
+    halves = (ends[:, 1] - ends[:, 0]) / 2
+    halves = halves[np.isfinite(halves)]
+    half = float(np.median(halves)) if len(halves) else 0.0
     main = data["kind"].isin(["overall", "pooled", "predictive", "gap"])
     kept = np.r_[0.0, centre - 1.5 * half, centre + 1.5 * half, ends[main.to_numpy()].ravel()]
     whole = np.r_[0.0, ends.ravel()]
@@ -265,11 +275,11 @@ def limits(data: pd.DataFrame) -> tuple[float, float]:
 
 def _sizes(data: pd.DataFrame) -> FloatArray:
     """Side of each mark in points; the area of a square is proportional to precision."""
-    errors = _errors(data)
-    drawn = (data["kind"] == "estimate").to_numpy() & np.isfinite(errors) & (errors > 0)
+    size = errors(data).to_numpy(dtype=float)
+    drawn = (data["kind"] == "estimate").to_numpy() & np.isfinite(size) & (size > 0)
     sizes = np.full(len(data), 5.0)
     if drawn.any():
-        share = np.min(errors[drawn]) / errors[drawn]
+        share = np.min(size[drawn]) / size[drawn]
         sizes[drawn] = np.maximum(_SMALLEST, _LARGEST * share)
     return sizes
 

@@ -164,7 +164,9 @@ def with_gaps(rows: pd.DataFrame, gap: Source, labels: Labels | None) -> pd.Data
         if len(own) and gap.estimates is not None and gap.interval != "credible":
             places = np.flatnonzero((gaps["heading"] == heading).to_numpy())
             joint = gap.estimates.wald(places, allow_rank_deficient=True).p_value
-            block["p_joint"], own["p_joint"] = joint, joint
+            own["p_joint"] = joint
+            # the strata's own test is of all of them; the gaps given may be only some
+            block["p_joint"] = block["p_joint"].fillna(joint)
         pieces += [block, own] if len(own) else [block]
     return pd.concat(pieces, ignore_index=True)
 

@@ -13,11 +13,11 @@ from vbceval.core.checks import missing_columns
 from vbceval.core.errors import DataError, DesignError
 from vbceval.estimates import Estimates
 from vbceval.figures import canvas, disclosure, notes
-from vbceval.figures.forest_marks import Look, draw, limits
+from vbceval.figures.forest_marks import Look, draw, has_probability, limits
 from vbceval.figures.forest_rows import labelled, with_gaps
 from vbceval.figures.numbers import digits_for, interval, interval_name, number
 from vbceval.figures.records import FigureRecord, attach
-from vbceval.figures.sources import INTERVAL, Source, read
+from vbceval.figures.sources import INTERVAL, Source, errors, read
 from vbceval.figures.style import Style, get_style
 from vbceval.figures.wording import (
     Labels,
@@ -71,7 +71,8 @@ def forest(
         Differences between strata, drawn under the heading that ``heading``, ``by`` or
         ``stratum`` names; where there is one heading, under that.
     columns : mapping, optional
-        Columns of the source printed at the left, with their headers.
+        Columns of the source printed at the left, with their headers. Where a row's count of
+        people is suppressed, its printed means and shares are too; counts named ``n_...`` stay.
     style : str or Style, default "jama"
         Publication style.
     level : float, optional
@@ -121,7 +122,7 @@ def forest(
             f"`columns` names {', '.join(f'`{c}`' for c in missing)}, which the forest table does "
             "not have."
         )
-    data, n_suppressed = _checked(data, people)
+    data, n_suppressed = _checked(data, people, list(shown))
     outcome = ""
     if "outcome" in data and len(data["outcome"].dropna().unique()) == 1:
         outcome = one_of(data, "outcome", what="a forest plot")
@@ -157,10 +158,13 @@ def _with_inner(rows: Source, inner_level: float | None) -> pd.DataFrame:
     return frame.assign(inner_low=inner["conf_low"], inner_high=inner["conf_high"])
 
 
-def _checked(data: pd.DataFrame, people: Sequence[str]) -> tuple[pd.DataFrame, int]:
+def _checked(
+    data: pd.DataFrame, people: Sequence[str], printed: Sequence[str]
+) -> tuple[pd.DataFrame, int]:
+    values = [*_VALUES, *disclosure.calculated(data, printed, people=people)]
     total = (data["kind"] == "overall").to_numpy(dtype=bool)
     checked = disclosure.check(
-        data, values=_VALUES, people=people, total=total if total.any() else None, within="heading"
+        data, values=values, people=people, total=total if total.any() else None, within="heading"
     )
     out = checked.frame
     # a gap with a suppressed stratum would give that stratum away
@@ -185,7 +189,7 @@ def _look(
     header = estimated
     if rows.level is not None:
         header = f"{estimated}\n({interval_name(rows.level, rows.interval)})"
-    posterior = "probability" in data and data["probability"].notna().any()
+    posterior = has_probability(data)
     tested = (
         data["p_joint"].notna().any()
         or (data["kind"].isin(["overall", "gap", "pooled"]) & data["p_value"].notna()).any()
@@ -226,8 +230,8 @@ def _note(
         "predictive": "Dashed lines: predictive intervals of a new program, wider than the interval "
         "of the mean by the variation between programs",
     }
-    joint = data["p_joint"].notna().any()
-    posterior = "probability" in data and data["probability"].notna().any()
+    posterior = has_probability(data)
+    joint = data["p_joint"].notna().any() and not posterior
     low, high = xlim or limits(data)
     cut = ((data["conf_low"] < low) | (data["conf_high"] > high)).any()
     inner = ""
@@ -270,7 +274,7 @@ def _intervals(data: pd.DataFrame, rows: Source) -> str:
 
 
 def _alt(data: pd.DataFrame, rows: Source, style: Style, label: str, prefix: str) -> str:
-    digits = digits_for(data["std_error"].fillna((data["conf_high"] - data["conf_low"]) / 4))
+    digits = digits_for(errors(data))
     parts = [f"Forest plot of {len(data)} rows. {label}."]
     told = data if len(data) <= 12 else data[data["kind"] != "estimate"]
     for _, row in told.iterrows():

@@ -79,7 +79,7 @@ def gross_to_net(
     checked = disclosure.check(frame, values=("amount", *INTERVAL), people=people)
     data = _placed(checked.frame).assign(level=used, unit_of_measure=unit)
     scale, word = _scale(data)
-    label = f"Savings, {unit.replace('USD', f'USD {word}'.strip(), 1)}\n(positive = savings)"
+    label = f"Savings, {_scaled(unit, word)}\n(positive = savings)"
     with canvas.drawing(look):
         fig = _draw(data, look, label, scale)
     source = Source(frame=data, level=used, meta=meta or {})
@@ -159,9 +159,18 @@ def _scale(data: pd.DataFrame) -> tuple[float, str]:
     return next(((s, w) for s, w in _SCALES if largest >= 10 * s), _SCALES[-1])
 
 
+def _scaled(unit: str, word: str) -> str:
+    """Say in the unit what the axis is in: "USD millions, nominal", "2018 dollars, millions"."""
+    if not word:
+        return unit
+    return unit.replace("USD", f"USD {word}", 1) if "USD" in unit else f"{unit}, {word}"
+
+
 def _digits(data: pd.DataFrame, scale: float) -> int:
     """One precision for all bars, so that the printed numbers can be added up by eye."""
-    return 0 if float(data["amount"].abs().max()) / scale >= 100 else 1
+    largest = float(data["amount"].abs().max()) / scale
+    # three significant digits of the largest: $4.53 a month, not $4.5
+    return int(np.clip(2 - np.floor(np.log10(largest)), 0, 12)) if largest > 0 else 0
 
 
 def _draw(data: pd.DataFrame, style: Style, label: str, scale: float) -> Figure:
@@ -247,10 +256,20 @@ def _value(
     )
 
 
+def _is_shifted(rows: pd.DataFrame) -> bool:
+    """Return whether the net interval of a measure is the gross interval less fixed payments."""
+    ends = {k: rows.loc[rows["kind"] == k, list(INTERVAL)].to_numpy(dtype=float) for k in KINDS}
+    if not len(ends["payment"]) or np.isfinite(ends["payment"]).any():
+        return False
+    paid = float(rows.loc[rows["kind"] == "payment", "amount"].sum())
+    # amounts may be printed rounded: a thousandth of the interval's width
+    slack = 1e-3 * np.ptp(ends["gross"])
+    return bool(np.all(np.abs(ends["gross"] - paid - ends["net"]) <= slack))
+
+
 def _note(data: pd.DataFrame, source: Source, style: Style, n_suppressed: int) -> str:
     measures = list(data["measure"].unique())
-    paid = data[data["kind"] == "payment"]
-    fixed = len(paid) > 0 and paid["conf_low"].isna().all() and data["conf_low"].notna().any()
+    fixed = [m for m in measures if _is_shifted(data[data["measure"] == m])]
     both = ""
     if len(measures) > 1:
         both = (

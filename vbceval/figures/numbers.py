@@ -125,4 +125,4 @@ def digits_for(sizes: object) -> int:
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
         return 0
-    return int(np.clip(math.ceil(-math.log10(float(np.median(values)) / 3.0)), 0, 6))
+    return int(np.clip(math.ceil(-math.log10(float(np.median(values)) / 3.0)), 0, 12))

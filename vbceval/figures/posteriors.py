@@ -102,7 +102,7 @@ def threshold_curve(
     with canvas.drawing(look):
         fig = _draw_curve(data, look, effect, currency(posterior.unit))
     return _attach(fig, "threshold_curve", data, posterior, look, labels,
-                   "Curves: share of posterior draws below each threshold", _said(data, look),
+                   "Curves: share of posterior draws below each threshold", _said(data, look, currency(posterior.unit)),
                    "Probability curve", one_line(effect))  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def posterior_density(
     rows = rows.rename(columns={"probability_below": "probability"})
     text = "Shaded: below the threshold; its label is the share of posterior draws there"
     return _attach(fig, "posterior_density", data, posterior, look, labels, text,
-                   _said(rows, look), "Posterior density", one_line(effect))  # fmt: skip
+                   _said(rows, look, currency(posterior.unit)), "Posterior density", one_line(effect))  # fmt: skip
 
 
 def _posterior(
@@ -325,9 +325,7 @@ def _density(
         ax.axvline(threshold, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2,
                    label="_threshold")  # fmt: skip
     share = _probability(float(part["probability_below"].iloc[0]))
-    limit = number(
-        threshold, style, digits=0 if float(threshold).is_integer() else 2, prefix=prefix
-    )
+    limit = _limit(threshold, style, prefix)
     text = f"{share} probability below {limit}"
     # above the panel: no place inside is free of the curve and the lines for every posterior
     ax.set_title(f"{name}: {text}" if name else text, loc="left", fontsize=style.small, pad=3)
@@ -335,11 +333,17 @@ def _density(
     ax.set_yticks([])
 
 
-def _said(rows: pd.DataFrame, style: Style) -> list[str]:
+def _limit(threshold: float, style: Style, prefix: str) -> str:
+    """Write a threshold with as many digits as it has: -0.005 must not read -0.01."""
+    decimal = np.format_float_positional(float(threshold), precision=12, trim="-")
+    return number(threshold, style, digits=len(decimal.partition(".")[2]), prefix=prefix)
+
+
+def _said(rows: pd.DataFrame, style: Style, prefix: str) -> list[str]:
     """One sentence a marked threshold and series, for the alternative text."""
     out = []
     for _, row in rows[rows["mark"]].iterrows():
-        limit = number(row["threshold"], style, digits=0 if row["threshold"] % 1 == 0 else 2)
+        limit = _limit(row["threshold"], style, prefix)
         name = f"{row['series']}: " if row["series"] else ""
         out.append(f"{name}{_probability(row['probability'])} probability below {limit}.")
     return out

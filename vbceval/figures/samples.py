@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from vbceval.figures.numbers import SUPPRESSED, number
 from vbceval.figures.records import FigureRecord, attach
 from vbceval.figures.sources import require
 from vbceval.figures.style import HATCHES, INK, MUTED, PALETTE, Style, get_style
-from vbceval.figures.wording import display, listing
+from vbceval.figures.wording import display, in_sentence, listing
 
 if TYPE_CHECKING:
     from vbceval.figures.canvas import Axes, Figure
@@ -65,7 +65,10 @@ def cohort_sizes(
     what = "the cohort table"
     if counts is None:
         known = disclosure.people_columns(table, people)[:1]
-        counts = {"n_organizations": "Organizations", **{c: display(c).capitalize() for c in known}}
+        counts = {
+            "n_organizations": "Organizations",
+            **{c: display(c.removeprefix("n_")).capitalize() for c in known},
+        }
     frame = require(table, ("cohort", *counts), what=what, numbers=("cohort", *counts))
     problems = Problems(what)
     repeated = int(frame["cohort"].duplicated().sum())
@@ -107,12 +110,17 @@ def _draw_cohorts(
     width = min(style.page_mm, len(counts) * (16.0 + 13.0 * len(data)))
     fig = canvas.new_figure(max(width, style.column_mm), 68.0)
     axes = fig.subplots(1, len(counts), squeeze=False)[0]
+    # bars too narrow for their numbers: turn all of them
+    crowded = max(width, style.column_mm) / len(counts) / len(data) < 8.0
+    turned = {"rotation": 90} if crowded else {}
+    if crowded:
+        never_label = " ".join(never_label.split())
     names = [never_label if pd.isna(g) else f"{g:g}" for g in data["cohort"]]
     for ax, (column, label) in zip(axes, counts.items(), strict=True):
         values = data[column].to_numpy(dtype=float)
         scale, word = _unit(values)
-        _bars(ax, values / scale, data["cohort"].isna().to_numpy(dtype=bool), style)
-        ax.set_xticks(range(len(data)), names)
+        _bars(ax, values / scale, data["cohort"].isna().to_numpy(dtype=bool), style, turned)
+        ax.set_xticks(range(len(data)), names, **turned)
         ax.set_xlabel(cohort_label)
         ax.set_ylabel(f"{label}{word}")
         canvas.tidy_axes(ax, style)
@@ -129,7 +137,9 @@ def _unit(values: np.ndarray) -> tuple[float, str]:
     return (1000.0, ", thousands") if largest >= 100_000 else (1.0, "")
 
 
-def _bars(ax: Axes, values: np.ndarray, comparison: np.ndarray, style: Style) -> None:
+def _bars(
+    ax: Axes, values: np.ndarray, comparison: np.ndarray, style: Style, turned: Mapping[str, Any]
+) -> None:
     digits = 0 if np.nanmax(np.r_[values, 0.0]) >= 100 or np.all(values % 1 == 0) else 1
     for x, (value, hatched) in enumerate(zip(values, comparison, strict=True)):
         if not np.isfinite(value):
@@ -142,18 +152,18 @@ def _bars(ax: Axes, values: np.ndarray, comparison: np.ndarray, style: Style) ->
                label="_comparison" if hatched else "_cohort")  # fmt: skip
         ax.annotate(number(value, style, digits=0 if value % 1 == 0 else digits), xy=(x, value),
                     xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
-                    fontsize=style.small)  # fmt: skip
+                    fontsize=style.small, **turned)  # fmt: skip
 
 
 def _cohort_alt(
     data: pd.DataFrame, counts: Mapping[str, str], cohort_label: str, style: Style
 ) -> str:
-    parts = [f"Bar chart of {listing([v.lower() for v in counts.values()])} by "
-             f"{cohort_label.lower()}."]  # fmt: skip
+    parts = [f"Bar chart of {listing([in_sentence(v) for v in counts.values()])} by "
+             f"{in_sentence(cohort_label)}."]  # fmt: skip
     for _, row in data.iterrows():
         name = "Comparison" if pd.isna(row["cohort"]) else f"{row['cohort']:g}"
         said = [
-            f"{number(row[c], style) if pd.notna(row[c]) else SUPPRESSED} {label.lower()}"
+            f"{number(row[c], style) if pd.notna(row[c]) else SUPPRESSED} {in_sentence(label)}"
             for c, label in counts.items()
         ]
         parts.append(f"{name}: {', '.join(said)}.")

@@ -177,6 +177,12 @@ def stated_level(frame: pd.DataFrame, level: float | None, *, what: str) -> floa
     return float(levels[0])
 
 
+def errors(frame: pd.DataFrame) -> pd.Series:
+    """Return standard errors, or a quarter of the interval's width where only that is known."""
+    width = frame["conf_high"] - frame["conf_low"]
+    return frame["std_error"].fillna(width / 4).astype(float)
+
+
 def by_series(data: pd.DataFrame, key: str = "series") -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of each series with its name, in order of first appearance."""
     return [(str(name), data[data[key] == name]) for name in data[key].unique()]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from vbceval.core.checks import missing_columns
 from vbceval.core.errors import DataError, DesignError
+from vbceval.core.typing import BoolArray
 from vbceval.estimates import Estimates, columns
 from vbceval.figures import disclosure, notes
 from vbceval.figures.numbers import (
@@ -23,7 +24,7 @@ from vbceval.figures.numbers import (
     p_value,
     stars,
 )
-from vbceval.figures.sources import NUMBERS, Source, read
+from vbceval.figures.sources import NUMBERS, Source, errors, read
 from vbceval.figures.style import Style, get_style
 from vbceval.figures.wording import Labels, currency, display, is_money, sign_convention
 
@@ -61,6 +62,8 @@ def format_table(
     labels: Labels | None = None,
     values: Sequence[str] = (),
     people: Sequence[str] = (),
+    total: Sequence[bool] | BoolArray | None = None,
+    within: str | None = None,
 ) -> pd.DataFrame:
     """
     Return a table of strings, ready to print.
@@ -79,6 +82,11 @@ def format_table(
         Columns calculated from the people of a row; they are suppressed with a count of the row.
     people : sequence of str
         Columns that count people and are not known by name.
+    total : sequence of bool, optional
+        Rows that are totals of the others, so that a single small count does not follow from them:
+        the next smallest is suppressed as well. All False where the total is printed elsewhere.
+    within : str, optional
+        Column whose values group the rows that add up to a total.
 
     Returns
     -------
@@ -88,7 +96,7 @@ def format_table(
     Raises
     ------
     DataError
-        If `columns` names a column that the table does not have.
+        If `columns` names a column that the table does not have, or `total` has another length.
 
     Examples
     --------
@@ -97,18 +105,33 @@ def format_table(
     {'group': ['A', 'B'], 'n people': ['26,215', 'suppressed'], 'effect': ['−1,603', '8']}
     """
     look = get_style(style)
+    if total is not None and len(total) != len(table):
+        raise DataError(f"`total` has {len(total)} entries for {len(table)} rows; give one a row.")
     chosen = dict(columns or {str(c): Column() for c in table.columns})
     absent = missing_columns(table, list(chosen))
     if absent:
         raise DataError(
             f"`columns` names {', '.join(f'`{c}`' for c in absent)}, which the table does not have."
         )
-    checked = disclosure.check(table, values=values, people=people)
+    marked = None if total is None else np.asarray(total, dtype=bool)
+    checked = disclosure.check(table, values=values, people=people, total=marked, within=within)
     before = table.reset_index(drop=True)
+    return _printed(checked, before, chosen, values, look, labels)
+
+
+def _printed(
+    checked: disclosure.Checked,
+    before: pd.DataFrame,
+    columns: Mapping[str, Column | str],
+    values: Sequence[str],
+    style: Style,
+    labels: Labels | None,
+) -> pd.DataFrame:
+    """Return the columns as strings; what the disclosure check took out says so."""
     out: dict[str, list[str]] = {}
-    for name, given in chosen.items():
+    for name, given in columns.items():
         column = given if isinstance(given, Column) else Column(label=given)
-        cells = _cells(checked.frame[name], name, column, look, labels)
+        cells = _cells(checked.frame[name], name, column, style, labels)
         if name in checked.columns or name in values:
             lost = checked.frame[name].isna() & before[name].notna()
             cells = [SUPPRESSED if gone else c for c, gone in zip(cells, lost, strict=True)]
@@ -187,7 +210,8 @@ def estimates_table(
     keys : sequence of str, optional
         Key columns printed; default is those that differ between rows.
     more : mapping, optional
-        Further columns printed after the estimate, with their `Column` or header.
+        Further columns printed after the estimate, with their `Column` or header. Means and shares
+        of a row whose count of people is suppressed are suppressed too.
     labels : mapping, optional
         Words for names of outcomes, strata and runs.
     people : sequence of str
@@ -210,8 +234,20 @@ def estimates_table(
     absent = missing_columns(frame, used)
     if absent:
         raise DesignError(f"the estimates have no key {', '.join(f'`{k}`' for k in absent)}.")
-    values = [*NUMBERS, "probability"]
-    checked = disclosure.check(frame, values=values, people=people)
+    absent = missing_columns(frame, list(more or {}))
+    if absent:
+        raise DataError(
+            f"`more` names {', '.join(f'`{c}`' for c in absent)}, which the estimates do not have."
+        )
+    derived = disclosure.calculated(frame, list(more or {}), people=people)
+    whole, variable = _strata(frame)
+    checked = disclosure.check(
+        frame.assign(_variable=variable),
+        values=[*NUMBERS, "probability", *derived],
+        people=people,
+        total=whole if whole.any() else None,
+        within="_variable",
+    )
     frame = checked.frame
     named = frame.copy()
     for key in {"stratum", "run", "estimand", "outcome"} & set(used):
@@ -224,10 +260,19 @@ def estimates_table(
     if not look.stars and rows.interval == "confidence" and frame["p_value"].notna().any():
         shown[f"{look.p_symbol} value"] = [p_value(p, look) for p in frame["p_value"]]
     if more:
-        rest = format_table(rows.frame, columns=more, style=look, labels=labels, people=people)
+        rest = _printed(checked, rows.frame, more, derived, look, labels)
         shown = pd.concat([shown, rest], axis=1)
     shown.attrs["note"] = _note(frame, rows, look, labels, checked.n_suppressed)
     return shown
+
+
+def _strata(frame: pd.DataFrame) -> tuple[BoolArray, list[str]]:
+    """Return which rows are all strata together, and the stratifying variable of each row."""
+    if "stratum" not in frame:
+        return np.zeros(len(frame), dtype=bool), [""] * len(frame)
+    gone = np.array([_gone(v) for v in frame["stratum"]], dtype=bool)
+    whole = gone if (~gone).any() else np.zeros(len(frame), dtype=bool)
+    return whole, ["" if _gone(v) else str(v).partition("=")[0] for v in frame["stratum"]]
 
 
 def _keys(frame: pd.DataFrame) -> list[str]:
@@ -241,7 +286,7 @@ def _estimates(frame: pd.DataFrame, rows: Source, style: Style, word: str) -> tu
     digits = pd.Series(0, index=frame.index)
     for unit in units.unique():
         part = (units == unit) if isinstance(unit, str) else units.isna()
-        digits[part] = digits_for(frame.loc[part, "std_error"].dropna())
+        digits[part] = digits_for(errors(frame[part]))
     starred = bool(style.stars) and rows.interval == "confidence"
     cells = []
     for (_, row), unit, fine in zip(frame.iterrows(), units, digits, strict=True):
@@ -261,7 +306,8 @@ def _estimates(frame: pd.DataFrame, rows: Source, style: Style, word: str) -> tu
     inside = "SE" if starred else ""
     if not inside and rows.level is not None:
         inside = interval_name(rows.level, rows.interval)
-    unit = f", {units.iloc[0]}" if one and isinstance(units.iloc[0], str) else ""
+    first = units.iloc[0]
+    unit = f", {first}" if one and isinstance(first, str) and first else ""
     return f"{word}{f' ({inside})' if inside else ''}{unit}", cells
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from vbceval.estimates import Estimates
 from vbceval.figures import canvas, disclosure, notes
 from vbceval.figures.numbers import digits_for, interval, interval_name, number
 from vbceval.figures.records import FigureRecord, attach
-from vbceval.figures.sources import INTERVAL, Source, read, require, stated_level
+from vbceval.figures.sources import INTERVAL, Source, errors, read, require, stated_level
 from vbceval.figures.style import Style, get_style
 from vbceval.figures.trend_marks import ARMS, arm_means, draw
 from vbceval.figures.wording import (
@@ -103,7 +104,8 @@ def trend(
             "or aggregate."
         )
     frame, n_suppressed = _prepare(table, start, people)
-    stated_level(frame, fitted.level, what="the trend table")
+    drawn = stated_level(frame, fitted.level, what="the trend table")
+    fitted = replace(fitted, level=fitted.level if drawn is None else drawn)
     if "counterfactual" not in set(frame["arm"]):
         frame = pd.concat([frame, _counterfactual(frame, start, baseline)], ignore_index=True)
     bracket = _bracket(frame, fitted.frame.iloc[0], start, over, tolerance)
@@ -225,10 +227,10 @@ def _bracket_text(
     row: pd.Series, fitted: Source, style: Style, unit: str, baseline_mean: float | None
 ) -> list[str]:
     prefix = currency(unit)
-    digits = digits_for([row["std_error"]])
+    digits = digits_for(errors(fitted.frame))
     lines = [f"DiD = {number(row['estimate'], style, digits=digits, prefix=prefix)}"]
-    if fitted.level is not None:
-        ends = interval(row["conf_low"], row["conf_high"], style, digits=digits, prefix=prefix)
+    ends = interval(row["conf_low"], row["conf_high"], style, digits=digits, prefix=prefix)
+    if fitted.level is not None and ends:
         lines.append(f"({interval_name(fitted.level, fitted.interval)}, {ends})")
     if baseline_mean is not None:
         share = number(100 * row["estimate"] / baseline_mean, style, digits=1)
@@ -280,11 +282,17 @@ def _note(
             ""
             if baseline_mean is None
             else "Percent: relative to the treated baseline mean of "
-            f"{number(baseline_mean, style, digits=0 if abs(baseline_mean) >= 100 else 2)}",
+            f"{number(baseline_mean, style, digits=_digits(baseline_mean))}",
             *notes.fit_sentences(fitted, style),
             disclosure.sentence(n_suppressed),
         ]
     )
+
+
+def _digits(mean: float) -> int:
+    """Whole numbers from 100 on, two digits from 1, and at least three significant ones below."""
+    size = abs(mean)
+    return 0 if size >= 100 else 2 if size >= 1 else digits_for(size / 100)
 
 
 def _alt(
@@ -299,7 +307,10 @@ def _alt(
     parts = [f"Line plot. {label}, by {period_label.lower()}; treatment starts at {start:g}."]
     for arm in ARMS:
         line = arm_means(frame, arm).dropna()
-        digits = 0 if line.abs().max() >= 100 else 2
+        if line.empty:
+            parts.append(f"{arm.capitalize()}: suppressed or missing.")
+            continue
+        digits = _digits(float(line.abs().max()))
         ends = [number(v, style, digits=digits, prefix=currency(unit)) for v in line.iloc[[0, -1]]]
         parts.append(
             f"{arm.capitalize()}: {ends[0]} at {line.index[0]:g}, {ends[1]} at {line.index[-1]:g}."

@@ -126,6 +126,19 @@ def listing(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def in_sentence(label: str) -> str:
+    """
+    Return a label as it stands inside a sentence: an acronym keeps its capitals.
+
+    Examples
+    --------
+    >>> in_sentence("Organizations"), in_sentence("ACOs")
+    ('organizations', 'ACOs')
+    """
+    first, *rest = label.split(" ") or [""]
+    return " ".join([first.lower() if first[1:] == first[1:].lower() else first, *rest])
+
+
 def one_line(label: str) -> str:
     """Return a label of several lines on one."""
     return " ".join(label.split("\n"))

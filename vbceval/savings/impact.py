@@ -13,6 +13,8 @@ from vbceval.estimates import Estimates
 
 GROSS = "impact_savings_gross"
 NET = "impact_savings_net"
+_PARTS = ("cohort", "period", "event_time")
+_MONEY = ("usd", "dollar", "$")
 _DOLLARS = "USD (positive = savings)"
 
 
@@ -55,8 +57,10 @@ def gross(
     DataError
         If exposure is missing, negative or repeated for a row.
     DesignError
-        If there is no effect at or after entry.
+        If there is no effect at or after entry, the effects are not in dollars, or `by` holds
+        another key.
     """
+    _check_request(est.frame, by)
     post = est.frame["event_time"].to_numpy(dtype=float) >= 0
     if not post.any():
         raise DesignError("the estimates hold no effect at or after entry, so nothing is saved.")
@@ -79,7 +83,7 @@ def gross(
     matrix = np.array([-amount * mask for _, mask in parts])
     out = est.contrast(matrix)
     frame = out.frame.assign(estimand=GROSS, unit_of_measure=unit_of_measure)
-    for key in ("cohort", "period", "event_time"):
+    for key in _PARTS:
         frame[key] = pd.Series([record.get(key, np.nan) for record, _ in parts], dtype=float)
     frame["exposure"] = [float(amount[mask].sum()) for _, mask in parts]
     return out.with_frame(frame)
@@ -117,6 +121,20 @@ def net(gross_savings: Estimates, payments: float | Sequence[float]) -> Estimate
         estimand=NET, estimate=gross_savings.estimate - paid, payments=paid
     )
     return gross_savings.shifted(frame, -paid)
+
+
+def _check_request(frame: pd.DataFrame, by: Sequence[str]) -> None:
+    unknown = [by] if isinstance(by, str) else [key for key in by if key not in _PARTS]
+    if unknown:
+        raise DesignError(f"`by` holds {listed(unknown)}; give a list of {listed(_PARTS)}.")
+    units = [str(unit) for unit in frame["unit_of_measure"].dropna().unique()]
+    other = [unit for unit in units if not any(word in unit.lower() for word in _MONEY)]
+    if other:
+        raise DesignError(
+            f"the effects are in {listed(other)}, and only dollars per unit of exposure give savings "
+            "in dollars. Multiply by the baseline mean with `scale` first, or select the outcome in "
+            "dollars."
+        )
 
 
 def _matched(frame: pd.DataFrame, exposure: pd.DataFrame, column: str) -> np.ndarray:

@@ -50,5 +50,7 @@ def test_unknown_stratum_and_level(strata) -> None:
         equity.gaps(strata, by="rural", reference="no")
     with pytest.raises(vbc.DesignError, match="levels"):
         equity.gaps(strata, by="dual", reference="never")
+    with pytest.raises(vbc.DesignError, match="only the reference level 'no'"):
+        equity.gaps(strata.where(stratum="dual=no"), by="dual", reference="no")
     with pytest.raises(vbc.DesignError, match="Aggregate"):
         equity.equality(vbc.stack([strata, strata]), by="dual")

@@ -112,3 +112,27 @@ def test_benchmark_figures_are_labelled(some_facts: Maker, some_relations: Maker
     assert (row["gross_effect"], row["payments"], row["net_effect"]) == (-300, 340, 40)
     assert row["payments_percent"] == pytest.approx(0.68)
     assert row["unit"] == "USD total"
+
+
+def test_a_gross_figure_per_person_is_multiplied_by_its_persons(
+    some_facts: Maker, some_relations: Maker
+) -> None:
+    facts = some_facts(
+        {
+            "unit": "USD per person-year",
+            "estimate": "-50",
+            "baseline_mean": "10000",
+            "n_beneficiaries_or_episodes": "20000",
+        },
+        {**NET, "unit": "USD total (positive = savings)", "estimate": "600000"},
+    )
+    relations = some_relations(
+        member("net", "smith-2020-02", term="1"),
+        member("gross", "smith-2020-01", term="2", multiplier="-1"),
+        member("gross", "smith-2020-01", term="2", field="sample_number"),
+        member("payment", "", term="3", value="400000", multiplier="-1"),
+    )
+    row = net_effects(facts, relations).iloc[0]
+    assert (row["gross_effect"], row["payments"], row["net_effect"]) == (-1e6, 4e5, -6e5)
+    # the percent of one part is not the percent of the product
+    assert row["percent_source"] == "none"

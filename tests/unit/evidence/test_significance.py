@@ -25,6 +25,7 @@ from vbceval.evidence.significance import printed_p
         ("DiD; ns", "above", 0.05, 0.0),
         ("P=0.96; A vs B interaction P=0.005", "equal", 0.96, 0.005),
         ("A vs B interaction P=0.005; P=0.96", "equal", 0.96, 0.005),
+        ("P=.005 for interaction; P=0.96", "equal", 0.96, 0.005),
     ],
 )
 def test_reads_the_p_value_of_the_estimate(
@@ -44,6 +45,9 @@ def test_reads_the_p_value_of_the_estimate(
         "no significant impact for low-risk cancers",
         "no significant differences by subgroup (management company)",
         "interaction P=0.05",
+        "P = .02 for interaction",
+        "P=.02 (interaction)",
+        "P < .05 as the threshold",
         "top 0.10 of hospitals",
         "MSSP .05",
     ],

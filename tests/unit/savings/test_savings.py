@@ -77,6 +77,20 @@ def test_exposure_must_cover_every_effect(effects, exposure) -> None:
         savings.gross(effects, exposure.drop(columns="person_years"))
 
 
+def test_percent_effects_are_not_called_dollars(effects, exposure) -> None:
+    percent = effects.with_frame(effects.frame.assign(unit_of_measure="percent of baseline"))
+    with pytest.raises(vbc.DesignError, match="effects are in `percent of baseline`"):
+        savings.gross(percent, exposure)
+    dollars = effects.with_frame(effects.frame.assign(unit_of_measure="USD per person-year"))
+    assert savings.gross(dollars, exposure).estimate.tolist() == pytest.approx([1900.0])
+
+
+@pytest.mark.parametrize("by", ["period", ["region"]])
+def test_savings_are_split_by_known_keys_only(effects, exposure, by) -> None:
+    with pytest.raises(vbc.DesignError, match="give a list of `cohort`"):
+        savings.gross(effects, exposure, by=by)
+
+
 def test_only_leads_save_nothing(effects, exposure) -> None:
     with pytest.raises(vbc.DesignError, match="no effect at or after entry"):
         savings.gross(effects.where("event_time < 0"), exposure)
