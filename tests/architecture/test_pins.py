@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,39 @@ def test_pins_hold_on_every_supported_python(pins: dict[str, Requirement], proje
 def test_a_planted_loose_pin_is_found(line: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_pins(line)
+
+
+def undeclared_imports(sources: dict[str, str], declared: set[str]) -> list[str]:
+    """Return `module: package` for each import of a package that the project does not declare."""
+    known = declared | set(sys.stdlib_module_names) | {"vbceval"}
+    found = set()
+    for module, text in sources.items():
+        for node in ast.walk(ast.parse(text)):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            packages = {name.partition(".")[0] for name in names}
+            found |= {f"{module}: {package}" for package in packages - known}
+    return sorted(found)
+
+
+def test_every_package_that_is_imported_is_declared(sources: dict[str, str], project: dict) -> None:
+    # what only another dependency brings would be gone when that one changes its own
+    entries = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["spark"],
+    ]
+    names = {canonicalize_name(Requirement(entry).name) for entry in entries}
+    declared = {
+        module
+        for module, distributions in packages_distributions().items()
+        if {canonicalize_name(name) for name in distributions} & names
+    }
+    assert undeclared_imports(sources, declared) == []
+
+
+def test_a_planted_undeclared_import_is_found() -> None:
+    source = "import os\nfrom pandas import NA\n\n\ndef f():\n    from numba.core import types\n"
+    assert undeclared_imports({"m": source}, {"pandas"}) == ["m: numba"]

@@ -122,8 +122,8 @@ def from_moments(
     Parameters
     ----------
     moments : Moments
-        Cells by unit, period and stratum. Persons behind a cell are its analysis weight, or its
-        exposure where rows are not weighted.
+        Cells by unit, period and stratum. Persons behind a cell are its analysis weight, or, with
+        `person_sd`, its exposure where rows are not weighted.
     design : Design
         Outcome, anticipation, window and covariates are read.
     person_sd : float or mapping of stratum to float, optional
@@ -146,7 +146,7 @@ def from_moments(
         If a covariate is missing or constant.
     """
     _check_design(design)
-    table, x, labels, dropped = _table(moments, design)
+    table, x, labels, dropped = _table(moments, design, stated=person_sd is not None)
     _check_support(table, labels)
     codes = {name: _codes(table[name]) for name in ("cluster", "unit", "period")}
     stratum = table["stratum"].to_numpy()
@@ -228,13 +228,13 @@ def _stratum_labels(moments: Moments) -> tuple[IntArray, tuple[str | None, ...]]
 
 
 def _table(
-    moments: Moments, design: Design
+    moments: Moments, design: Design, *, stated: bool
 ) -> tuple[pd.DataFrame, FloatArray, tuple[str | None, ...], dict[str, int]]:
     """Return the usable cells, standardised covariates, stratum labels and drop counts."""
     stratum, labels = _stratum_labels(moments)
-    unweighted = bool(np.all(moments.w == moments.n))
     persons = moments.w
-    if unweighted and moments.exposure is not None:
+    # variation within cells is that of rows, each of its weight: person-years are no unit of it
+    if stated and moments.exposure is not None and bool(np.all(moments.w == moments.n)):
         persons = moments.exposure
     j = moments.column(design.outcome)
     table = pd.DataFrame(
@@ -266,10 +266,10 @@ def _table(
         keep(inside | ~table["treated"], "treated outside the window")
     untreated = (~table["treated"]).groupby([table["unit"], table["stratum"]]).transform("any")
     keep(untreated, "no untreated period of the unit")
-    if table.empty or not table["treated"].any():
+    if not (table["treated"] & (table["event_time"] >= 0)).any():
         raise DesignError(
-            f"no treated cell with an earlier untreated cell of the same unit is left ({dropped}), "
-            "so there is no effect to estimate. Check cohorts, periods and `window`."
+            f"no cell at or after entry with an earlier untreated cell of the same unit is left "
+            f"({dropped}), so there is no effect to estimate. Check cohorts, periods and `window`."
         )
     present = np.unique(table["stratum"])
     table["stratum"] = np.searchsorted(present, table["stratum"])

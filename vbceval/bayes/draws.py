@@ -145,18 +145,14 @@ class Parameters:
         )  # fmt: skip
 
 
-def cluster_terms(
-    cells: Cells, parameters: Parameters, chosen: IntArray
-) -> tuple[FloatArray, FloatArray]:
+def cluster_terms(parameters: Parameters, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
     """
     Return what each cluster contributes at some draws, exactly.
 
     Parameters
     ----------
-    cells : Cells
-        The cells of the fit.
     parameters : Parameters
-        Draws.
+        Draws, with their cells.
     chosen : array of int, shape (N,)
         Which draws.
 
@@ -167,6 +163,7 @@ def cluster_terms(
     array, shape (N, C, 2)
         Mean and standard deviation of each cluster's own effect, given its cells and the draw.
     """
+    cells = parameters.cells
     likelihood = np.empty((len(chosen), len(cells.clusters)))
     own = np.empty((len(chosen), len(cells.clusters), 2))
 

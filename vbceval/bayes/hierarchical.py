@@ -134,8 +134,9 @@ class HierarchicalDiD:
         ----------
         data : Panel or Moments
             Units are the owners of intercepts, clusters the organizations. The panel's weight (or,
-            where rows are not weighted, its exposure) is the number of person-years behind a cell;
-            effects are averaged by exposure, or by that number where there is none.
+            with `person_sd` and rows that are not weighted, its exposure) is the number of
+            person-years behind a cell; effects are averaged by exposure, or by that number where
+            there is none.
         design : Design
             Outcome, covariates (their period-specific slopes), window, anticipation.
         baseline : float or mapping of stratum to float, optional
@@ -155,7 +156,8 @@ class HierarchicalDiD:
             outcome and in percent of baseline (see `vbceval.bayes.averages`). Organizations' own
             deviations have mean zero and are not part of them; see `organizations`. The DataTree
             (`Estimates.to_arviz`) has ``posterior`` (see `vbceval.bayes.draws.natural`),
-            ``log_likelihood`` by cluster, ``log_prior``, ``prior`` and ``posterior_predictive``.
+            ``log_likelihood`` by cluster, ``log_prior``, ``prior``, ``posterior_predictive`` and
+            ``observed_data``.
 
         Raises
         ------
@@ -227,9 +229,10 @@ class HierarchicalDiD:
         Raises
         ------
         DesignError
-            If the model has no organization effects.
+            If the model has no organization effects, or `size` is too small.
         EstimationError
-            If the posterior is of other cells, or chains disagree about an organization.
+            If the posterior is of another model or of other cells, or chains disagree about an
+            organization.
         """
         if not self.organization_effects:
             raise DesignError(
@@ -237,11 +240,15 @@ class HierarchicalDiD:
             )
         cells, cluster_name = self._cells(data, design, baseline)
         tree = posterior.to_arviz()
-        found = [str(x) for x in tree["posterior"]["effect_cell"].values]
-        if found != cells.coords["effect_cell"] or posterior.meta["n_cells"] != len(cells.y):
+        if posterior.meta.get("options") != self._options():
             raise EstimationError(
-                "`posterior` was fitted to other cells than `data` and `design` give, so residuals "
-                "of organizations would be wrong. Pass what was passed to `fit`."
+                "`posterior` was fitted with other options than this model has, so its draws would "
+                "be read wrongly. Use the `HierarchicalDiD` that made it."
+            )
+        if not tree["observed_data"].to_dataset().equals(_observed(cells)):
+            raise EstimationError(
+                "`posterior` was fitted to other cells than `data`, `design` and `baseline` give, "
+                "so residuals of organizations would be wrong. Pass what was passed to `fit`."
             )
         frame, draws = organization_effects(
             cells, tree, outcome=design.outcome, size=size, seed=self.seed
@@ -274,11 +281,12 @@ class HierarchicalDiD:
         """Add the groups that checks read; return the posterior predictive check."""
         import xarray
 
+        tree["observed_data"] = _observed(cells)
         posterior = tree["posterior"].to_dataset()
         shape = (posterior.sizes["chain"], posterior.sizes["draw"])
         coords = {name: posterior[name].values for name in DIMS}
         parameters = Parameters(cells, tree)
-        likelihood, _ = cluster_terms(cells, parameters, np.arange(len(parameters)))
+        likelihood, _ = cluster_terms(parameters, np.arange(len(parameters)))
         tree["log_likelihood"] = xarray.Dataset(
             {"cells": ((*DIMS, "cluster"), likelihood.reshape(*shape, -1))},
             coords={**coords, "cluster": [str(c) for c in cells.clusters]},
@@ -304,9 +312,7 @@ class HierarchicalDiD:
             coords={"effect_cell": cells.coords["effect_cell"]},
         )
         chosen = np.linspace(0, len(parameters) - 1, min(_CHECKED_DRAWS, len(parameters)))
-        found = check(
-            cells, parameters, chosen.astype(np.int64), generator(self.seed, "predictive")
-        )
+        found = check(parameters, chosen.astype(np.int64), generator(self.seed, "predictive"))
         tree["posterior_predictive"] = xarray.Dataset(
             {
                 "replicated": ((*DIMS, "statistic"), found.replicated[None]),
@@ -322,15 +328,17 @@ class HierarchicalDiD:
             )
         }  # fmt: skip
 
+    def _options(self) -> dict[str, Any]:
+        return {**asdict(self), "prior": asdict(named(self.prior))}
+
     def _meta(
         self, cells: Cells, design: Design, priors: Priors, seen: Convergence
     ) -> dict[str, Any]:
-        options = {k: v for k, v in asdict(self).items() if k != "prior"}
         unit = design.unit_of_measure or "units of the outcome"
         weights = np.bincount(cells.stratum, cells.exposure)
         return {
             "estimator": "HierarchicalDiD",
-            "options": {**options, "prior": asdict(priors)},
+            "options": self._options(),
             "design": {
                 "outcome": design.outcome, "covariates": list(design.covariates),
                 "anticipation": design.anticipation, "window": design.window,
@@ -347,6 +355,20 @@ class HierarchicalDiD:
             "versions": versions("pymc", "arviz", "numpy"),
             "warnings": list(seen.notes),
         }  # fmt: skip
+
+
+def _observed(cells: Cells) -> Any:
+    """Return the cells as the model read them: percent of baseline, and their places."""
+    import xarray
+
+    columns = {
+        "y": cells.y, "precision": cells.layout.precision, "exposure": cells.exposure,
+        "cluster": cells.cluster, "effect": cells.effect_of_cell, "stratum": cells.stratum,
+        "period": cells.period,
+    }  # fmt: skip
+    found: dict[str, Any] = {name: (("cell",), values) for name, values in columns.items()}
+    found["x"] = (("cell", "covariate"), cells.x)
+    return xarray.Dataset(found)
 
 
 def _converged(tree: Any, draws: FloatArray, limits: Limits | None) -> Convergence:

@@ -120,11 +120,22 @@ class SavingsNoise:
         person_years : array_like, shape (n,)
             Size of each organization-year.
         true_saving : array_like, default 0
-            True savings as a fraction of the benchmark; saving makes spending, and so its error,
-            smaller in proportion.
+            True savings as a fraction of the benchmark, below 1; saving makes spending, and so its
+            error, smaller in proportion.
+
+        Raises
+        ------
+        DataError
+            If a size is not positive, or a true saving is missing or not below 1.
         """
+        saving = np.asarray(true_saving, dtype=float)
+        if not np.all(saving < 1):
+            raise DataError(
+                f"{int(np.sum(~(saving < 1)))} values of `true_saving` are missing, or 1 or more: "
+                "it is a fraction of the benchmark. Divide percents by 100."
+            )
         own, shared = self.variances(person_years)
-        return np.asarray((1 - np.asarray(true_saving, dtype=float)) * np.sqrt(own + shared))
+        return np.asarray((1 - saving) * np.sqrt(own + shared))
 
     def draws(
         self,
@@ -206,6 +217,11 @@ def paid_by_luck(
     -------
     Luck
 
+    Raises
+    ------
+    DataError
+        If a size is not positive, or a rate is not a fraction.
+
     References
     ----------
     .. [1] DeLia, D., Hoover, D. and Cantor, J. C. (2012). Statistical uncertainty in the Medicare
@@ -224,10 +240,12 @@ def paid_by_luck(
         np.asarray(msr, dtype=float),
         np.asarray(mlr, dtype=float),
     )
-    if np.any(~(reach >= 0)) or np.any(owe < 0):
+    wrong = [int(np.sum(~((reach >= 0) & (reach < 1)))), int(np.sum((owe < 0) | (owe >= 1)))]
+    if any(wrong):
         raise DataError(
-            f"`msr` and `mlr` are fractions, 0 or more ({int(np.sum(~(reach >= 0)))} and "
-            f"{int(np.sum(owe < 0))} values are not): a loss rate is given without a minus sign."
+            f"`msr` and `mlr` are fractions of the benchmark, at least 0 and below 1 ({wrong[0]} "
+            f"and {wrong[1]} values are not): a loss rate is given without a minus sign, and "
+            "percents are divided by 100."
         )
     sd = noise.sd(person_years, true_saving=save)
     reward = special.ndtr((save - reach) / sd)
@@ -277,7 +295,7 @@ def share_rewarded_by_chance(
     Raises
     ------
     DataError
-        If a column is missing.
+        If a column is missing, or `rewarded` is not known where there is an `msr`.
     """
     rows = estimates.where(estimand="savings_rate")
     frame = rows.frame
@@ -289,7 +307,14 @@ def share_rewarded_by_chance(
         )
     reach = pd.to_numeric(frame[msr]).to_numpy(dtype=float)
     keep = np.isfinite(reach)
-    paid = frame[rewarded].astype("boolean").fillna(False).to_numpy(dtype=bool)
+    unclear = int((~frame.loc[keep, rewarded].isin([True, False])).sum())
+    if unclear:
+        raise DataError(
+            f"`{rewarded}` is missing, or neither true nor false, in {unclear} rows with a "
+            f"`{msr}`, so it is unknown whether they were paid. Fill it, for example with "
+            "payment > 0, or leave these rows out."
+        )
+    paid = frame[rewarded].isin([True]).to_numpy(dtype=bool)
     chance = special.ndtr(-reach / frame["sampling_sd"].to_numpy(dtype=float))
     no_saving = rows.draws() <= 0
     groups: dict[Hashable, np.ndarray] = {np.nan: np.flatnonzero(keep)}

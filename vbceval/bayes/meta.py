@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,7 @@ class MetaAnalysis:
     sd_scale: float = 1.0
     program_effects: bool = True
     rho: float = 0.0
-    engine: Literal["nuts", "grid"] = "nuts"
+    engine: str = "nuts"
     draws: int = 2000
     tune: int = 500
     chains: int = 4
@@ -159,7 +159,8 @@ class MetaAnalysis:
             Column naming the sample of people behind a row, used with `rho`; missing: nobody
             else's.
         keep : sequence of str
-            Further columns of `data` to carry along on the rows of `study_effect`.
+            Further columns of `data` to carry along on the rows of `study_effect`, under names that
+            the result does not use.
         progress : callable, optional
             As in `vbceval.bayes.sample.sample`.
 
@@ -311,8 +312,7 @@ def _rows(
     described["observed"] = studies.estimate
     described["observed_se"] = posterior.std_error.mean(axis=0)
     described.index = frame.index[-len(studies) :]
-    clash = [c for c in described.columns if c in frame.columns]
-    return frame.join(described.drop(columns=clash)), draws
+    return frame.join(described), draws
 
 
 def _counts(

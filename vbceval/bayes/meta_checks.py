@@ -14,6 +14,7 @@ from vbceval.bayes.meta import MetaAnalysis
 from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.meta_posterior import (
     Posterior,
+    correlated,
     covariance,
     new_deviations,
     new_program,
@@ -78,13 +79,12 @@ def leave_one_out(
     .. [1] Vehtari, A., Simpson, D., Gelman, A., Yao, Y. and Gabry, J. (2024). Pareto smoothed
        importance sampling. *Journal of Machine Learning Research* 25(72), 1-58.
     """
-    studies = _belonging(model, data, estimates)
+    studies, posterior = _belonging(model, data, estimates)
     if by not in ("program", "report") or len(studies.labels[by]) < 3:
         raise DesignError(
             f"`by` is '{by}' ('program' or 'report'), with {len(studies.labels.get(by, []))} "
             "groups: leaving one of fewer than three out says little."
         )
-    posterior = Posterior.from_tree(estimates.to_arviz(), studies)
     size = len(posterior.mean)
     thin = posterior.take(np.unique(np.linspace(0, size - 1, min(size, _DRAWS)).astype(np.int64)))
     full = estimates.where(estimand=list(_SHOWN)).frame
@@ -190,7 +190,7 @@ def prior_sensitivity(
         If `model`, `data` and `estimates` do not belong together, or an alternative changes
         anything but the two scales.
     """
-    studies = _belonging(model, data, estimates)
+    posterior = _belonging(model, data, estimates)[1]
     if alternatives is None:
         alternatives = {
             "spread prior halved": {"sd_scale": model.sd_scale / 2},
@@ -204,7 +204,6 @@ def prior_sensitivity(
         raise DesignError(
             f"a prior has `mean_sd` and `sd_scale`; {sorted(wrong)} are not its parts."
         )
-    posterior = Posterior.from_tree(estimates.to_arviz(), studies)
     shown = estimates.where(estimand=list(_SHOWN))
     keys = shown.frame[["estimand", "stratum"]].reset_index(drop=True)
     own = _log_prior(model, posterior)
@@ -251,8 +250,7 @@ def borrowing(model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates) -> 
     DesignError
         If `model`, `data` and `estimates` do not belong together.
     """
-    studies = _belonging(model, data, estimates)
-    posterior = Posterior.from_tree(estimates.to_arviz(), studies)
+    studies, posterior = _belonging(model, data, estimates)
     size, types = len(posterior.mean), studies.labels["type"]
     weight = np.zeros((len(types), len(studies)))
     for rows in np.array_split(np.arange(size), -(-size // _DRAWS)):
@@ -305,19 +303,12 @@ def posterior_predictive(
     DesignError
         If `model`, `data` and `estimates` do not belong together.
     """
-    studies = _belonging(model, data, estimates)
-    posterior = Posterior.from_tree(estimates.to_arviz(), studies)
+    studies, posterior = _belonging(model, data, estimates)
     rng = generator(model.seed, "meta", "predictive")
-    size = len(posterior.mean)
     centre = posterior.type_mean[:, studies.index["type"]]
     replicated = centre + new_deviations(studies, posterior, model.deviation_df, rng)
     # sampling errors of one sample are drawn as independent unless `rho` says otherwise
-    noise = rng.standard_normal(replicated.shape)
-    if model.rho > 0:
-        common = rng.standard_normal((size, len(studies.labels["sample"])))
-        noise = np.sqrt(1 - model.rho) * noise
-        noise += np.sqrt(model.rho) * common[:, studies.index["sample"]]
-    replicated += posterior.std_error * noise
+    replicated += posterior.std_error * correlated(studies, len(centre), model.rho, rng)
     observed = np.broadcast_to(studies.estimate, replicated.shape)
     rows = []
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -350,8 +341,10 @@ _STATISTICS: dict[str, Any] = {
 }
 
 
-def _belonging(model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates) -> Studies:
-    """Read the studies again, and refuse a mix of one model's draws with another's data."""
+def _belonging(
+    model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates
+) -> tuple[Studies, Posterior]:
+    """Read studies and draws again, and refuse a mix of one model's draws with another's data."""
     meta = estimates.meta
     if meta.get("estimator") != "MetaAnalysis" or meta["options"] != asdict(model):
         raise DesignError(
@@ -361,13 +354,15 @@ def _belonging(model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates) ->
     studies = read_studies(
         data, Columns(**meta["columns"]), [], program_effects=model.program_effects
     )
-    used = np.asarray(estimates.to_arviz()["observed_data"]["estimate"].values)
-    if used.shape != studies.estimate.shape or not np.array_equal(used, studies.estimate):
+    tree = estimates.to_arviz()
+    used = tree["observed_data"].to_dataset()
+    found = studies.observed()
+    if used.sizes["row"] != len(studies) or not used.equals(found):
         raise DesignError(
-            f"the estimates were made from {len(used)} effects, and `data` holds "
+            f"the estimates were made from {used.sizes['row']} effects, and `data` holds "
             f"{len(studies)} or different ones. Pass the table that was fitted."
         )
-    return studies
+    return studies, Posterior.from_tree(tree, studies)
 
 
 def _smoothed(log_weight: FloatArray) -> tuple[FloatArray, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,16 @@ import pandas as pd
 from vbceval.core.checks import Problems, listed, missing_columns, text_rows
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.estimates.columns import VALUES
 
 RANDOM_LEVELS = ("program", "report", "effect")
 """Levels whose deviations are drawn anew for a new program; program types have their own level."""
+
+_OWN = (
+    "estimand", "outcome", "unit_of_measure", "stratum", *VALUES, "report", "program",
+    "program_type", "observed", "observed_se",
+)  # fmt: skip
+"""Columns of the result, which columns carried along may not overwrite."""
 
 _FEWEST_ERRORS = 3
 _LEAST_LOG_SD = 0.3
@@ -84,6 +91,26 @@ class Studies:
     def random_levels(self) -> tuple[str, ...]:
         """Active levels below the program type."""
         return tuple(x for x in RANDOM_LEVELS if x in self.levels)
+
+    def observed(self) -> Any:
+        """
+        Return what was read, by row, as an xarray Dataset.
+
+        It holds estimates, standard errors (missing where not printed) with their bounds, and the
+        groups of every level.
+        """
+        import xarray
+
+        low, high = np.full((2, len(self)), np.nan)
+        if self.error_law is not None:
+            low[self.error_law.rows] = self.error_law.low
+            high[self.error_law.rows] = self.error_law.high
+        columns: dict[str, FloatArray | IntArray] = {
+            "estimate": self.estimate, "std_error": self.std_error,
+            "std_error_low": low, "std_error_high": high,
+            **{level: codes for level, codes in self.index.items() if level != "effect"},
+        }  # fmt: skip
+        return xarray.Dataset({name: (("row",), values) for name, values in columns.items()})
 
     def same(self, level: str) -> BoolArray:
         """Return which pairs of rows share a group of a level, shape (n, n)."""
@@ -192,6 +219,12 @@ def _check(data: pd.DataFrame, columns: Columns, keep: Sequence[str]) -> None:
     if absent:
         problems.add(f"it has no column {listed(absent)}. It has {listed(data.columns)}.")
     problems.raise_if_any()
+    described = (columns.report, columns.program, columns.program_type)
+    taken = [c for c in keep if c in _OWN and c not in described]
+    if taken:
+        problems.add(
+            f"`keep` names {listed(taken)}, which the result has of its own. Rename them in the table."
+        )
     read = (columns.estimate, columns.std_error, columns.std_error_low, columns.std_error_high)
     for name in [c for c in read if c is not None]:
         text = text_rows(data[name])
@@ -200,7 +233,7 @@ def _check(data: pd.DataFrame, columns: Columns, keep: Sequence[str]) -> None:
                 f"`{name}` holds text in {len(text)} rows (rows {listed(text)}). Leave a cell empty "
                 "where nothing is printed."
             )
-    for name in (columns.report, columns.program, columns.program_type):
+    for name in described:
         if data[name].isna().any():
             problems.add(
                 f"`{name}` is missing in {int(data[name].isna().sum())} rows, so it is unknown "

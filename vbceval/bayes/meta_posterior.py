@@ -94,7 +94,7 @@ class Posterior:
         coords |= {x: list(map(str, studies.labels[x])) for x in self.deviation}
         groups = {
             "posterior": xarray.Dataset(variables, coords=coords),
-            "observed_data": xarray.Dataset({"estimate": (("row",), studies.estimate)}),
+            "observed_data": studies.observed(),
         }
         if self.sample_stats is not None:
             groups["sample_stats"] = self.sample_stats
@@ -304,7 +304,7 @@ def draw_locations(
         x: sd[x][:, None] ** 2 * _group_relative(studies, x, mixing) for x in studies.random_levels
     }
     deviation = {x: np.sqrt(v) * rng.standard_normal(v.shape) for x, v in variance.items()}
-    simulated = std_error * _correlated(studies, size, rho, rng)
+    simulated = std_error * correlated(studies, size, rho, rng)
     simulated += type_mean[:, studies.index["type"]]
     for level, values in deviation.items():
         simulated += values[:, studies.index[level]]
@@ -334,7 +334,7 @@ def membership(studies: Studies, level: str) -> FloatArray:
     return np.asarray(studies.index[level][:, None] == groups, dtype=float)
 
 
-def _correlated(studies: Studies, size: int, rho: float, rng: np.random.Generator) -> FloatArray:
+def correlated(studies: Studies, size: int, rho: float, rng: np.random.Generator) -> FloatArray:
     """Return standard normal errors, shape (size, n), correlated `rho` within a sample."""
     alone = rng.standard_normal((size, len(studies)))
     if rho == 0:

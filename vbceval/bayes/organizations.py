@@ -10,6 +10,7 @@ import pandas as pd
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.checks import Limits, require_converged
 from vbceval.bayes.draws import DIMS, Parameters, cluster_terms
+from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 
@@ -45,11 +46,18 @@ def organization_effects(
 
     Raises
     ------
+    DesignError
+        If `size` leaves fewer than four draws a chain.
     EstimationError
         If the draws of an organization do not agree between chains.
     """
     parameters = Parameters(cells, tree)
     n_chains = int(tree["posterior"].sizes["chain"])
+    if size < 4 * n_chains:
+        raise DesignError(
+            f"`size` is {size}: with {n_chains} chains at least {4 * n_chains} draws are needed to "
+            "judge whether chains agree."
+        )
     length = len(parameters) // n_chains
     kept = np.unique(np.linspace(0, length - 1, min(size // n_chains, length)).round().astype(int))
     chosen = (np.arange(n_chains)[:, None] * length + kept).ravel()
@@ -59,7 +67,7 @@ def organization_effects(
     place = np.searchsorted(owners, cells.cluster[after])
     np.add.at(weights, (place, cells.effect_of_cell[after]), cells.exposure[after])
     weights /= weights.sum(axis=1, keepdims=True)
-    own = cluster_terms(cells, parameters, chosen)[1][:, owners]
+    own = cluster_terms(parameters, chosen)[1][:, owners]
     pooled = np.array([parameters.effect(int(d)) for d in chosen]) @ weights.T
     lasting = np.array([parameters.scales(int(d)).lasting for d in chosen])
     noise = generator(seed, "organizations").standard_normal(pooled.shape)

@@ -37,23 +37,20 @@ class Discrepancy(NamedTuple):
         return np.asarray((self.replicated >= self.observed).mean(axis=0))
 
 
-def check(
-    cells: Cells, parameters: Parameters, chosen: IntArray, rng: np.random.Generator
-) -> Discrepancy:
+def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) -> Discrepancy:
     """
     Compare residuals with those of data simulated from the model.
 
     Parameters
     ----------
-    cells : Cells
-        The cells of the fit.
     parameters : Parameters
-        Draws.
+        Draws, with their cells.
     chosen : array of int
         Which draws.
     rng : Generator
         Source of the replicated data.
     """
+    cells = parameters.cells
     block = _codes(cells.unit, cells.stratum)
     shared = _codes(cells.cluster, cells.stratum, cells.period)
     observed = [_statistics(cells, block, parameters.residual(int(d))) for d in chosen]

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vbceval.bayes.averages import PERCENT
 from vbceval.bayes.checks import Limits
+from vbceval.bayes.draws import flatten
 from vbceval.bayes.hierarchical import HierarchicalDiD
-from vbceval.bayes.priors import PriorName, Priors, named
+from vbceval.bayes.priors import Priors, named
 from vbceval.bayes.sample import Progress
+from vbceval.core.errors import EstimationError
 from vbceval.design import Design
 from vbceval.estimates import Estimates
 from vbceval.estimates.columns import OVERALL
@@ -59,7 +62,7 @@ def prior_sensitivity(
     data: Panel | Moments,
     design: Design,
     *,
-    priors: tuple[PriorName | Priors, ...] = ("default", "skeptical", "flat"),
+    priors: tuple[str | Priors, ...] = ("default", "skeptical", "flat"),
     thresholds: tuple[float, ...] = (0.0, -1.0, -2.0),
     level: float = 0.95,
     limits: Limits | None = None,
@@ -75,7 +78,7 @@ def prior_sensitivity(
     data, design
         As in `HierarchicalDiD.fit`.
     priors : tuple
-        Named sets or `Priors`.
+        Named sets (see `vbceval.bayes.priors.NAMED`) or `Priors`.
     thresholds : tuple of float
         Percent of baseline; columns ``probability_below_...``.
     level : float, default 0.95
@@ -91,14 +94,20 @@ def prior_sensitivity(
         One row a prior: ``prior``, ``prior_sd_percent`` (of the effect at entry), ``estimate``,
         ``std_error``, ``conf_low``, ``conf_high`` (percent of baseline), the probabilities and
         ``smallest_ess``.
+
+    Raises
+    ------
+    EstimationError
+        If a name is not known (before anything is fitted), or draws cannot be trusted.
     """
     rows = []
-    for prior in priors:
-        est = replace(estimator, prior=prior).fit(data, design, limits=limits, progress=progress)
+    # all names are looked up before the first fit, which takes minutes
+    for prior, scales in [(prior, named(prior)) for prior in priors]:
+        est = replace(estimator, prior=scales).fit(data, design, limits=limits, progress=progress)
         rows.append(
             {
                 "prior": prior if isinstance(prior, str) else "custom",
-                "prior_sd_percent": named(prior).effect,
+                "prior_sd_percent": scales.effect,
                 **overall_effect(est, thresholds=thresholds, level=level),
             }
         )
@@ -123,6 +132,11 @@ def power_scaling(estimates: Estimates) -> pd.DataFrame:
         Keys of the rows, ``prior`` and ``likelihood`` (sensitivities; above .05 is notable) and
         ``diagnosis``: prior and data in conflict, a strong prior with weak data, or nothing.
 
+    Raises
+    ------
+    EstimationError
+        If the rows are not those of the fit: their draws are read from its tree.
+
     References
     ----------
     .. [1] Kallioinen, N., Paananen, T., Buerkner, P.-C. and Vehtari, A. (2024). Detecting and
@@ -131,9 +145,14 @@ def power_scaling(estimates: Estimates) -> pd.DataFrame:
     """
     import arviz
 
-    found = arviz.psense_summary(
-        estimates.to_arviz(), var_names=["average"], alphas=(0.8, 1.25), round_to=6
-    )
+    tree = estimates.to_arviz()
+    if not np.array_equal(flatten(tree, "average"), estimates.draws()):
+        raise EstimationError(
+            "power-scaling reads the averages of the fit, and these estimates are a selection or "
+            "a combination of them. Pass the result of `HierarchicalDiD.fit`, and select rows of "
+            "the table afterwards."
+        )
+    found = arviz.psense_summary(tree, var_names=["average"], alphas=(0.8, 1.25), round_to=6)
     keys = ["estimand", "unit_of_measure", "cohort", "event_time", "stratum"]
     out = estimates.frame[keys].copy()
     for name in ("prior", "likelihood", "diagnosis"):

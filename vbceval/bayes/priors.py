@@ -63,7 +63,7 @@ class Priors:
             )
 
 
-NAMED: dict[PriorName, Priors] = {
+NAMED: dict[str, Priors] = {
     "default": Priors(),
     "skeptical": Priors(effect=1.5),
     "flat": Priors(effect=20.0, spread=5.0, organization=5.0),
@@ -75,7 +75,7 @@ seen in health policy, and hardly pools.
 """
 
 
-def named(prior: PriorName | Priors) -> Priors:
+def named(prior: str | Priors) -> Priors:
     """
     Return a set of priors by name; a set is returned as it is.
 

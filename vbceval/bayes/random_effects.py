@@ -26,7 +26,7 @@ class RandomEffects:
         Standard error of `mean` with `tau2` taken as known.
     std_error_hk : float
         Hartung-Knapp standard error, from the spread of the studies around the mean; it belongs to
-        a t distribution with `df` degrees of freedom. NaN for one study.
+        a t distribution with `df` degrees of freedom.
     df : int
         Number of studies minus one.
     q : float

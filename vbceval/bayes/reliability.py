@@ -16,8 +16,15 @@ from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.estimates import Estimates
+from vbceval.estimates.columns import VALUES
 
 UNIT = "fraction of benchmark"
+
+_OWN = (
+    "estimand", "outcome", "unit_of_measure", "period", "cluster", *VALUES, "observed",
+    "sampling_sd", "reliability", "n_periods",
+)  # fmt: skip
+"""Columns of the result, which `keep` may not overwrite."""
 
 
 class _Columns(NamedTuple):
@@ -135,7 +142,7 @@ class Reliability:
             errors are independent over periods, and an unlucky benchmark looks like a lasting
             difference.
         keep : sequence of str
-            Further columns of `data` to carry along.
+            Further columns of `data` to carry along, under names that the result does not use.
 
         Returns
         -------
@@ -251,6 +258,11 @@ def _checked(data: pd.DataFrame, columns: _Columns, keep: list[str]) -> pd.DataF
     if absent:
         problems.add(f"it has no column {listed(absent)}. It has {listed(data.columns)}.")
         problems.raise_if_any()
+    taken = [c for c in keep if c in _OWN and c not in (columns.cluster, columns.period)]
+    if taken:
+        problems.add(
+            f"`keep` names {listed(taken)}, which the result has of its own. Rename them in `data`."
+        )
     for name in columns.numbers:
         column = data[name]
         text = len(text_rows(column))
@@ -308,10 +320,8 @@ def _rates(
             "reliability": grid.weight @ (signal[:, None] / (signal[:, None] + noise)),
         }
     )
-    for name in keep:
-        if name not in frame:
-            frame[name] = table[name]
-    return frame, draws[:, at[0], at[1]]
+    read = (columns.rate, columns.cluster, columns.period)
+    return frame.assign(**{x: table[x] for x in keep if x not in read}), draws[:, at[0], at[1]]
 
 
 def _organizations(

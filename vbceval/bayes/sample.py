@@ -71,7 +71,7 @@ def sample(
 
 def one_thread() -> AbstractContextManager[object]:
     """Keep linear algebra on one thread: chains run side by side, and would fight for the cores."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+    from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
     return limits

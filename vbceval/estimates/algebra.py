@@ -141,6 +141,24 @@ def require_present(frame: pd.DataFrame, rows: IntArray) -> None:
         )
 
 
+def is_covariance(matrix: FloatArray) -> bool:
+    """
+    Return whether a matrix is symmetric without negative eigenvalues, up to printed digits.
+
+    Rows that are missing throughout, as those of estimates that do not exist, are left out.
+
+    Parameters
+    ----------
+    matrix : array, shape (k, k)
+    """
+    known = np.isfinite(np.diag(matrix))
+    part = matrix[np.ix_(known, known)]
+    size = float(np.abs(part).max(initial=0.0))
+    if not np.allclose(part, part.T, rtol=0.0, atol=1e-8 * size):
+        return False
+    return not len(part) or float(np.linalg.eigvalsh(part)[0]) >= -1e-6 * size
+
+
 def rounding_only(matrix: FloatArray, std_error: FloatArray, psi: FloatArray) -> BoolArray:
     """
     Return which contrasts have no variation but rounding: the rows they subtract are the same.

@@ -108,6 +108,10 @@ class Estimates:
             wrong.append(f"`samples` is {self.samples.shape}, expected (draws, {k})")
         if self.covariance is not None and self.covariance.shape != (k, k):
             wrong.append(f"`covariance` is {self.covariance.shape}, expected ({k}, {k})")
+        elif self.covariance is not None and not algebra.is_covariance(self.covariance):
+            wrong.append(
+                "`covariance` is not symmetric (give both triangles) or has negative eigenvalues"
+            )
         if self.shares is not None and self.shares.value.shape != (k,):
             wrong.append(f"`shares` is {self.shares.value.shape}, expected ({k},)")
         if wrong:
@@ -240,11 +244,19 @@ class Estimates:
 
     def probability(self, *, below: float) -> pd.Series:
         """
-        Return the probability that each quantity lies below a threshold.
+        Return the posterior probability (share of draws) that each quantity is below a threshold.
 
-        Posterior share of draws where draws exist. For confidence procedures this is refused:
-        a p-value is not the probability of a hypothesis.
+        Raises
+        ------
+        EstimationError
+            If intervals are not credible: neither a p-value nor a share of bootstrap draws is the
+            probability of a hypothesis.
         """
+        if self.interval != "credible":
+            raise EstimationError(
+                "these estimates are no posterior, so they give no probability of a hypothesis. "
+                "Read the interval or the p-value of `tidy`, or fit a model of `vbceval.bayes`."
+            )
         return pd.Series((self.draws() < below).mean(axis=0), index=self.frame.index)
 
     # ---------------------------------------------------------------- selection and algebra
@@ -318,9 +330,10 @@ class Estimates:
             are the smallest of the rows used (conservative).
         """
         names, matrix = algebra.contrast_matrix(self.frame, weights)
-        algebra.require_present(self.frame, np.flatnonzero((matrix != 0).any(axis=0)))
+        used = (matrix != 0).any(axis=0)  # 0 times missing is missing, so others are left out
+        algebra.require_present(self.frame, np.flatnonzero(used))
         frame = algebra.contrast_frame(self.frame, matrix, names, self.estimate)
-        out = self._linear(frame, lambda x: np.asarray(x @ matrix.T))
+        out = self._linear(frame, lambda x: np.asarray(np.where(used, x, 0.0) @ matrix.T))
         if out.psi_vcov is None or out.psi is None:
             return out
         same = algebra.rounding_only(matrix, self.std_error, out.psi_vcov)

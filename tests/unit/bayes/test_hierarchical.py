@@ -18,6 +18,7 @@ from vbceval.core.errors import DataError, DesignError, EstimationError
 SD = {"dual": 30_000.0, "not dual": 18_000.0}
 BASE = {"dual": 16_000.0, "not dual": 9_000.0}
 DESIGN = vbc.Design(outcome="spend", unit_of_measure="USD per person-year (nominal)")
+N = 40
 LOOSE = Limits(r_hat=5.0, ess=1.0, divergences=1.0, bfmi=0.0)
 
 
@@ -102,7 +103,7 @@ def least_squares(data: vbc.Panel, prior_sd: float) -> tuple[float, float]:
 def exact() -> SimpleNamespace:
     model = HierarchicalDiD(
         person_sd=20_000.0, shocks="none", organization_effects=False,
-        draws=500, tune=300, chains=2, seed=2,
+        draws=400, tune=200, chains=2, seed=2,
     )  # fmt: skip
     data = simple()
     return SimpleNamespace(model=model, data=data, est=model.fit(data, DESIGN))
@@ -122,8 +123,10 @@ def test_posterior_is_least_squares_where_that_is_exact(exact) -> None:
 
 
 def test_equal_seeds_give_equal_draws(exact) -> None:
-    again = exact.model.fit(exact.data, DESIGN)
-    assert np.array_equal(again.draws(), exact.est.draws())
+    short = replace(exact.model, draws=40, tune=40)
+    first, again = (short.fit(exact.data, DESIGN, limits=LOOSE) for _ in range(2))
+    assert np.array_equal(again.draws(), first.draws())
+    assert not np.array_equal(first.draws(), exact.est.draws()[:80])
 
 
 def test_order_of_rows_does_not_matter(exact) -> None:
@@ -137,15 +140,17 @@ def test_order_of_rows_does_not_matter(exact) -> None:
 # ------------------------------------------------------------------ planted effects
 
 
-def fit(effect: float, seed: int) -> SimpleNamespace:
-    data = panel_of(files(effect, seed=seed))
-    model = HierarchicalDiD(person_sd=SD, draws=700, tune=400, chains=2, seed=seed)
-    return SimpleNamespace(model=model, data=data, est=model.fit(data, DESIGN))
+def fit(
+    effect: float, seed: int, *, draws: int, n: int = N, limits: Limits | None = None
+) -> SimpleNamespace:
+    data = panel_of(files(effect, seed=seed, n=n))
+    model = HierarchicalDiD(person_sd=SD, draws=draws, tune=200, chains=2, seed=seed)
+    return SimpleNamespace(model=model, data=data, est=model.fit(data, DESIGN, limits=limits))
 
 
 @pytest.fixture(scope="module")
 def fitted() -> SimpleNamespace:
-    return fit(-2.0, 5)
+    return fit(-2.0, 5, draws=500)
 
 
 def test_planted_effect_is_recovered(fitted) -> None:
@@ -158,7 +163,8 @@ def test_planted_effect_is_recovered(fitted) -> None:
 
 
 def test_planted_zero_is_not_called_savings() -> None:
-    row = fit(0.0, 5).est.where(estimand="att_overall", unit_of_measure=PERCENT)
+    est = fit(0.0, 5, draws=150, n=60, limits=Limits(r_hat=1.05, ess=100)).est
+    row = est.where(estimand="att_overall", unit_of_measure=PERCENT)
     assert 0.025 < row.probability(below=0.0).item() < 0.975
     assert row.probability(below=-2.0).item() < 0.05
 
@@ -188,14 +194,14 @@ def test_result_says_how_it_was_made(fitted) -> None:
     assert meta["baseline"].keys() == {"type=dual", "type=not dual"}
     assert "USD per person-year (nominal) = 3% of baseline" in meta["prior"]["effect"]
     assert meta["prior_predictive"]["covers_zero_and_5_percent"]
-    assert meta["n_clusters"] == 60
+    assert meta["n_clusters"] == N
 
 
 def test_tree_has_the_groups_that_checks_read(fitted) -> None:
     tree = fitted.est.to_arviz()
     for group in ("sample_stats", "log_likelihood", "log_prior", "prior", "posterior_predictive"):
         assert group in tree.children
-    assert tree["log_likelihood"]["cells"].shape == (2, 700, 60)
+    assert tree["log_likelihood"]["cells"].shape == (2, 500, N)
     assert {"effect", "common_shock", "stratum_shock", "rho", "overlap", "organization_sd"} <= set(
         tree["posterior"].data_vars
     )
@@ -211,8 +217,9 @@ def test_replicated_data_look_like_the_observed(fitted) -> None:
 def test_organizations_are_shrunken_towards_the_pool(fitted) -> None:
     own = fitted.model.organizations(fitted.est, fitted.data, DESIGN, size=400)
     frame = own.frame
-    assert len(frame) == 36
-    assert own.draws().shape == (400, 36)
+    # three of five organizations enter
+    assert len(frame) == 24
+    assert own.draws().shape == (400, 24)
     assert frame["shrinkage"].between(0, 1).all()
     assert frame["estimate"].std() < frame["raw"].std()
     overall = fitted.est.where(estimand="att_overall", unit_of_measure=PERCENT).estimate[0]
@@ -223,6 +230,15 @@ def test_organizations_of_other_data_are_refused(fitted) -> None:
     fewer = panel_of(files(-2.0, seed=5, n=50))
     with pytest.raises(EstimationError, match="fitted to other cells"):
         fitted.model.organizations(fitted.est, fewer, DESIGN)
+    # other outcomes of the same organizations, and an exact copy of the cells under another model
+    moved = fitted.data.frame.assign(spend=lambda t: t["spend"] * (1 + 0.01 * (t["year"] > 2015)))
+    with pytest.raises(EstimationError, match="fitted to other cells"):
+        fitted.model.organizations(fitted.est, panel_of(moved), DESIGN)
+    other = replace(fitted.model, shocks="iid")
+    with pytest.raises(EstimationError, match="fitted with other options"):
+        other.organizations(fitted.est, fitted.data, DESIGN)
+    with pytest.raises(DesignError, match="at least 8 draws"):
+        fitted.model.organizations(fitted.est, fitted.data, DESIGN, size=4)
     with pytest.raises(DesignError, match="without organization effects"):
         replace(fitted.model, organization_effects=False).organizations(
             fitted.est, fitted.data, DESIGN
@@ -234,12 +250,16 @@ def test_power_scaling_has_a_row_for_each_average(fitted) -> None:
     assert len(table) == len(fitted.est)
     assert np.isfinite(table[["prior", "likelihood"]].to_numpy(dtype=float)).all()
     overall = table.iloc[0]
-    # 60 organizations say more about the effect than a prior sd of 3 percent
+    # 40 organizations say more about the effect than a prior sd of 3 percent
     assert overall["likelihood"] > overall["prior"]
+    # rows in another order would be labelled as if they had kept it
+    turned = fitted.est.where(list(range(len(fitted.est)))[::-1])
+    with pytest.raises(EstimationError, match="a selection or a combination"):
+        power_scaling(turned)
 
 
 def test_prior_sensitivity_refits(exact) -> None:
-    small = replace(exact.model, draws=100, tune=200)
+    small = replace(exact.model, draws=60, tune=100)
     tight = Priors(effect=0.05)
     table = prior_sensitivity(small, exact.data, DESIGN, priors=("flat", tight), limits=LOOSE)
     assert table["prior"].tolist() == ["flat", "custom"]
@@ -247,6 +267,12 @@ def test_prior_sensitivity_refits(exact) -> None:
     # a prior that is nearly a point at zero wins over the data
     assert abs(table["estimate"][1]) < 0.1 < abs(table["estimate"][0])
     assert table["probability_below_0"][0] > table["probability_below_-2"][0]
+
+
+def test_names_of_priors_are_checked_before_the_first_fit(exact) -> None:
+    # no data: a fit would fail in another way
+    with pytest.raises(EstimationError, match="'strong'"):
+        prior_sensitivity(exact.model, None, DESIGN, priors=("flat", "strong"))
 
 
 def test_spread_of_persons_is_learned_from_sizes() -> None:
@@ -295,7 +321,7 @@ def test_draws_that_have_not_converged_are_refused(exact) -> None:
         ({"comparison": "never_treated"}, "every untreated cell"),
         ({"fixed_effects": ("aco",)}, "regression estimators"),
         ({"balance_weights": {"A1": 1.0}}, "no place for `balance_weights`"),
-        ({"window": (5, 9)}, "no treated cell"),
+        ({"window": (5, 9)}, "no cell at or after entry"),
     ],
 )
 def test_designs_that_the_model_cannot_keep(change, says) -> None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special, stats
 
 import vbceval as vbc
 from vbceval.bayes.cells import Cells, from_moments
@@ -15,7 +16,9 @@ from vbceval.bayes.draws import prior_effects
 from vbceval.bayes.layout import arrange
 from vbceval.bayes.likelihood import Scales, density, joint
 from vbceval.bayes.marginal import compiled
+from vbceval.bayes.model import build
 from vbceval.bayes.priors import Priors
+from vbceval.core.errors import DesignError
 
 
 def random_cells(seed: int) -> pd.DataFrame:
@@ -151,6 +154,15 @@ def two_strata(*, within: bool = False) -> tuple[Cells, pd.DataFrame]:
     return from_moments(moments, design, person_sd=person), frame
 
 
+def frame_of(cells: Cells) -> pd.DataFrame:
+    """Cells as `dense` takes them."""
+    return pd.DataFrame(
+        {"cluster": cells.cluster, "stratum": cells.stratum, "unit": cells.unit,
+         "period": np.asarray(cells.periods)[cells.period], "precision": cells.layout.precision,
+         "treated": cells.layout.treated}
+    )  # fmt: skip
+
+
 SCALES = Scales(
     parts=np.array([0.4, 0.6, 0.3, 0.2]), specific=np.array(0.8),
     common=np.array(1.7), lasting=np.array(0.9), rho=np.array(0.4), overlap=np.array(0.6),
@@ -172,12 +184,7 @@ def test_best_coefficients_are_those_of_dense_generalised_least_squares(case) ->
     cells, parts, priors = case.cells, case.parts, case.priors
     n = len(case.z)
     sds = np.concatenate([[priors.effect], SCALES.parts])[parts.part]
-    lay = cells.layout
-    frame = pd.DataFrame(
-        {"cluster": cells.cluster, "stratum": cells.stratum, "unit": cells.unit,
-         "period": np.asarray(cells.periods)[cells.period], "precision": lay.precision,
-         "treated": lay.treated}
-    )  # fmt: skip
+    frame = frame_of(cells)
     scales = (0.8, 1.7, 0.9, 0.4)
     phi, shared = np.full(2, 1 / 0.4), np.full(2, 0.6)
     columns = []
@@ -248,12 +255,6 @@ def test_variation_within_cells_makes_the_likelihood_that_of_the_rows() -> None:
     """Cell means with sums of squares lose nothing: differences equal those of dense rows."""
     cells, frame = two_strata(within=True)
     parts, priors = structure(cells), Priors()
-    lay = cells.layout
-    cellwise = pd.DataFrame(
-        {"cluster": cells.cluster, "stratum": cells.stratum, "unit": cells.unit,
-         "period": np.asarray(cells.periods)[cells.period], "precision": lay.precision,
-         "treated": lay.treated}
-    )  # fmt: skip
     code = frame["s"].map({"a": 0, "b": 1}).to_numpy()
     y = 100 * frame["spend"].to_numpy() / cells.baseline[code]
     rows = pd.DataFrame(
@@ -261,7 +262,7 @@ def test_variation_within_cells_makes_the_likelihood_that_of_the_rows() -> None:
          "period": frame["year"].astype(float), "precision": 1.0,
          "treated": (frame["year"] >= frame["entry"]).astype(float)}
     )  # fmt: skip
-    assert len(cellwise) < len(rows)
+    assert len(cells.y) < len(rows)
     n = 2 * 4 + 4 + len(parts.part)
     v = np.zeros(n)
     ours, theirs = [], []
@@ -280,3 +281,67 @@ def test_prior_draws_have_the_stated_scale(case) -> None:
     # four Monte Carlo standard errors of a standard deviation
     assert draws.std(axis=0) == pytest.approx(3.0, rel=4 / np.sqrt(2 * 20_000))
     assert np.ptp(draws, axis=1).max() < 1e-3
+
+
+def test_sampled_model_is_the_density_times_the_stated_priors(case) -> None:
+    """Every prior of the method card, by scipy; the priors of shocks are those of their sd."""
+    model = build(
+        case.cells, case.parts, case.priors, np.ones(4, dtype=bool), case.around, person_log_sd=0.5
+    )
+    person, rho = np.array([1.1, 0.8]), float(SCALES.rho)
+    shocks = np.sqrt([float(SCALES.common), float(SCALES.specific)])
+    change, own = shocks * np.sqrt(1 - rho), np.sqrt(float(SCALES.lasting))
+    logp = model.compile_logp(jacobian=False)(
+        {
+            "coordinates": case.z, "part_sd_log__": np.log(SCALES.parts),
+            "rho_share_logodds__": special.logit((1 + rho) / 2),
+            "common_shock_change_log__": np.log(change[0]),
+            "stratum_shock_change_log__": np.log(change[1]),
+            "organization_sd_log__": np.log(own),
+            "overlap_logodds__": special.logit(float(SCALES.overlap)),
+            "person_factor_log__": np.log(person),
+        }
+    )  # fmt: skip
+    expected = density(
+        case.cells, case.parts, case.priors, case.around, case.z, SCALES._replace(person=person)
+    )[0]
+    expected += stats.halfnorm(scale=1.0).logpdf(SCALES.parts).sum()
+    expected += stats.beta(2, 2).logpdf((1 + rho) / 2)
+    # sd = change / sqrt(1 - rho)
+    expected += (stats.halfnorm(scale=5.0).logpdf(shocks) - 0.5 * np.log(1 - rho)).sum()
+    expected += stats.halfnorm(scale=2.0).logpdf(own)
+    expected += stats.lognorm(s=0.5).logpdf(person).sum()
+    assert float(logp) == pytest.approx(expected, rel=1e-10)
+
+
+def test_persons_are_counted_in_the_unit_of_the_variation_within_cells() -> None:
+    """Rows of 12 member months each: their variation is that of rows, not of months."""
+    frame = two_strata(within=True)[1].assign(months=12.0)
+    design = vbc.Design(outcome="spend")
+
+    def cells(exposure: str | None, person_sd: float | None) -> Cells:
+        panel = vbc.Panel.from_frame(
+            frame, unit="unit", period="year", cohort="entry", cluster="aco", strata=["s"],
+            exposure=exposure, kind="repeated_cross_section",
+        )  # fmt: skip
+        moments = vbc.Moments.from_panel(panel, outcomes=["spend"], by="cluster")
+        return from_moments(moments, design, person_sd=person_sd)
+
+    plain, counted = cells(None, None), cells("months", None)
+    assert counted.layout.precision == pytest.approx(plain.layout.precision)
+    assert counted.exposure == pytest.approx(12 * plain.exposure)
+    # a stated spread is that of one unit of exposure
+    stated = cells("months", 900.0).layout.precision / cells(None, 900.0).layout.precision
+    assert stated == pytest.approx(np.full(len(plain.y), 12.0))
+
+
+def test_effects_before_entry_alone_are_refused() -> None:
+    frame = two_strata()[1]
+    panel = vbc.Panel.from_frame(
+        frame, unit="unit", period="year", cohort="entry", cluster="aco", strata=["s"],
+        weight="size",
+    )  # fmt: skip
+    moments = vbc.Moments.from_panel(panel, outcomes=["spend"])
+    design = vbc.Design(outcome="spend", anticipation=1, window=(-1, -1))
+    with pytest.raises(DesignError, match="no cell at or after entry"):
+        from_moments(moments, design, person_sd=900.0)

@@ -508,6 +508,11 @@ def test_checks_refuse_what_does_not_belong_together(nested) -> None:
         )
     with pytest.raises(DesignError, match="8 effects"):
         leave_one_out(model, nested.iloc[1:], est)
+    for column, value in (("std_error", 9.0), ("report", "a"), ("program_type", "bundle")):
+        changed = nested.copy()
+        changed.loc[4, column] = value
+        with pytest.raises(DesignError, match="or different ones"):
+            borrowing(model, changed, est)
     two = nested[nested["program"].isin(["A", "C"])]
     of_two = model.fit(two)
     with pytest.raises(DesignError, match="fewer than three"):
@@ -540,6 +545,13 @@ def test_text_and_missing_keys_are_named() -> None:
         MetaAnalysis().fit(table)
     with pytest.raises(DataError, match="no column `program_type`"):
         MetaAnalysis().fit(table.drop(columns="program_type"))
+
+
+def test_columns_of_the_result_are_not_kept_from_the_table(nested) -> None:
+    with pytest.raises(DataError, match=r"`keep` names `observed`"):
+        MetaAnalysis(engine="grid", robust=False).fit(
+            nested.assign(observed=1.0), keep=["observed"]
+        )
 
 
 def test_bounds_need_printed_errors_and_an_order() -> None:

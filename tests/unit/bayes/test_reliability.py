@@ -338,6 +338,14 @@ def test_rows_without_a_threshold_are_not_counted() -> None:
         share_rewarded_by_chance(est, rewarded="paid")
 
 
+@pytest.mark.parametrize("paid", [[True, None], [1200.0, 0.0], ["yes", "no"]])
+def test_rewards_that_are_not_known_are_refused(paid) -> None:
+    table = _frame([0.05, 0.0, 0.02], 0.02, msr=0.02, rewarded=[*paid, False])
+    est = Reliability(draws=50).fit(table, std_error="sd", keep=["msr", "rewarded"])
+    with pytest.raises(DataError, match=r"`rewarded` is missing, or neither true nor false"):
+        share_rewarded_by_chance(est, by=None)
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -353,6 +361,23 @@ def test_all_failures_of_a_table_come_together() -> None:
         Reliability().fit(text, std_error="sd")
     with pytest.raises(DataError, match="no column `size`"):
         Reliability(noise=SavingsNoise(person_cv=2.0)).fit(table, person_years="size")
+
+
+def test_columns_of_the_result_are_not_kept_from_the_data() -> None:
+    table = _frame([0.05, 0.0, 0.02], 0.01, observed=1.0, cohort=2014)
+    with pytest.raises(DataError, match=r"`keep` names `observed`"):
+        Reliability().fit(table, std_error="sd", keep=["cohort", "observed"])
+    kept = Reliability(draws=50).fit(table, std_error="sd", keep=["cohort", "period"])
+    assert kept.where(estimand="savings_rate").frame["cohort"].tolist() == [2014] * 3
+
+
+def test_rates_in_percent_are_refused() -> None:
+    """A saving of 2 (percent) would turn the sign of the standard deviation."""
+    noise = SavingsNoise(person_cv=2.0)
+    with pytest.raises(DataError, match=r"1 values of `true_saving`.*Divide percents by 100"):
+        paid_by_luck(5000, noise=noise, msr=0.02, true_saving=[0.0, 2.0])
+    with pytest.raises(DataError, match=r"\(1 and 1 values are not\).*percents"):
+        paid_by_luck(5000, noise=noise, msr=[0.02, 2.0], mlr=[2.0, 0.02])
 
 
 def test_sampling_error_comes_from_one_place() -> None:

@@ -88,6 +88,19 @@ def test_contrasts_say_what_they_cannot_find(weights, said) -> None:
         group_time().contrast(weights)
 
 
+def test_contrasts_do_not_read_rows_that_they_do_not_use() -> None:
+    whole = group_time()
+    gap = whole.contrast({"gap": {1: 1.0, 0: -1.0}})
+    lost = vbc.Estimates(
+        frame=whole.frame.assign(estimate=[-1.0, -3.0, np.nan]), clusters=whole.clusters,
+        psi=np.where([True, True, False], whole.psi, np.nan),
+    )  # fmt: skip
+    same = lost.contrast({"gap": {1: 1.0, 0: -1.0}})
+    np.testing.assert_array_equal(same.std_error, gap.std_error)
+    with pytest.raises(vbc.EstimationError, match="are missing"):
+        lost.contrast({"gap": {2: 1.0, 0: -1.0}})
+
+
 def test_averages_by_hand() -> None:
     """Shares .3, .3, .1: simple = (-.3 - .9 - .2)/.7; cohort 2014 = -2; event time 0 = -.5/.4."""
     est = group_time()
@@ -230,12 +243,28 @@ def test_posteriors_have_draws_and_probabilities() -> None:
         group_time().draws()
 
 
+def test_only_a_posterior_gives_probabilities() -> None:
+    bootstrap = vbc.Estimates(frame=group_time().frame, samples=np.zeros((5, 3)))
+    for est in (bootstrap, group_time()):
+        with pytest.raises(vbc.EstimationError, match="no posterior"):
+            est.probability(below=0.0)
+
+
+def test_a_published_covariance_may_be_singular_and_have_missing_rows() -> None:
+    given = np.array([[4.0, 2.0, np.nan], [2.0, 1.0, np.nan], [np.nan, np.nan, np.nan]])
+    est = vbc.Estimates(frame=group_time().frame, covariance=given)
+    gap = est.contrast({"gap": {0: 1.0, 1: -1.0}})
+    assert gap.std_error == pytest.approx([1.0])
+
+
 @pytest.mark.parametrize(
     ("laws", "said"),
     [({}, "0 were given"), ({"samples": np.zeros((4, 3)), "covariance": np.eye(3)}, "2 were given"),
      ({"psi": np.zeros((8, 2)), "clusters": pd.Index(range(8))}, "`psi`"),
      ({"psi": np.zeros((2, 3)), "clusters": pd.Index(["a", "a"])}, "repeated labels"),
-     ({"covariance": np.eye(2)}, "`covariance`")],
+     ({"covariance": np.eye(2)}, "`covariance`"),
+     ({"covariance": np.triu(np.full((3, 3), 0.2)) + np.eye(3)}, "not symmetric"),
+     ({"covariance": np.eye(3) - 1.0}, "negative eigenvalues")],
 )  # fmt: skip
 def test_estimates_must_fit_together(laws, said) -> None:
     with pytest.raises(vbc.EstimationError, match=said):

@@ -146,7 +146,7 @@ def _again(
         changed = replace(short, person_sd={k: multiple * v for k, v in model.person_sd.items()})
         with ctx.stage(f"sample again: {prior} prior, {multiple:g} times the spread of persons"):
             table = bayes.prior_sensitivity(
-                changed, panel, effects.design, priors=(prior,),  # type: ignore[arg-type]  # the model checks the name
+                changed, panel, effects.design, priors=(prior,),
                 thresholds=tuple(thresholds), level=level, limits=limits,
             )  # fmt: skip
         found = table.iloc[0]

@@ -69,7 +69,7 @@ class WeightedMeta(MetaAnalysis):
        importance sampling. *Journal of Machine Learning Research* 25(72), 1-58.
     """
 
-    engine: Literal["weighted"] = "weighted"  # type: ignore[assignment]  # one more engine
+    engine: Literal["weighted"] = "weighted"
     proposals: int = 8192
 
     def __post_init__(self) -> None:
