@@ -247,9 +247,9 @@ class GroupTime:
             return np.zeros((n_clusters, 0)), weight
         if self.cell_share == "pair":
             return np.column_stack([r.counts.treated_weight for r in results]), weight
-        cohorts = np.array([r.pair.cohort for r in results])
+        cohorts, place = np.unique([r.pair.cohort for r in results], return_inverse=True)
         treated = w[:, None] * (cohort[:, None] == cohorts)
-        return sum_by_cluster(treated, cluster, n_clusters), weight
+        return sum_by_cluster(treated, cluster, n_clusters)[:, place], weight
 
     def _assemble(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -117,7 +117,8 @@ def estimate_pairs(
         G, the rows of every influence vector.
     """
     if not settings.followed or settings.fix_weights == "varying" or settings.unbalanced == "rc":
-        results = (_cross_section(block, pair, settings, n_clusters) for pair in pairs)
+        rows_of = {t: np.flatnonzero(block.period == t) for t in periods}
+        results = (_cross_section(block, pair, rows_of, settings, n_clusters) for pair in pairs)
         return [r for r in results if r is not None]
     index = follow(block, periods)
     groups: dict[tuple[bytes, ...], list[tuple[int, GroupTimePair, Sample]]] = {}
@@ -221,23 +222,28 @@ def _followed_effects(
 
 
 def _cross_section(
-    block: Block, pair: GroupTimePair, settings: Settings, n_clusters: int
+    block: Block,
+    pair: GroupTimePair,
+    rows_of: Mapping[float, IntArray],
+    settings: Settings,
+    n_clusters: int,
 ) -> PairResult | None:
     """Estimate one pair from the rows of its two periods; None without a treated row in each."""
-    treated, comparison = side(block.cohort, pair, settings.last)
-    rows = (treated | comparison) & np.isin(block.period, (pair.base, pair.period))
+    rows = np.sort(np.concatenate([rows_of[t] for t in {pair.base, pair.period}]))
+    treated, comparison = side(block.cohort[rows], pair, settings.last)
+    rows, d = rows[treated | comparison], treated[treated | comparison]
     if settings.followed and settings.unbalanced != "rc" and not pair.is_reference:
-        entity, times = np.unique(block.entity[rows], return_counts=True)
-        rows &= np.isin(block.entity, entity[times == 2])
+        _, place, times = np.unique(block.entity[rows], return_inverse=True, return_counts=True)
+        rows, d = rows[times[place] == 2], d[times[place] == 2]
     cells = block.take(rows)
-    d, post = treated[rows], cells.period == pair.period
-    if len(np.unique(cells.period[d])) < (1 if pair.is_reference else 2):
+    post = cells.period == pair.period
+    if not (d & post).any() or not (pair.is_reference or (d & ~post).any()):
         return None
     later = post & d if settings.followed else d
     counts = _count(cells, d, np.where(later | ~d, cells.w, 0.0), n_clusters)
     if pair.is_reference:
         return _without_estimation(pair, counts, n_clusters)
-    if len(np.unique(cells.period[~d])) < 2:
+    if not (~d & post).any() or not (~d & ~post).any():
         return _without_estimation(pair, counts._replace(n_comparison=0), n_clusters)
     failure: str | None = None
     att, psi = np.full(1, np.nan), np.zeros((len(d), 1))

@@ -27,6 +27,8 @@ def sum_by_cluster(values: FloatArray, codes: IntArray, n_clusters: int) -> Floa
     """
     if values.ndim == 1:
         return np.bincount(codes, weights=values, minlength=n_clusters)
+    if values.shape[1] == 1:
+        return np.bincount(codes, weights=values[:, 0], minlength=n_clusters)[:, None]
     out = np.zeros((n_clusters, values.shape[1]))
     if len(codes) == 0:
         return out
