@@ -63,7 +63,7 @@ class Inspection:
     periods : tuple of float
         First and last period.
     levels : mapping of str to int
-        About how many values each key has.
+        About how many values each key within a cluster has.
     """
 
     rows: int
@@ -82,6 +82,7 @@ def inspect(
     weights: tuple[str, ...],
     digits: Mapping[str, int | None],
     pivots: Mapping[str, float],
+    within: tuple[str, ...] = (),
 ) -> Inspection:
     """
     Scan a table once: its rows, keys, and every column that is summed.
@@ -102,6 +103,8 @@ def inspect(
         Those of them that may be neither missing nor negative.
     digits, pivots : mapping
         What the caller declares; see `Moments.from_table`.
+    within : tuple of str, optional
+        Those of the keys whose numbers of values are wanted.
 
     Raises
     ------
@@ -120,7 +123,7 @@ def inspect(
         problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
     problems.raise_if_any()
     tried = {name: _tried(relation, name, digits) for name in numbers}
-    parts = _scan(relation, keys, period, tried)
+    parts = _scan(relation, keys, within, period, tried)
     found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
     rows = int(found["rows"])
     if rows == 0:
@@ -145,12 +148,16 @@ def inspect(
     problems.raise_if_any()
     return Inspection(
         rows=rows, columns=facts, periods=(float(found["p_low"]), float(found["p_high"])),
-        levels={name: int(found[f"u{i}"]) for i, name in enumerate(keys)},
+        levels={name: int(found[f"u{i}"]) for i, name in enumerate(within)},
     )  # fmt: skip
 
 
 def _scan(
-    relation: Relation, keys: tuple[str, ...], period: str, tried: Mapping[str, tuple[int, ...]]
+    relation: Relation,
+    keys: tuple[str, ...],
+    within: tuple[str, ...],
+    period: str,
+    tried: Mapping[str, tuple[int, ...]],
 ) -> list[exp.Expression]:
     """What is counted of every key and every column that is summed."""
     time = ex.value(period, relation.column(period))
@@ -160,10 +167,8 @@ def _scan(
         sql.named(ex.largest(time), "p_high"),
     ]
     for i, name in enumerate(keys):
-        parts += [
-            sql.named(sql.count_if(ex.is_missing(name, relation.column(name))), f"k{i}"),
-            sql.named(ex.about_how_many(name), f"u{i}"),
-        ]
+        parts.append(sql.named(sql.count_if(ex.is_missing(name, relation.column(name))), f"k{i}"))
+    parts += [sql.named(ex.about_how_many(name), f"u{i}") for i, name in enumerate(within)]
     for j, name in enumerate(tried):
         column = relation.column(name)
         parts += [

@@ -72,8 +72,8 @@ def sum_table(
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     weights = tuple(x for x in (weight, exposure) if x is not None)
     found = inspect(
-        engine, relation, keys=whole, period=period, numbers=numbers, weights=weights,
-        digits=digits, pivots=pivots,
+        engine, relation, keys=whole, within=keys[1:], period=period, numbers=numbers,
+        weights=weights, digits=digits, pivots=pivots,
     )  # fmt: skip
     facts = found.columns
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never)
@@ -106,7 +106,7 @@ def _table(
 ) -> pa.Table:  # fmt: skip
     """Return every sum of every cell, and its people."""
     parts = _parts(
-        engine, relation, schema.cluster, clusters, cells=_cells(clusters, found.levels, schema),
+        engine, relation, schema.cluster, clusters, cells=_cells(clusters, found.levels),
         sums=sum(len(schema.terms(block)) for block in schema.blocks),
     )  # fmt: skip
     table = _run(engine, query, parts, schema)
@@ -165,9 +165,9 @@ def _parts(
     ]
 
 
-def _cells(clusters: pd.DataFrame, levels: Mapping[str, int], schema: Schema) -> int:
+def _cells(clusters: pd.DataFrame, levels: Mapping[str, int]) -> int:
     """Return a number of cells that is hardly exceeded."""
-    each = math.prod(max(levels[key], 1) for key in schema.keys if key != schema.cluster)
+    each = math.prod(max(n, 1) for n in levels.values())
     return int(np.minimum(clusters["rows"], each).sum())
 
 

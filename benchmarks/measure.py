@@ -1,0 +1,90 @@
+"""Run one step in a process of its own: processor seconds, wall seconds, peak memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    What a step took: medians over its runs.
+
+    Parameters
+    ----------
+    cpu, wall : float
+        Seconds; `cpu` is of the process and all it started.
+    peak : float
+        Largest memory of the process and all it started, together, in MB.
+    said : dict
+        What the step printed.
+    """
+
+    cpu: float
+    wall: float
+    peak: float
+    said: dict[str, Any]
+
+
+def measure(script: Path, *words: str, python: str = sys.executable, runs: int = 1) -> Cost:
+    """Run a step of a script `runs` times and return its median cost; its output is JSON."""
+    found = [_once([python, str(script), *words]) for _ in range(runs)]
+    return Cost(
+        cpu=statistics.median(x.cpu for x in found),
+        wall=statistics.median(x.wall for x in found),
+        peak=statistics.median(x.peak for x in found),
+        said=found[-1].said,
+    )
+
+
+def _once(command: list[str]) -> Cost:
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    peak = [0.0]
+    cpu = [0.0]
+
+    def watch() -> None:
+        while process.poll() is None:
+            memory, used = _family(process.pid)
+            peak[0], cpu[0] = max(peak[0], memory), max(cpu[0], used)
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, _, usage = os.wait4(process.pid, 0) if process.returncode is None else (0, 0, None)
+    watcher.join()
+    wall = time.perf_counter() - start
+    lines = text.strip().splitlines()
+    said = json.loads(lines[-1]) if lines else {"failed": True}
+    total = cpu[0] if usage is None else usage.ru_utime + usage.ru_stime
+    return Cost(cpu=max(total, cpu[0]), wall=wall, peak=peak[0], said=said)
+
+
+def _family(pid: int) -> tuple[float, float]:
+    """Return resident memory (MB) and processor seconds of a process and its descendants."""
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    memory, used = 0.0, 0.0
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) != pid:  # session: the step began one
+                continue
+            resident = int((folder / "statm").read_text().split()[1])
+        except (OSError, IndexError):
+            continue
+        memory += resident * page / 1e6
+        used += (int(fields[11]) + int(fields[12])) / ticks
+    return memory, used
