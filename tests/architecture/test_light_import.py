@@ -40,7 +40,10 @@ HEAVY = frozenset(
 )
 
 # Module whose job is the terminal, and what it may import at the top.
-ENTRY_MODULES = {"vbceval.study.cli": frozenset({"typer", "rich"})}
+ENTRY_MODULES = {
+    f"vbceval.study.{name}": frozenset({"typer", "rich"})
+    for name in ("cli", "moments_cli", "terminal")
+}
 
 
 def run_python(code: str, cwd: Path) -> str:

@@ -11,11 +11,12 @@ import pytest
 
 STEPS: tuple[tuple[str, ...], ...] = (
     ("core",),
-    ("programs", "inference", "evidence"),
+    ("disclosure", "programs", "inference", "evidence"),
     ("estimates",),
     ("engine", "data"),
     ("panel",),
     ("moments",),
+    ("passes",),
     ("design",),
     ("did", "bayes", "simulate"),
     ("sensitivity",),

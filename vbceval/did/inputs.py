@@ -76,11 +76,16 @@ def cluster_labels(moments: Moments) -> pd.Index:
 
 
 def strata_of(moments: Moments) -> list[tuple[str | None, IntArray]]:
-    """Return the cells of all together (stratum None), then of each level of each stratum."""
+    """
+    Return the cells of all together (stratum None), then of each level of each stratum.
+
+    Levels that a shared copy made by merging ("no or yes") are no strata of their own.
+    """
     out: list[tuple[str | None, IntArray]] = [(None, np.arange(len(moments)))]
+    made = moments.meta.get("share", {}).get("strata", {})
     for name in moments.strata:
         column = moments.cells[name]
-        for level in sorted(column.unique(), key=str):
+        for level in sorted(set(column.unique()) - set(made.get(name, {})), key=str):
             out.append((f"{name}={level}", np.flatnonzero(column == level)))
     return out
 

@@ -1,5 +1,6 @@
 """Results by stratum and the gaps between strata, always from one joint law."""
 
 from vbceval.equity.gaps import equality, gaps
+from vbceval.equity.suppress import Suppressed, suppress
 
-__all__ = ["equality", "gaps"]
+__all__ = ["Suppressed", "equality", "gaps", "suppress"]

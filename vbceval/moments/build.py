@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems, is_date, listed, missing_columns, text_rows
+from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
+from vbceval.panel import Panel
 
 _MOST_LEVELS = 50
 
@@ -187,3 +189,40 @@ def accumulate(
         "yy": yy,
         "exposure": None if exposure is None else add(exposure[keep]),
     }
+
+
+def unit_table(panel: Panel, key: str) -> pd.DataFrame:
+    """
+    Return a row a unit (or cluster): ``cluster``, ``cohort``, ``exit``.
+
+    Raises
+    ------
+    DataError
+        If a unit has several cohorts or clusters.
+    """
+    frame = panel.frame
+    table = pd.DataFrame(
+        {
+            "unit": frame[key],
+            "cluster": frame[panel.cluster],
+            "cohort": frame[panel.cohort],
+            "exit": np.nan if panel.exit is None else frame[panel.exit],
+        }
+    )
+    mixed = table.groupby("unit")["cohort"].nunique(dropna=False)
+    if panel.kind == "repeated_cross_section" and key == panel.unit:
+        clusters = table.groupby("unit")["cluster"].nunique()
+        for name, changes in ((panel.cohort, mixed > 1), (panel.cluster, clusters > 1)):
+            if changes.any():
+                raise DataError(
+                    f"`{name}` changes within {say_people(int(changes.sum()), 'units')}, but rows "
+                    "of one unit belong to one cohort and cluster. Use a row number as `unit` if "
+                    "rows are not linked."
+                )
+    if key == panel.cluster and (mixed > 1).any():
+        raise DataError(
+            f"`{panel.cohort}` changes within {int((mixed > 1).sum()):,} clusters of "
+            f"`{panel.cluster}`, so cells by cluster would mix cohorts. Take moments with "
+            "by='row', or cluster on what enters together."
+        )
+    return table.drop_duplicates("unit").set_index("unit")

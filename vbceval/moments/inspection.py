@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vbceval.core.checks import Problems, listed
@@ -137,6 +137,9 @@ def inspect(
     facts = {}
     for j, name in enumerate(numbers):
         facts[name] = _judge(problems, name, j, found, rows, tried[name], digits, pivots)
+        if name in weights:
+            # a weight less a constant is no weight
+            facts[name] = replace(facts[name], pivot=0.0)
         low = found[f"l{j}"]
         if name in weights and facts[name].missing:
             problems.add(

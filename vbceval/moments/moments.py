@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import listed
-from vbceval.core.disclosure import say_people
+from vbceval.core.disclosure import SMALLEST_SHOWN
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
-from vbceval.moments.build import accumulate, covariate_columns, outcome_columns
+from vbceval.moments.build import accumulate, covariate_columns, outcome_columns, unit_table
 from vbceval.moments.passes import sum_table
 from vbceval.moments.storage import read, write
 from vbceval.moments.sums import Sums, people_column
@@ -266,7 +266,7 @@ class Moments:
             one = np.ones(len(frame), dtype=np.int64)
             return cls(
                 cells=cells, n=one, n_units=one, w=w, w2=w * w, x_mean=x, y_mean=y,
-                xx=None, xy=None, yy=None, exposure=exposure, units=_unit_table(panel, panel.unit),
+                xx=None, xy=None, yy=None, exposure=exposure, units=unit_table(panel, panel.unit),
                 unit_name=panel.unit, kind=panel.kind, people=panel.people,
                 **shared,
             )  # fmt: skip
@@ -275,7 +275,7 @@ class Moments:
             unit=frame[panel.unit], w=w, x=x, y=y, exposure=exposure,
         )  # fmt: skip
         return cls(
-            **parts, units=_unit_table(panel, panel.cluster), unit_name=panel.cluster,
+            **parts, units=unit_table(panel, panel.cluster), unit_name=panel.cluster,
             kind="repeated_cross_section",
             people=panel.people and panel.unit == panel.cluster, **shared,
         )  # fmt: skip
@@ -361,6 +361,26 @@ class Moments:
             )
         return self.sums
 
+    def shareable(self, *, minimum: int = SMALLEST_SHOWN, **options: Any) -> Moments:
+        """
+        Return the copy that may leave, audited, with its report in ``meta["share"]``.
+
+        Parameters
+        ----------
+        minimum : int
+            Smallest number of people that may be known.
+        **options
+            Those of `vbceval.moments.share.shareable`, which says what is done.
+
+        Raises
+        ------
+        DataError
+            If the moments do not count people, or a small count could be derived.
+        """
+        from vbceval.moments.share import shareable
+
+        return shareable(self, minimum=minimum, **options)
+
     def take(self, rows: IntArray | BoolArray) -> Moments:
         """Return some cells, by position or mask."""
         names = ("n", "n_units", "w", "w2", "x_mean", "y_mean", "xx", "xy", "yy", "exposure")
@@ -414,33 +434,3 @@ class Moments:
     def attribute(self, name: Literal["cluster", "cohort", "exit"]) -> pd.Series:
         """Return an attribute of each cell's unit, shape (K,)."""
         return self.cells["unit"].map(self.units[name]).reset_index(drop=True)
-
-
-def _unit_table(panel: Panel, key: str) -> pd.DataFrame:
-    """One row a unit (or cluster): cluster, cohort, exit."""
-    frame = panel.frame
-    table = pd.DataFrame(
-        {
-            "unit": frame[key],
-            "cluster": frame[panel.cluster],
-            "cohort": frame[panel.cohort],
-            "exit": np.nan if panel.exit is None else frame[panel.exit],
-        }
-    )
-    mixed = table.groupby("unit")["cohort"].nunique(dropna=False)
-    if panel.kind == "repeated_cross_section" and key == panel.unit:
-        clusters = table.groupby("unit")["cluster"].nunique()
-        for name, changes in ((panel.cohort, mixed > 1), (panel.cluster, clusters > 1)):
-            if changes.any():
-                raise DataError(
-                    f"`{name}` changes within {say_people(int(changes.sum()), 'units')}, but rows "
-                    "of one unit belong to one cohort and cluster. Use a row number as `unit` if "
-                    "rows are not linked."
-                )
-    if key == panel.cluster and (mixed > 1).any():
-        raise DataError(
-            f"`{panel.cohort}` changes within {int((mixed > 1).sum()):,} clusters of "
-            f"`{panel.cluster}`, so cells by cluster would mix cohorts. Take moments with "
-            "by='row', or cluster on what enters together."
-        )
-    return table.drop_duplicates("unit").set_index("unit")

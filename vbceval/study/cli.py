@@ -1,10 +1,8 @@
-"""The command line: `vbceval study ...` and `vbceval data ...`."""
+"""The command line: `vbceval study ...`, `vbceval data ...`, `vbceval moments ...`."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +12,12 @@ import typer
 from vbceval.core.errors import VbcevalError
 from vbceval.data import datasets, get, read_file, read_mssp
 from vbceval.study.config import Found, find_study, list_studies, study_roots
+from vbceval.study.moments_cli import moments_app
 from vbceval.study.progress import TerminalDisplay, TerminalDownloads, seconds
 from vbceval.study.reproduce import accept, verify
 from vbceval.study.run import run_study
 from vbceval.study.scaffold import new_study
-
-INTERRUPTED = 130
-"""Exit status of a command that Ctrl-C ended: 128 plus the number of the signal."""
+from vbceval.study.terminal import counted, interruptible
 
 app = typer.Typer(
     name="vbceval",
@@ -34,8 +31,11 @@ study_app = typer.Typer(help="Run studies and verify them.", no_args_is_help=Tru
 data_app = typer.Typer(help="Get public data and check files.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
 app.add_typer(data_app, name="data")
+app.add_typer(moments_app, name="moments")
 
-Name = Annotated[str, typer.Argument(help="Name of a study, or the path of its folder.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a study, or the path of its folder.")
+]
 Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Folder of the data that the study reads."),
@@ -60,28 +60,6 @@ def main(arguments: list[str] | None = None) -> None:
     except VbcevalError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
-
-
-@contextlib.contextmanager
-def interruptible(message: str) -> Iterator[None]:
-    """Say one line instead of a traceback when Ctrl-C ends the block."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        typer.echo(message, err=True)
-        raise typer.Exit(INTERRUPTED) from error
-
-
-def counted(n: int, noun: str) -> str:
-    """
-    Write a number with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "table"), counted(1200, "table")
-    ('1 table', '1,200 tables')
-    """
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _show_version(value: bool) -> None:
@@ -122,7 +100,8 @@ def _describe(entry: Found) -> str:
     status = f"{counted(n, 'table')} of record" if n else "no numbers of record yet"
     if any(study.expected(fast=True).glob("*.csv")):
         status += ", also at fast size"
-    inputs = "; ".join(item.label for item in study.inputs) or "none"
+    # several inputs may be files of one data set
+    inputs = "; ".join(dict.fromkeys(item.label for item in study.inputs)) or "none"
     return f"{study.id}\n  title: {study.title}\n  inputs: {inputs}\n  status: {status}"
 
 
@@ -184,7 +163,9 @@ def study_accept(
 
 @study_app.command("new")
 def study_new(
-    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")
+    ],
     within: Annotated[
         Path, typer.Option("--in", metavar="DIR", help="Folder that holds studies.")
     ] = Path("studies"),
@@ -211,7 +192,9 @@ def data_list() -> None:
 
 @data_app.command("get")
 def data_get(
-    name: Annotated[str, typer.Argument(help="Name of a data set of `vbceval data list`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a data set of `vbceval data list`.")
+    ],
     source: Annotated[
         Path | None,
         typer.Option("--from", metavar="DIR", help="Take files that are here already."),
@@ -260,7 +243,8 @@ def _years(text: str) -> list[int]:
 @data_app.command("check")
 def data_check(
     path: Annotated[
-        Path, typer.Argument(help="A file, or a folder of files, of the MSSP results.")
+        Path,
+        typer.Argument(metavar="PATH", help="A file, or a folder of files, of the MSSP results."),
     ],
 ) -> None:
     """Read published files and check each against itself; nothing is written."""

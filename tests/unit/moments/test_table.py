@@ -292,3 +292,15 @@ def test_a_fact_of_each_drop_holds_for_both_only_where_their_periods_differ(engi
     assert not (first + first).sums.schema.once_a_period
     fewer = vbc.Moments.from_table(rows()[lambda x: x["quarter"] > 3], engine=engine, **OPTIONS)
     assert not (first + fewer).sums.schema.once_a_period
+
+
+def test_weights_and_exposure_of_doubles_have_no_pivot(engine) -> None:
+    frame = rows().assign(months=lambda x: np.exp(np.sin(x["months"] + x.index / 7)))
+    frame["years"] = frame["months"] / 7
+    found = vbc.Moments.from_table(
+        frame, engine=engine, exposure="years", digits={"years": None}, **OPTIONS
+    )
+    assert found.meta["digits"]["months"] is None
+    assert_same(found, in_memory(frame, ["spend", "visits"]), 1e-10)
+    by_cell = frame.groupby(["provider", "quarter", "dual"])["years"].sum()
+    np.testing.assert_allclose(found.exposure, by_cell, rtol=1e-12)

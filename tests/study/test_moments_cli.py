@@ -1,0 +1,137 @@
+"""`vbceval moments`: build, inspect and share on a small panel; what a config that is wrong gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vbceval as vbc
+from vbceval.core.errors import DataError
+from vbceval.study.cli import main
+from vbceval.study.moments_config import read_build
+
+CONFIG = """
+source = "panel.parquet"
+output = "out.parquet"
+
+[engine]
+name = "duckdb"
+threads = 1
+
+[columns]
+unit = "person"
+cluster = "provider"
+period = "quarter"
+cohort = "entry"
+strata = ["dual"]
+outcomes = ["spend", "visits"]
+weight = "months"
+
+[digits]
+spend = 2
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    people, quarters = 1200, 4
+    person = np.repeat(np.arange(people), quarters)
+    provider = (person % 8).astype(int)
+    frame = pd.DataFrame({
+        "person": person, "provider": provider, "quarter": np.tile(np.arange(1, 5), people),
+        "entry": np.where(provider < 4, 3.0, np.nan),
+        "dual": np.where(rng.random(people) < 0.08, "yes", "no")[person],
+        "spend": np.round(rng.gamma(1, 900, len(person)), 2),
+        "visits": np.where(rng.random(len(person)) < 0.3, np.nan, 2.0), "months": 1,
+    })  # fmt: skip
+    frame.to_parquet(tmp_path / "panel.parquet")
+    (tmp_path / "moments.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def run(*words: object) -> int:
+    try:
+        main([str(w) for w in words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_build_inspect_share(folder, capsys) -> None:
+    assert run("moments", "build", folder / "moments.toml") == 0
+    made = vbc.Moments.load(folder / "out.parquet")
+    said = capsys.readouterr().out
+    assert f"{len(made)} cells of 8 clusters" in said
+    assert run("moments", "inspect", folder / "out.parquet") == 0
+    said = capsys.readouterr().out
+    mean = made.w @ made.y_mean[:, 0] / made.w.sum()
+    assert f"outcome spend: exact, 2 digits, mean {mean:,.4g}" in said
+    assert "missing in some rows" in said
+    assert "may leave: no" in said
+    assert "8 clusters, 4 treated in 1 cohort" in said
+    assert run("moments", "share", folder / "out.parquet") == 0
+    said = capsys.readouterr().out
+    shared = vbc.Moments.load(folder / "out.shared.parquet")
+    assert shared.n_units.min() >= 11
+    assert len(shared) < len(made)
+    assert f"{len(made)} in the source, {len(shared)} in the copy" in said
+    assert run("moments", "inspect", folder / "out.shared.parquet") == 0
+    assert "may leave: yes" in capsys.readouterr().out
+
+
+def test_files_are_not_replaced_unless_asked(folder, capsys) -> None:
+    assert run("moments", "build", folder / "moments.toml") == 0
+    before = (folder / "out.parquet").read_bytes()
+    assert run("moments", "build", folder / "moments.toml") == 1
+    assert "--force" in capsys.readouterr().err
+    assert (folder / "out.parquet").read_bytes() == before
+    assert run("moments", "build", folder / "moments.toml", "--force") == 0
+    assert run("moments", "build", folder / "moments.toml", "--out", folder / "x" / "y") == 1
+    assert "no folder" in capsys.readouterr().err
+
+
+def test_paths_of_the_file_begin_at_its_folder(folder) -> None:
+    plan = read_build(folder / "moments.toml")
+    assert plan.source == str(folder / "panel.parquet")
+    assert plan.output == folder / "out.parquet"
+    assert plan.options["digits"] == {"spend": 2}
+    (folder / "moments.toml").write_text(CONFIG.replace('"panel.parquet"', '"panel_table"'))
+    assert read_build(folder / "moments.toml").source == "panel_table"
+
+
+def test_everything_wrong_with_a_file_comes_together(folder) -> None:
+    bad = (
+        CONFIG.replace('output = "out.parquet"', "output = 3\nsuorce = 1")
+        .replace("threads = 1", 'threads = 1\nremote = "x"')
+        .replace('cohort = "entry"', "")
+        .replace('strata = ["dual"]', 'strata = "dual"')
+        .replace("spend = 2", 'spend = "two"\nvisits = "double"')
+    )
+    (folder / "moments.toml").write_text(bad + "\n[pivots]\nvisits = true\n")
+    with pytest.raises(DataError) as error:
+        read_build(folder / "moments.toml")
+    for part in ("suorce", "`output` is 3", "remote", "cohort", "'dual'", "'two'", "True"):
+        assert part in str(error.value)
+
+
+def test_a_config_that_cannot_be_read(folder) -> None:
+    with pytest.raises(DataError, match="no file"):
+        read_build(folder / "other.toml")
+    (folder / "moments.toml").write_text("source = ")
+    with pytest.raises(DataError, match="not valid TOML"):
+        read_build(folder / "moments.toml")
+    (folder / "moments.toml").write_text(CONFIG.replace("duckdb", "sqlite"))
+    with pytest.raises(DataError, match="sqlite"):
+        read_build(folder / "moments.toml")
+
+
+def test_moments_without_people_cannot_be_shared(folder, capsys) -> None:
+    (folder / "moments.toml").write_text(CONFIG.replace('unit = "person"', ""))
+    assert run("moments", "build", folder / "moments.toml") == 0
+    assert run("moments", "share", folder / "out.parquet") == 1
+    assert "unit" in capsys.readouterr().err
+    assert not (folder / "out.shared.parquet").exists()

@@ -1,0 +1,186 @@
+"""`vbceval moments ...`: take the moments of a table, look at them, and make the copy to share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vbceval.core.disclosure import SMALLEST_SHOWN
+from vbceval.core.errors import DataError
+from vbceval.engine import connect
+from vbceval.moments import Moments
+from vbceval.study.moments_config import Build, read_build
+from vbceval.study.progress import TerminalDisplay, seconds
+from vbceval.study.terminal import counted, interruptible
+
+moments_app = typer.Typer(
+    help="Take moments of a table, look at them, share them.", no_args_is_help=True
+)
+
+MomentsFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A moments file, of `vbceval moments build`.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+
+
+@moments_app.command("build")
+def build(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="TOML file: source, engine, columns, digits.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Moments file; default `output` of CONFIG."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Take the moments of a table inside an engine and write them to a file."""
+    plan = read_build(config)
+    path = _free(out or plan.output or Path(f"{config.stem}.moments.parquet"), force)
+    start = time.perf_counter()
+    with interruptible("Interrupted, nothing written."):
+        moments = _take(plan)
+        moments.save(path)
+    took = seconds(time.perf_counter() - start)
+    typer.echo(
+        f"Wrote {path}: {counted(len(moments), 'cell')} of "
+        f"{counted(len(moments.units), 'cluster')} in {took}. It holds cells of few people and "
+        "stays inside; `vbceval moments share` makes the copy that may leave."
+    )
+
+
+def _take(plan: Build) -> Moments:
+    # the names of engines and their options were checked with the file
+    with TerminalDisplay().stage(f"moments of {plan.source} in {plan.engine}"):
+        options: Mapping[str, Any] = plan.engine_options
+        engine = connect(plan.engine, **options)  # type: ignore[call-overload]  # name is a str here
+        with engine:
+            return Moments.from_table(plan.source, engine=engine, **plan.options)
+
+
+@moments_app.command("inspect")
+def inspect(file: MomentsFile) -> None:
+    """Say what a moments file holds: keys, columns, means, where it came from."""
+    for line in summary(Moments.load(file)):
+        typer.echo(line)
+
+
+@moments_app.command("share")
+def share(
+    file: MomentsFile,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The copy; default FILE with `.shared`."),
+    ] = None,
+    minimum: Annotated[
+        int, typer.Option("--minimum", metavar="N", help="Smallest number of people shown.")
+    ] = SMALLEST_SHOWN,
+    events: Annotated[
+        list[str] | None,
+        typer.Option("--events", metavar="COLUMN", help="A column of counts to protect; repeat."),
+    ] = None,
+    published: Annotated[
+        list[Path] | None,
+        typer.Option("--published", metavar="FILE", help="A file shared before; repeat."),
+    ] = None,
+    dominance: Annotated[
+        float | None,
+        typer.Option("--dominance", metavar="SHARE", help="Most of an amount one row may have."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make the copy of a moments file that may leave, audit it, and say what was merged."""
+    path = _free(out or file.with_suffix(".shared.parquet"), force)
+    start = time.perf_counter()
+    with interruptible("Interrupted, nothing written."):
+        moments = Moments.load(file)
+        with TerminalDisplay().stage(f"sharing {file}"):
+            shared = moments.shareable(
+                minimum=minimum, events=events or (), published=published or (),
+                dominance=dominance,
+            )  # fmt: skip
+        shared.save(path)
+    for line in _said(shared.meta["share"]):
+        typer.echo(line)
+    took = seconds(time.perf_counter() - start)
+    typer.echo(f"Wrote {path} in {took}. Numbers of record are those estimated from this file.")
+
+
+def summary(moments: Moments) -> Iterator[str]:
+    """
+    Yield lines that say what moments hold; nothing in them counts 1-10 people.
+
+    Parameters
+    ----------
+    moments : Moments
+        As `Moments.load` returns them.
+    """
+    meta, schema = moments.meta, moments.sums.schema if moments.sums is not None else None
+    if schema is None:
+        raise DataError("these moments hold no sums; only those of a moments file are described.")
+    yield f"source: {meta['source']['label']} ({meta['engine']})"
+    shared = "share" in meta
+    yield f"may leave: {'yes, made by share' if shared else 'no, it holds cells of few people'}"
+    n = int(moments.n.sum())
+    yield f"rows: {n:,}" if n >= SMALLEST_SHOWN else "rows: fewer than are shown"
+    cohorts = moments.units["cohort"]
+    treated = int(cohorts.notna().sum())
+    yield (
+        f"{schema.cluster}: {counted(len(moments.units), 'cluster')}, {treated:,} treated in "
+        f"{counted(cohorts.nunique(), 'cohort')}"
+    )
+    periods = moments.cells["period"]
+    yield f"{schema.period}: {counted(periods.nunique(), 'period')}, {periods.min():g} to {periods.max():g}"
+    for name in schema.strata:
+        yield f"{name}: {', '.join(map(str, sorted(moments.cells[name].unique(), key=str)))}"
+    counts = "no count of people" if schema.unit is None else f"people by {schema.unit}"
+    yield f"cells: {len(moments):,}, {counts}"
+    yield f"weight: {schema.weight or 'none'}; exposure: {schema.exposure or 'none'}"
+    for role, names in (("outcome", schema.outcomes), ("covariate", schema.covariates)):
+        for name in names:
+            yield f"{role} {name}: {_column(moments, name, role)}"
+
+
+def _column(moments: Moments, name: str, role: str) -> str:
+    found = moments.of(name) if role == "outcome" else moments
+    schema = moments.sums.schema if moments.sums is not None else None
+    digits = None if schema is None else schema.digits[name]
+    kept = "doubles" if digits is None else f"exact, {counted(digits, 'digit')}"
+    gaps = ", missing in some rows" if name in moments.blocks else ""
+    if found.n.sum() < SMALLEST_SHOWN:
+        return f"{kept}{gaps}"
+    values = (
+        found.y_mean[:, found.column(name)]
+        if role == "outcome"
+        else found.x_mean[:, found.covariate_positions([name])[0]]
+    )
+    return f"{kept}{gaps}, mean {float(found.w @ values / found.w.sum()):,.4g}"
+
+
+def _said(report: Mapping[str, Any]) -> Iterator[str]:
+    cells = report["cells"]
+    yield f"cells: {cells['source']:,} in the source, {cells['published']:,} in the copy"
+    for key in ("strata", "periods", "clusters"):
+        if cells[f"merged_over_{key}"]:
+            yield f"merged over {key}: {counted(cells[f'merged_over_{key}'], 'cell')}"
+    if cells["left_out"]:
+        yield f"left out: {counted(cells['left_out'], 'cell')}"
+    for what, part in report["share_in_merged_cells"].items():
+        yield f"share of {what} in merged cells: {part:.1%}"
+    for reason in report["merged_because_of"]:
+        yield f"too small somewhere: {reason}"
+    yield f"audit: {report['audit']}"
+    for gap in report["not_checked"]:
+        yield f"not checked: {gap}"
+
+
+def _free(path: Path, force: bool) -> Path:
+    if path.exists() and not force:
+        raise DataError(f"`{path}` exists. Name another file with --out, or pass --force.")
+    if not path.parent.is_dir():
+        raise DataError(f"there is no folder `{path.parent}`. Make it first.")
+    return path
