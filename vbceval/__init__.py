@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         evidence,
         figures,
         inference,
+        passes,
         savings,
         sensitivity,
         simulate,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from vbceval.engine import connect
 
 _ROOMS = (
-    "bayes", "data", "did", "engine", "equity", "evidence", "figures", "inference", "savings",
-    "sensitivity", "simulate", "study",
+    "bayes", "data", "did", "engine", "equity", "evidence", "figures", "inference", "passes",
+    "savings", "sensitivity", "simulate", "study",
 )  # fmt: skip
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "evidence",
     "figures",
     "inference",
+    "passes",
     "savings",
     "sensitivity",
     "simulate",

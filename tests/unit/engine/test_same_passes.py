@@ -1,0 +1,124 @@
+"""Passes by unit: the same buckets, limits and numbers from both engines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vbceval.engine import sql
+from vbceval.passes import Term, baseline, by_unit, glm, quantiles, winsorise, within
+from vbceval.passes.buckets import in_bucket
+
+from .conftest import NASTY
+
+COLUMNS = {"cluster": "provider", "period": "q", "attributes": ["entry"], "covariates": ["hcc"]}
+TERMS = [Term(name="treated", value=lambda c: c["q"] >= c["entry"]), Term(name="h", column="hcc")]
+
+
+def rows(people: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    i, q = np.repeat(np.arange(people), 4), np.tile(np.arange(1, 5), people)
+    provider = rng.integers(0, 6, people)[i]
+    frame = pd.DataFrame(
+        {
+            "person": [f"id-{x}" for x in i],
+            "number": i * 31 - 7,
+            "provider": np.array(list("ABCDEF"))[provider],
+            "q": q,
+            "entry": np.where(provider < 3, 3.0, np.nan),
+            "hcc": np.round(rng.gamma(2, 0.5, len(i)), 4),
+            "months": rng.integers(1, 4, len(i)),
+            "visits": rng.poisson(3, len(i)),
+        }
+    )
+    frame["spend"] = np.round(np.exp(rng.normal(7, 1.5, len(i))), 2)
+    frame.loc[frame.index[::17], "spend"] = np.nan
+    return frame[rng.random(len(i)) < 0.8].reset_index(drop=True)
+
+
+def read(path) -> pd.DataFrame:
+    found = pq.read_table(path).to_pandas()
+    return found.sort_values(["person", "q"], ignore_index=True)
+
+
+def test_a_unit_has_one_bucket_everywhere(duck, spark) -> None:
+    big = [-(2**62), -1, 0, 7, 2**31 - 1, 2**31, 2**62]
+    table = pa.table({"n": pa.array(big), "t": ["", "a", "ünï ☃", "\\", "'", "id-1", "id-2"]})
+    for name in ("n", "t"):
+        found = []
+        for engine in (duck, spark):
+            relation = engine.register(table)
+            inside = [
+                sql.named(in_bucket(relation.column(name), b, 5), f"b{b}") for b in range(5)
+            ]  # fmt: skip
+            query = sql.select(sql.column("n"), *inside, of=relation.name).order_by(sql.column("n"))
+            found.append(engine.run(query).to_pylist())
+        assert found[0] == found[1]
+        assert all(sum(row[f"b{b}"] for b in range(5)) == 1 for row in found[0])
+
+
+def test_quantiles_are_equal(duck, spark) -> None:
+    frame = rows()
+    options = {"column": "spend", "q": 0.9, "by": ["q", "provider"], "weight": "months"}
+    one, two = (quantiles(frame, e, **options) for e in (duck, spark))
+    pd.testing.assert_frame_equal(one, two, check_dtype=False)
+
+
+def test_capped_and_based_tables_are_equal(duck, spark, tmp_path) -> None:
+    frame = rows()
+    found = []
+    for engine in (duck, spark):
+        capped = winsorise(
+            frame, engine, columns=["spend"], by=["q"], upper=0.9,
+            to=tmp_path / f"{engine.name}.capped",
+        )  # fmt: skip
+        based = baseline(
+            [str(capped.path)], engine, unit="person", period="q", covariates=["spend"],
+            at="before_cohort", cohort="entry", never_before=3, without="missing",
+            to=tmp_path / f"{engine.name}.based", buckets=2,
+        )  # fmt: skip
+        found.append((read(capped.path), read(based.path), based.meta["units"]))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0], check_dtype=False)
+    pd.testing.assert_frame_equal(found[0][1], found[1][1], check_dtype=False)
+    assert found[0][2] == found[1][2] == frame["person"].nunique()
+
+
+def test_regressions_are_equal(duck, spark) -> None:
+    frame = rows()
+    fits = []
+    for engine in (duck, spark):
+        sums = within(frame, engine, unit="number", outcomes=["spend"], **COLUMNS, buckets=2)
+        linear = sums.fit("spend", TERMS)
+        people = by_unit(linear, frame, engine, buckets=2)
+        count = glm(
+            frame, engine, outcome="visits", family="poisson", terms=TERMS, weight="months",
+            **COLUMNS,
+        )  # fmt: skip
+        fits.append((linear, people, count))
+    for one, two in zip(*fits, strict=True):
+        np.testing.assert_allclose(one.coefficients, two.coefficients, rtol=1e-9)
+        np.testing.assert_allclose(one.std_error, two.std_error, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", NASTY[:6] + NASTY[8:12])
+def test_any_name_can_be_used(name, duck, tmp_path) -> None:
+    frame = rows(40)
+    new = {old: f"{name}{i}" for i, old in enumerate(("person", "provider", "q", "spend", "hcc"))}
+    renamed = frame.rename(columns=new)
+    plain = quantiles(frame, duck, column="spend", q=0.5, by=["provider"])
+    found = quantiles(renamed, duck, column=new["spend"], q=0.5, by=[new["provider"]])
+    assert found["value"].tolist() == plain["value"].tolist()
+    done = baseline(
+        renamed, duck, unit=new["person"], period=new["q"], covariates=[new["hcc"]],
+        to=tmp_path / "b", buckets=2,
+    )  # fmt: skip
+    assert pq.read_table(done.path).num_rows == len(frame)
+    sums = within(
+        renamed, duck, unit=new["person"], cluster=new["provider"], period=new["q"],
+        outcomes=[new["spend"]], covariates=[new["hcc"]],
+    )  # fmt: skip
+    term = Term(name="h", column=new["hcc"])
+    assert np.isfinite(sums.fit(new["spend"], [term]).std_error).all()
