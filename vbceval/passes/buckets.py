@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vbceval.core.errors import DataError
+from vbceval.core.progress import counting
 from vbceval.core.typing import Array
 from vbceval.engine import Column, Engine, QueryCancelled, Relation, sql
-from vbceval.passes.progress import counting
 from vbceval.passes.provenance import check_unchanged
 from vbceval.passes.work import WorkFolder, open_folder
 

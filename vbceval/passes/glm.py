@@ -13,6 +13,7 @@ import pandas as pd
 
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError, EstimationError
+from vbceval.core.progress import counting
 from vbceval.core.typing import Array, FloatArray
 from vbceval.engine import Engine, sql
 from vbceval.inference import SSC, sum_by_cluster
@@ -20,7 +21,6 @@ from vbceval.moments import expressions as ex
 from vbceval.passes.conditions import all_of, equal, number
 from vbceval.passes.families import Family, begin, check_family, check_outcome, pieces
 from vbceval.passes.fits import Fit, Recipe, inverse
-from vbceval.passes.progress import counting
 from vbceval.passes.provenance import check_unchanged, identity_of, shown
 from vbceval.passes.rows import Table, attributes_of, open_table
 from vbceval.passes.terms import Term, design_of, levels_of, shift

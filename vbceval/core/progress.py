@@ -1,4 +1,4 @@
-"""What a long pass shows on the terminal: buckets done, time passed, time left."""
+"""What long work shows on the terminal: steps done, time passed, time left."""
 
 from __future__ import annotations
 
