@@ -185,6 +185,19 @@ def test_the_note_comes_from_the_fit(by_event_time) -> None:
         assert words in note
 
 
+def test_the_axis_of_time_has_the_name_given(by_event_time) -> None:
+    assert figures.event_study(by_event_time()).axes[0].get_xlabel() == "Periods since entry"
+    named = figures.event_study(by_event_time(), labels={"event_time": "Quarters since entry"})
+    assert named.axes[0].get_xlabel() == "Quarters since entry"
+
+
+def test_each_prior_of_a_model_is_said(posterior) -> None:
+    several = replace(
+        posterior, meta={**posterior.meta, "prior": {"effect": "N(0, 5)", "rho": "U"}}
+    )
+    assert "Prior: effect N(0, 5); rho U." in figures.forest(several).vbceval_note
+
+
 def test_convergence_of_a_posterior_is_in_the_note(posterior) -> None:
     note = figures.forest(posterior).vbceval_note
     said = "largest R-hat 1.002, smallest bulk effective sample size 1812, divergences 0."

@@ -51,7 +51,7 @@ def draw(table):
 def run(ctx):
     with ctx.stage("read"):
         cells = pd.read_csv(ctx.inputs["cells"][0])
-    ctx.check("smallest_cell", cells["people"].min())
+    ctx.check("smallest_cell", cells["people"].min(), people=True)
     noise = ctx.rng("bootstrap").normal(size=ctx.size["draws"])
     means = cells.groupby("outcome", as_index=False)["effect"].mean()
     ctx.section("Sample")

@@ -101,6 +101,10 @@ def test_version(command: Command) -> None:
 
 
 def test_list(command: Command, study_folder: Path) -> None:
+    # a second input of the same files is not listed twice
+    configuration = study_folder / "study.toml"
+    second = '[inputs.again]\nfiles = ["cells.csv"]\n\n[outputs]'
+    configuration.write_text(configuration.read_text().replace("[outputs]", second))
     (study_folder.parent / "broken").mkdir()
     (study_folder.parent / "broken" / "study.toml").write_text("id = ")
     done = command("study", "list")

@@ -11,6 +11,7 @@ import pytest
 
 from vbceval.core.errors import StudyError
 from vbceval.study import accept, run_study, verify
+from vbceval.study.reproduce import MOST_SHOWN
 
 Edit = Callable[[Path, str, str], None]
 
@@ -100,12 +101,16 @@ def test_rows_columns_and_tables_that_come_or_go_are_named(
     )
 
 
-def test_a_long_list_is_cut_with_its_count(accepted: Path, data: Path, edit: Edit) -> None:
+def test_a_long_list_is_cut_with_its_count_and_names_every_table(
+    accepted: Path, data: Path, edit: Edit
+) -> None:
     many = "".join(f"outcome{i},2014,{20 + i},1,1\n" for i in range(30))
     (data / "cells.csv").write_text((data / "cells.csv").read_text() + many)
     lines = failure(data).splitlines()
-    assert len([line for line in lines if "not in the table of record" in line]) == 20
-    assert "And 40 more differences." in lines
+    shown = [line for line in lines if "not in the table of record" in line]
+    assert len(shown) == MOST_SHOWN
+    assert [line.split(",")[0] for line in shown[:2]] == ["att_overall.csv", "sample_flow.csv"]
+    assert f"And {60 - MOST_SHOWN} more differences." in lines
 
 
 def test_a_tolerance_admits_a_small_move(accepted: Path, data: Path, edit: Edit) -> None:
@@ -123,16 +128,20 @@ def test_fast_compares_with_fast_numbers_only(accepted: Path, data: Path, tmp_pa
     text = failure(data, fast=True)
     assert "has no numbers of record at fast size" in text
     assert "leave `--fast` out" in text
+    assert verify("made-up", data).size == "full"
     run = run_study("made-up", data=data, out=tmp_path / "fast", fast=True)
     accept("made-up", run.folder)
     assert (accepted / "expected" / "fast" / "manifest.json").is_file()
     assert verify("made-up", data, fast=True).size == "fast"
-    assert verify("made-up", data).size == "full"
+    for path in (accepted / "expected").glob("*.csv"):
+        path.unlink()
+    assert "It has some at fast size: add `--fast`" in failure(data)
 
 
 def test_without_numbers_of_record_it_says_how_to_make_them(study_folder: Path, data: Path) -> None:
     text = failure(data)
     assert "has no numbers of record at full size" in text
+    assert "`vbceval study run made-up --data DIR --out DIR`" in text
     assert "`vbceval study accept made-up --from DIR`" in text
 
 

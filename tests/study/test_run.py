@@ -151,9 +151,17 @@ def test_the_current_the_study_and_the_data_folder_are_refused(
         ),
         ('"sample_flow", cells', '"other", cells', "`other`, which `outputs.tables`"),
         ('keys=["outcome", "year"]', 'keys=["outcome"]', "2 rows repeat the keys `outcome`"),
-        ('ctx.check("smallest_cell"', 'print("smallest_cell"', "never checked the limit"),
+        (
+            'ctx.check("smallest_cell"',
+            '(lambda *given, **more: None)("smallest_cell"',
+            "never checked the limit",
+        ),
         ('ctx.check("smallest_cell"', 'ctx.check("largest"', "`largest`, which `.limits.`"),
-        ('cells["people"].min()', "3.5", "check `smallest_cell` is 3.5, and the limit is at least"),
+        (
+            'cells["people"].min()',
+            "-3.5",
+            "check `smallest_cell` is -3.5, and the limit is at least",
+        ),
         ('data=cells[["year", "spending"]],', "", "carries no plotted values"),
     ],
 )
@@ -189,6 +197,25 @@ def test_usual_names_of_counts_need_no_declaration(
     edit(data / "cells.csv", "inpatient,2014,1200", "inpatient,2014,4")
     with pytest.raises(DataError, match="column `people` has 1 cells"):
         run_study("made-up", data=data)
+
+
+def test_a_small_count_that_is_checked_is_not_said(
+    study_folder: Path, data: Path, edit: Edit
+) -> None:
+    edit(data / "cells.csv", "inpatient,2014,1200", "inpatient,2014,4")
+    with pytest.raises(
+        StudyError, match="check `smallest_cell` is fewer than 11, and the limit is at"
+    ):
+        run_study("made-up", data=data)
+    edit(study_folder / "study.toml", "min = 11", 'min = 11\naction = "warn"')
+    edit(
+        study_folder / "run.py",
+        '["outcome", "year", "people"]], title',
+        '["outcome", "year"]], title',
+    )
+    run = run_study("made-up", data=data)
+    assert run.manifest["checks"][0]["value"] is None
+    assert '<td class="n">not shown</td>' in run.report.read_text(encoding="utf-8")
 
 
 def test_a_limit_that_only_warns_lets_the_run_go_on(

@@ -202,3 +202,17 @@ def spread(
         full[place] = matrix
         out.append(full)
     return np.concatenate(out, axis=1)
+
+
+def scaled_frame(frame: pd.DataFrame, factors: FloatArray) -> pd.DataFrame:
+    """Return the rows times constants, with the ends of their bootstrap intervals."""
+    out = frame.assign(estimate=frame["estimate"].to_numpy(dtype=float) * factors)
+    if "wild_low" in out:
+        ends = out[["wild_low", "wild_high"]].to_numpy(dtype=float) * factors[:, None]
+        out[["wild_low", "wild_high"]] = np.sort(ends, axis=1)
+    return out
+
+
+def without_tests(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows without bootstrap tests of zero: they are no tests of another value."""
+    return frame.drop(columns=[c for c in frame if str(c).startswith("wild_")])

@@ -343,7 +343,7 @@ class Estimates:
     def scale(self, factor: float | FloatArray, *, unit_of_measure: str) -> Estimates:
         """Return the rows multiplied by known constants, in a new unit of measure."""
         factors = np.broadcast_to(np.asarray(factor, dtype=float), (len(self),))
-        frame = self.frame.assign(estimate=self.estimate * factors, unit_of_measure=unit_of_measure)
+        frame = algebra.scaled_frame(self.frame, factors).assign(unit_of_measure=unit_of_measure)
         return self._linear(frame, lambda x: x * factors, shares=self.shares)
 
     def with_frame(self, frame: pd.DataFrame) -> Estimates:
@@ -363,7 +363,7 @@ class Estimates:
         """Return estimates plus known constants, shape (k,), described by a new frame."""
         return replace(
             self,
-            frame=frame.assign(estimate=self.estimate + constants),
+            frame=algebra.without_tests(frame).assign(estimate=self.estimate + constants),
             samples=None if self.samples is None else self.samples + constants,
         )
 

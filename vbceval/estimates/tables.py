@@ -31,6 +31,14 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
         out["conf_low"] = estimate - quantile * sd
         out["conf_high"] = estimate + quantile * sd
         out["p_value"] = algebra.t_p_value(estimate / sd, df)
+    if "wild_p_value" in out:
+        # the bootstrap test replaces the t test; its interval is known at its own level only
+        tested = out["wild_p_value"].notna()
+        same = tested & (out["wild_level"] == level)
+        out["p_value"] = out["p_value"].mask(tested, out["wild_p_value"])
+        for side in ("low", "high"):
+            bound = out[f"wild_{side}"].where(same)
+            out[f"conf_{side}"] = out[f"conf_{side}"].mask(tested, bound)
     analytic = estimates.samples is None and estimates.multiplier is None
     band = np.full(len(out), np.nan)
     for rows in out.groupby("estimand", sort=False, dropna=False).indices.values():

@@ -78,7 +78,8 @@ def event_study(
     count_label : str, optional
         Words for the strip; default describes `count`.
     labels : mapping, optional
-        Words for names of outcomes, strata and runs.
+        Words for names of outcomes, strata and runs; ``event_time`` is the label of the axis, such
+        as "Years since entry".
     people : sequence of str
         Columns that count people and are not known by name.
 
@@ -108,6 +109,7 @@ def event_study(
             currency(unit),
             shown,
             count_label or _count_label(data, rows),
+            (labels or {}).get("event_time", "Periods since entry"),
         )
     tests = _pretrend_tests(rows, look, labels)
     note = _note(

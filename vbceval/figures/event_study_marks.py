@@ -26,7 +26,13 @@ _NAMES_MM = 34.0
 
 
 def draw(
-    data: pd.DataFrame, style: Style, label: str, prefix: str, bands: bool, count_label: str
+    data: pd.DataFrame,
+    style: Style,
+    label: str,
+    prefix: str,
+    bands: bool,
+    count_label: str,
+    time_label: str,
 ) -> Figure:
     """Draw the prepared rows; a strip of counts is added where `count_label` is not empty."""
     names = list(data["series"].unique())
@@ -54,7 +60,7 @@ def draw(
     canvas.number_axis(ax, "y", style, prefix=prefix)
     canvas.axis_label(ax, "y", label, style, length_mm=_PLOT_MM - 16.0)
     canvas.integer_ticks(ax, times)
-    ax.set_xlabel("Periods since entry")
+    ax.set_xlabel(time_label)
     if several:
         canvas.legend_above(ax, style, width_mm=0.7 * style.page_mm, lines=False)
     if below is not None:

@@ -83,8 +83,11 @@ def fit_sentences(source: Source, style: Style) -> list[str]:
         out.append(f"Anticipation of {anticipation} periods is allowed for")
     out.append(_errors(source, style))
     out.append(_draws(source, style))
-    if meta.get("prior") is not None:
-        out.append(f"Prior: {meta['prior']}")
+    prior = meta.get("prior")
+    if isinstance(prior, Mapping):
+        prior = "; ".join(f"{display(name)} {law}" for name, law in prior.items())
+    if prior is not None:
+        out.append(f"Prior: {prior}")
     warnings = [str(w).rstrip(".") for w in meta.get("warnings") or ()]
     if warnings:
         out.append(f"The fit warned: {'; '.join(warnings)}")

@@ -5,5 +5,6 @@ from vbceval.inference.clusters import sum_by_cluster
 from vbceval.inference.multiplier import Multiplier
 from vbceval.inference.ssc import SSC
 from vbceval.inference.wald import WaldTest, wald_test
+from vbceval.inference.wild import Wild
 
-__all__ = ["SSC", "Multiplier", "WaldTest", "sum_by_cluster", "sup_t", "wald_test"]
+__all__ = ["SSC", "Multiplier", "WaldTest", "Wild", "sum_by_cluster", "sup_t", "wald_test"]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems, listed
+from vbceval.core.disclosure import SMALLEST_SHOWN, is_small
 from vbceval.core.errors import StudyError
 from vbceval.core.rng import generator
 from vbceval.study.exhibits import (
@@ -55,7 +56,7 @@ class Quiet:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """The value of one check of a run beside its limit."""
+    """The value of one check of a run beside its limit; NaN where it may not be shown."""
 
     name: str
     value: float
@@ -164,9 +165,18 @@ class StudyContext:
             self.warnings.append(message)
             self._display.say(f"warning: {message}")
 
-    def check(self, name: str, value: float) -> bool:
+    def check(self, name: str, value: float, *, people: bool = False) -> bool:
         """
         Compare a value with its declared limit, record both, and return whether it passes.
+
+        Parameters
+        ----------
+        name : str
+            A limit of ``[limits]``.
+        value : float
+            The value, in the unit of the limit.
+        people : bool, default False
+            Whether the value counts people, episodes or claims: 1-10 is then compared and not shown.
 
         Raises
         ------
@@ -182,12 +192,15 @@ class StudyContext:
             )
         value = float(value)
         passed = limit.passes(value)
+        hidden = people and bool(is_small(np.array([value]))[0])
+        said = f"fewer than {SMALLEST_SHOWN}" if hidden else f"{value:.6g}"
+        value = float("nan") if hidden else value
         self.checks.append(
             CheckResult(name=name, value=value, limit=limit.text, passed=passed, why=limit.why)
         )
         if not passed:
             reason = f" {limit.why}" if limit.why else ""
-            message = f"check `{name}` is {value:.6g}, and the limit is {limit.text}.{reason}"
+            message = f"check `{name}` is {said}, and the limit is {limit.text}.{reason}"
             if limit.action == "stop":
                 raise StudyError(
                     f"study '{self.study.id}' stops, and nothing is written: {message} The limit "

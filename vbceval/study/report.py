@@ -95,7 +95,7 @@ def write_report(path: Path, ctx: StudyContext, manifest: Mapping[str, Any]) -> 
         outputs=[{"file": name, **facts} for name, facts in manifest["outputs"].items()],
         fast=ctx.fast,
         headlines=[markdown(text, inline=True) for text in ctx.headlines],
-        checks=ctx.checks,
+        checks=[(check, check_value(check.value)) for check in ctx.checks],
         summary=markdown(protocol_summary(protocol), shift=1),
         protocol=markdown(protocol, shift=2),
         blocks=list(blocks(ctx)),
@@ -252,6 +252,22 @@ def table_block(exhibit: TableExhibit, order: int) -> Block:
         n_rows=len(frame),
         file=f"tables/{exhibit.name}.csv",
     )
+
+
+def check_value(value: float) -> str:
+    """
+    Write the value of a check with three significant digits, or whole.
+
+    Examples
+    --------
+    >>> [check_value(x) for x in (0.00377, 2.845, 23916.4, 2e-9, float("nan"))]
+    ['0.00377', '2.85', '23,916', '2e-09', 'not shown']
+    """
+    if np.isnan(value):
+        return "not shown"
+    if np.isinf(value) or 0 < abs(value) < 1e-4:
+        return f"{value:.3g}"
+    return _rounded(value, digits=None)
 
 
 def _says_one_thing(column: pd.Series) -> bool:

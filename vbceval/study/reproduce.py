@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 from vbceval.core.checks import listed
 from vbceval.core.errors import StudyError
 from vbceval.core.files import atomic_path, sha256, write_text
-from vbceval.study.compare import compare_tables
+from vbceval.study.compare import Difference, compare_tables
 from vbceval.study.config import find_study
 from vbceval.study.context import Display
 from vbceval.study.exhibits import read_cells
@@ -26,7 +26,7 @@ from vbceval.study.staging import MANIFEST, read_manifest
 from vbceval.study.study import Study, size_name
 from vbceval.study.tolerances import TEMPLATE, read_tolerances
 
-MOST_SHOWN = 20
+MOST_SHOWN = 25
 TOLERANCES = "tolerances.toml"
 
 
@@ -70,7 +70,8 @@ def verify(
     ------
     StudyError
         If there are no numbers of record, or if an input or a table differs: inputs are named
-        first, then table, row, found and expected number of every difference (the first 20).
+        first, then table, row, found and expected number of the differences (25 of them, with
+        every table that differs among these).
     """
     study = study if isinstance(study, Study) else find_study(study)
     start = time.perf_counter()
@@ -88,7 +89,7 @@ def verify(
             _failure(
                 study,
                 inputs=inputs,
-                differences=[str(d) for d in differences],
+                differences=[str(d) for d in _tables_first(differences)],
                 tables=f"{tables} of {len({*expected, *found})} tables differ",
                 changed=_changed_since(run.manifest, record),
             )
@@ -119,11 +120,12 @@ def numbers_of_record(
     if record is None or not paths:
         size = "--fast " if fast else ""
         other = ""
-        if fast and list(study.expected().glob("*.csv")):
-            other = " It has some at full size: leave `--fast` out to compare with those."
+        if list(study.expected(fast=not fast).glob("*.csv")):
+            use = "leave `--fast` out" if fast else "add `--fast`"
+            other = f" It has some at {size_name(fast=not fast)} size: {use} to compare with those."
         raise StudyError(
             f"study '{study.id}' has no numbers of record at {size_name(fast=fast)} size, so there "
-            f"is nothing to compare with.{other} To make them: `vbceval study run {study.id} "
+            f"is nothing to compare with.{other} To make them: `{study.command} "
             f"{size}--out DIR`, look at every exhibit, then `vbceval study accept {study.id} "
             "--from DIR`."
         )
@@ -165,6 +167,17 @@ def _changed_since(found: Mapping[str, Any], record: Mapping[str, Any]) -> list[
     ]
     files, recorded = found["study"]["files"], record["study"]["files"]
     return [*said, *(f"{name} of the study" for name in files if files[name] != recorded.get(name))]
+
+
+def _tables_first(differences: Sequence[Difference]) -> list[Difference]:
+    """Put one difference of each table first, so that a long list hides no table; then the rest."""
+    seen: set[str] = set()
+    first: list[Difference] = []
+    rest: list[Difference] = []
+    for difference in differences:
+        (rest if difference.table in seen else first).append(difference)
+        seen.add(difference.table)
+    return [*first, *rest]
 
 
 def _failure(
@@ -238,7 +251,7 @@ def accept(study: Study | str | Path, folder: str | Path) -> list[str]:
 
 def _acceptable(study: Study, folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder / MANIFEST)
-    run = f"`vbceval study run {study.id} --out {folder}`"
+    run = f"`{study.command} --out {folder}`"
     if manifest is None:
         raise StudyError(f"{folder} holds no finished run. Make one: {run}.")
     made = manifest["study"]["id"]

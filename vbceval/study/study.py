@@ -133,6 +133,12 @@ class Study:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def command(self) -> str:
+        """The command that runs the study, up to its output folder and size."""
+        reads = any(item.folder == "data" for item in self.inputs)
+        return f"vbceval study run {self.id}{' --data DIR' if reads else ''}"
+
     def size(self, *, fast: bool) -> Mapping[str, Any]:
         """
         Return the settings of the full or the fast size.

@@ -177,7 +177,8 @@ def _draw(ctx: StudyContext, effects: EntryEffects, means: pd.DataFrame) -> None
                             labels=ctx.settings["labels"]),
         title="Spending before and after entry",
     )  # fmt: skip
-    overall = by_event.overall()
+    # the bracket shows the primary outcome: event times weigh by their person-years
+    overall = together.aggregate("simple")
     table = trend_table(means[means["stratum"].isna()])
     ctx.figure(
         "trend",

@@ -90,7 +90,8 @@ def trend_table(means: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``period`` (event time), ``arm``, ``mean``.
+        Columns ``period`` (event time), ``arm``, ``mean``, and ``weight``: of the event time in the
+        average over all effects (``aggregate("simple")``), missing before entry.
     """
     post = means[means["event_time"] >= 0]
     start = {
@@ -114,4 +115,5 @@ def trend_table(means: pd.DataFrame) -> pd.DataFrame:
         for e in sorted((x for x in change if x < 0), reverse=True):
             level -= change[e][arm]
             rows.append({"period": e - 1, "arm": arm, "mean": level})
-    return pd.DataFrame(rows).sort_values(["arm", "period"], ignore_index=True)
+    table = pd.DataFrame(rows).sort_values(["arm", "period"], ignore_index=True)
+    return table.assign(weight=table["period"].map(post.groupby("event_time")["share"].sum()))

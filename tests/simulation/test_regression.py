@@ -1,0 +1,86 @@
+"""
+Size of tests with few clusters, where no effect exists; bias where effects differ by cohort.
+
+Regime: 20 organizations of unequal size over 6 years, 10 or 4 of them treated from the fourth on;
+shocks autocorrelated at .7. Limits are 4 Monte Carlo standard errors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vbceval as vbc
+from vbceval.core.rng import generator
+from vbceval.inference.wild import Wild
+from vbceval.simulate import diagnose, process
+
+pytestmark = pytest.mark.slow
+SEED = 20264
+DESIGN = vbc.Design(outcome="y")
+
+
+def draw(rng: np.random.Generator, treated: int, *, n: int = 20, years: int = 6) -> vbc.Panel:
+    c, t = np.repeat(np.arange(n), years), np.tile(np.arange(years), n)
+    shock = rng.standard_normal((n, years))
+    for j in range(1, years):
+        shock[:, j] = 0.7 * shock[:, j - 1] + np.sqrt(1 - 0.49) * shock[:, j]
+    size = np.exp(0.3 * rng.standard_normal(n))[c]
+    frame = pd.DataFrame({
+        "c": c, "t": t, "g": np.where(c < treated, 3.0, np.nan), "w": size,
+        "y": shock.ravel() + rng.standard_normal(n)[c] + 0.5 * t,
+    })  # fmt: skip
+    return vbc.Panel.from_frame(frame, unit="c", period="t", cohort="g", weight="w")
+
+
+def rejections(treated: int, replications: int) -> pd.Series:
+    """Share of tests at 5 percent that reject no effect."""
+    count = {"CR1": 0, "CR2": 0, "wild": 0}
+    for r in range(replications):
+        panel = draw(generator(SEED, treated, r), treated)
+        for name in ("CR1", "CR2"):
+            table = vbc.did.TWFE().fit(panel, DESIGN, vcov=name).tidy()
+            count[name] += int(table["p_value"].item() < 0.05)
+        est = vbc.did.TWFE().fit(panel, DESIGN, vcov=Wild(draws=399, seed=r))
+        count["wild"] += int(est.frame["wild_p_value"].item() < 0.05)
+    return pd.Series(count) / replications
+
+
+def error(share: float, replications: int) -> float:
+    return float(np.sqrt(share * (1 - share) / replications))
+
+
+def test_half_treated(sim_size) -> None:
+    size = sim_size(2000, 150)
+    found = rejections(10, size)
+    limit = 4 * error(0.05, size)
+    assert (found[["CR2", "wild"]] < 0.05 + limit).all(), found
+    assert (found[["CR2", "wild"]] > 0.05 - limit).all(), found
+    assert found["CR1"] < 0.08 + limit, found
+
+
+def test_four_treated(sim_size) -> None:
+    """CR1 rejects too often; CR2 with its degrees of freedom and the wild bootstrap do not."""
+    size = sim_size(2000, 150)
+    found = rejections(4, size)
+    limit = 4 * error(0.05, size)
+    assert (found[["CR2", "wild"]] < 0.05 + limit).all(), found
+    assert found["CR1"] > found["CR2"], found
+    assert found["CR1"] > 0.05, found
+
+
+def test_effects_that_grow_and_differ(sim_size) -> None:
+    """Saturated regressions are unbiased and their intervals cover."""
+    design = vbc.Design(outcome="spend")
+    estimators = {
+        "SunAbraham": lambda p: vbc.did.SunAbraham().fit(p, design).aggregate("event_time"),
+        "ETWFE": lambda p: vbc.did.ETWFE().fit(p, design).aggregate("event_time"),
+    }
+    out = diagnose(process("D2"), estimators, replications=sim_size(500, 30), seed=SEED)
+    table = out.table[~(out.table["event_time"] < 0)]
+    worst = (table["bias"] / table["bias_mc_se"]).abs()
+    assert worst.max() < 4, table.loc[worst.idxmax()].to_dict()
+    short = (0.95 - table["coverage"]) / table["coverage_mc_se"]
+    assert short.max() < 4, table.loc[short.idxmax()].to_dict()
+    assert (table["share_failed"] == 0).all()

@@ -1,0 +1,343 @@
+"""One path from cells to estimates for every estimator that is one regression."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.checks import listed
+from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.version import versions
+from vbceval.design import Design
+from vbceval.did.covariances import Law, Vcov, read_law
+from vbceval.did.equation import Equation
+from vbceval.did.inputs import design_meta, shown, without_small_strata
+from vbceval.did.least_squares import Fit, least_squares
+from vbceval.did.regressors import regressors
+from vbceval.did.sampled import Sample, gather, joint_codes, with_effects
+from vbceval.did.sandwich import Errors, Piece, joint_errors
+from vbceval.estimates import Estimates, Shares
+from vbceval.inference import SSC
+from vbceval.moments import Moments
+from vbceval.panel import Panel
+
+COEFFICIENT = "coefficient"
+"""``estimand`` of rows that are coefficients of covariates."""
+ONE_CLUSTER = "one treated cluster: its own sampling error is not in std_error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression(ABC):
+    """
+    What the estimators of the regression family share.
+
+    Parameters
+    ----------
+    covariate_rows : bool, default False
+        Report coefficients of covariates as well: rows with estimand "coefficient" and the name in
+        column ``term``.
+    """
+
+    covariate_rows: bool = False
+
+    @abstractmethod
+    def equation(self, sample: Sample, design: Design, n_clusters: int) -> Equation:
+        """Return the regression of a sample."""
+
+    def fit(
+        self,
+        data: Panel | Moments,
+        design: Design,
+        *,
+        vcov: Vcov = "CR1",
+        ssc: SSC | None = None,
+        outcomes: Sequence[str] | None = None,
+    ) -> Estimates:
+        """
+        Fit the regression by weighted least squares.
+
+        Parameters
+        ----------
+        data : Panel or Moments
+            With strata, all together and within each stratum, jointly.
+        design : Design
+            Outcome, anticipation, covariates (as columns of the regression), window, balance
+            weights. ``fixed_effects`` replaces the effects of the estimator: keys (``"unit"``,
+            ``"cluster"``, ``"cohort"``, ``"period"``, strata, or names of the source) and products
+            such as ``"period:dual"``.
+        vcov : str, tuple, Multiplier or Wild
+            "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom; "wild", or a
+            `vbceval.inference.wild.Wild` with its options: CR1 errors beside columns
+            ``wild_p_value``, ``wild_low``, ``wild_high``; "bootstrap"; "iid"; "HC1";
+            ``("two_way", key, key)``.
+        ssc : SSC, optional
+            Small-sample factor. Default for "CR1", "wild" and two-way: `SSC.fixest`.
+        outcomes : sequence of str, optional
+            Outcomes estimated together, in place of that of the design; those seen in the same
+            cells share one factorisation.
+
+        Returns
+        -------
+        Estimates
+            In the unit of the outcome, outcomes in order, then strata. With "iid", "HC1" and
+            two-way there is a covariance and no influence.
+
+        Raises
+        ------
+        DesignError
+            If an effect cannot be told from others or from fixed effects, or an option does not
+            apply.
+        EstimationError
+            If the covariance is not defined for these data.
+        """
+        law = read_law(vcov, ssc)
+        refusal = self._refusal(design)
+        if refusal is not None:
+            raise DesignError(refusal)
+        names = [design.outcome] if outcomes is None else list(dict.fromkeys(outcomes))
+        samples, labels = gather(data, design, names)
+        pieces = []
+        for whole, moments in samples:
+            for sample in self._parts(whole):
+                pieces += [(p, moments) for p in self._pieces(sample, design, len(labels))]
+        order = sorted(range(len(pieces)), key=lambda i: names.index(_outcome(pieces[i][0])))
+        chosen = [pieces[i][0] for i in order]
+        moments = pieces[0][1]
+        errors = joint_errors(chosen, law, len(labels))
+        return self._assemble(chosen, errors, law, moments, design, labels)
+
+    def _refusal(self, design: Design) -> str | None:
+        """Say which option of a design would have no effect here; None when all have."""
+        return None
+
+    def _parts(self, whole: Sample) -> Iterator[Sample]:
+        """Yield all together, then each stratum."""
+        yield whole
+        for name in whole.owner[1:]:
+            found = {text[len(name) + 1 :]: i for i, text in enumerate(whole.levels[name])}
+            for text in sorted(found):
+                rows = whole.keys[name] == found[text]
+                if rows.any():
+                    yield whole.take(rows)._replace(stratum=f"{name}={text}")
+
+    def _pieces(self, sample: Sample, design: Design, n_clusters: int) -> list[Piece]:
+        try:
+            equation = self.equation(sample, design, n_clusters)
+            fit, contrast = self._fitted(equation, design)
+        except (DesignError, EstimationError) as error:
+            if sample.stratum is None:
+                raise
+            raise type(error)(f"stratum '{sample.stratum}': {error}") from error
+        return [Piece(equation, fit, j, contrast) for j in range(len(sample.outcomes))]
+
+    def _fitted(self, equation: Equation, design: Design) -> tuple[Fit, FloatArray]:
+        effects = equation.effects if design.fixed_effects is None else design.fixed_effects
+        sample, dummies = with_effects(equation.sample, effects)
+        z = regressors(sample.cells.block, [*dummies, *equation.terms])
+        fit = least_squares(sample.cells, z)
+        treatments = z.where("treatment")
+        reported = treatments[(equation.contrast != 0).any(axis=0)]
+        lost, tied = _lost(fit, set(treatments.tolist()), set(reported.tolist()))
+        if lost:
+            raise self._unidentified([z.names[j] for j in lost], [z.names[j] for j in tied], sample)
+        covariates = z.where("covariate")
+        extra = covariates if self.covariate_rows else covariates[:0]
+        contrast = np.zeros((len(z.names), len(equation.rows) + len(extra)))
+        contrast[treatments, : len(equation.rows)] = equation.contrast.T
+        for i, j in enumerate(extra):
+            contrast[j, len(equation.rows) + i] = float(fit.kept[j])
+        return fit, contrast
+
+    def _unidentified(self, lost: list[str], tied: list[str], sample: Sample) -> DesignError:
+        beside = f", given {listed(tied)}" if tied else ""
+        return DesignError(
+            f"{listed(lost)} cannot be estimated{beside}: fixed effects, covariates and the other "
+            "effects span it, because no comparison is observed then. Leave out these periods or "
+            "cohorts, use fewer effects, or add units that have not entered."
+        )
+
+    def _assemble(
+        self,
+        pieces: Sequence[Piece],
+        errors: Errors,
+        law: Law,
+        moments: Moments,
+        design: Design,
+        labels: pd.Index,
+    ) -> Estimates:
+        # outcomes of one regression have the same counts
+        counts = {id(e): _count(e) for e in {id(p.equation): p.equation for p in pieces}.values()}
+        records = [
+            r for p in pieces
+            for r in _records(p, counts[id(p.equation)], moments, design, len(labels))
+        ]  # fmt: skip
+        frame = pd.DataFrame(records)
+        if not law.by_cluster:
+            # these errors do not come from variation between clusters
+            frame["note"] = ""
+        frame["df"] = errors.df
+        for name, values in errors.columns.items():
+            frame[name] = values
+        if moments.people:
+            frame = _without_small(frame)
+        used = np.any([p.clusters(len(labels)) for p in pieces], axis=0)
+        shared: dict[str, Any] = {
+            "frame": frame, "cluster_name": moments.cluster_name,
+            "shares": _shares(pieces, errors, used),
+            "meta": self._meta(
+                pieces, errors, law, moments, design, int(used.sum()), frame["note"]
+            ),
+        }  # fmt: skip
+        if errors.psi is None or errors.psi_vcov is None:
+            return Estimates(covariance=errors.covariance, **shared)
+        return Estimates(
+            psi=errors.psi[used], psi_vcov=errors.psi_vcov[used], clusters=labels[used],
+            multiplier=law.multiplier, **shared,
+        )  # fmt: skip
+
+    def _meta(
+        self,
+        pieces: Sequence[Piece],
+        errors: Errors,
+        law: Law,
+        moments: Moments,
+        design: Design,
+        n_clusters: int,
+        notes: pd.Series,
+    ) -> dict[str, Any]:
+        dropped = {
+            fit.z.names[j]: sorted(
+                fit.z.names[i] for i in np.flatnonzero(np.abs(fit.dependent[int(j)]) > 1e-6)
+            )
+            for fit in {id(p.fit): p.fit for p in pieces}.values()
+            for j in fit.z.where("covariate")
+            if not fit.kept[j]
+        }
+        said = [
+            f"covariate `{name}` was dropped: it is spanned by the fixed effects"
+            f"{' and ' + listed(others) if others else ''}."
+            for name, others in dropped.items()
+        ]
+        meta = {
+            "estimator": type(self).__name__,
+            "options": asdict(self),
+            "design": design_meta(design),
+            "vcov": law.name,
+            "ssc": law.ssc.name,
+            "exactness": "moments" if moments.xx is not None else "unit pass",
+            "n_clusters": n_clusters,
+            "cluster": moments.cluster_name,
+            "first_period": min(float(p.equation.sample.period.min()) for p in pieces),
+            "dropped": dropped,
+            "language": "effect",
+            "versions": versions("numpy", "scipy", "pandas"),
+            "warnings": sorted({*said, *errors.warnings, *(str(n) for n in notes.dropna() if n)}),
+        }
+        return {**meta, **errors.meta, **pieces[0].equation.meta, **self._diagnostics(pieces)}
+
+    def _diagnostics(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """Return what an estimator adds to meta after the fit."""
+        return {}
+
+
+def _lost(fit: Fit, treatments: set[int], reported: set[int]) -> tuple[list[int], list[int]]:
+    """Treatments that others span, where a reported one is among them, and the spanning ones."""
+    lost: list[int] = []
+    tied: set[int] = set()
+    for j in sorted(treatments):
+        if fit.kept[j]:
+            continue
+        others = {int(i) for i in np.flatnonzero(np.abs(fit.dependent[j]) > 1e-6)} & treatments
+        if ({j} | others) & reported:
+            lost.append(j)
+            tied |= others
+    return lost, sorted(tied - set(lost))
+
+
+def _outcome(piece: Piece) -> str:
+    return piece.equation.sample.outcomes[piece.outcome]
+
+
+class _Counts(NamedTuple):
+    """Units of the regression, and units and clusters treated in each row, shape (r,)."""
+
+    units: int
+    treated: IntArray
+    clusters: IntArray
+
+
+def _count(equation: Equation) -> _Counts:
+    sample, support = equation.sample, equation.support
+    cluster = sample.cells.block.cluster
+    n_rows = len(equation.rows)
+    units = int(sample.count_units(np.zeros(len(sample.units), dtype=np.int64), 1)[0])
+    treated = sample.count_units(support, n_rows)
+    live = support >= 0
+    _, first = joint_codes([support[live], cluster[live]])
+    clusters = np.bincount(support[live][first], minlength=n_rows)
+    for position, parts in equation.pooled.items():
+        inside = np.isin(support, parts)
+        treated[position] = sample.count_units(np.where(inside, 0, -1), 1)[0]
+        clusters[position] = len(np.unique(cluster[inside]))
+    return _Counts(units, treated, clusters)
+
+
+def _records(
+    piece: Piece, counts: _Counts, moments: Moments, design: Design, n_clusters: int
+) -> list[dict[str, Any]]:
+    equation, sample = piece.equation, piece.equation.sample
+    n_rows, units, treated = len(equation.rows), counts.units, counts.treated
+    own = moments.people and moments.unit_name == moments.cluster_name
+    clusters = shown(int(piece.clusters(n_clusters).sum()), own)
+    extra = piece.contrast.shape[1] - n_rows
+    names = [piece.fit.z.names[j] for j in piece.fit.z.where("covariate")][:extra]
+    keys: list[dict[str, Any]] = [*equation.rows]
+    keys += [{"estimand": COEFFICIENT, "term": name} for name in names]
+    out = []
+    for i, (row, value) in enumerate(zip(keys, piece.estimate, strict=True)):
+        record = {
+            "estimand": row["estimand"], "outcome": _outcome(piece),
+            "unit_of_measure": design.unit_of_measure, "cohort": np.nan, "period": np.nan,
+            "event_time": np.nan, "stratum": sample.stratum, **row, "estimate": float(value),
+            "n_units": shown(units, moments.people), "n_clusters": clusters,
+        }  # fmt: skip
+        if i < n_rows:
+            record["n_treated"] = shown(int(treated[i]), moments.people)
+            record["n_comparison"] = shown(units - int(treated[i]), moments.people)
+            record["note"] = (
+                ONE_CLUSTER if counts.clusters[i] == 1 and equation.contrast[i].any() else ""
+            )
+        elif not piece.contrast[:, i].any():
+            record["estimate"] = np.nan
+        out.append(record)
+    return out
+
+
+def _without_small(frame: pd.DataFrame) -> pd.DataFrame:
+    """Blank counts from which a suppressed one could be found, also across event times."""
+    marked = frame.assign(
+        cohort=frame["cohort"].fillna(np.inf),
+        period=frame["period"].fillna(frame["event_time"]).fillna(np.inf),
+    )
+    out = frame.copy()
+    names = ["n_units", "n_treated", "n_comparison"]
+    out[names] = without_small_strata(marked)[names]
+    return out
+
+
+def _shares(pieces: Sequence[Piece], errors: Errors, used: np.ndarray) -> Shares | None:
+    found = [p.equation.shares for p in pieces]
+    known = [s for s in found if s is not None]
+    if len(known) < len(found) or any(p.contrast.shape[1] > len(p.equation.rows) for p in pieces):
+        return None
+    value = np.concatenate([s.value for s in known])
+    psis = [s.psi for s in known if s.psi is not None]
+    if len(psis) < len(known) or errors.psi is None:
+        return Shares(value=value)
+    return Shares(value=value, psi=np.concatenate(psis, axis=1)[used], vcov_scale=None)

@@ -1,0 +1,332 @@
+"""Cells of a regression with the keys that effects and clusters are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.checks import listed
+from vbceval.core.errors import DesignError
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.design import Design
+from vbceval.did.blocks import make_block
+from vbceval.did.least_squares import Cells
+from vbceval.did.regressors import Term
+from vbceval.moments import Moments
+from vbceval.panel import Panel
+
+_MOST_DUMMIES = 4_000
+
+
+class Sample(NamedTuple):
+    """
+    Cells that have the outcomes of one regression.
+
+    Parameters
+    ----------
+    cells : Cells
+        K cells; cohorts that enter after the data end are never treated in it.
+    outcomes : tuple of str
+        Names of the m outcomes.
+    keys : mapping of str to int array, shape (K,)
+        Codes of ``unit``, ``cluster``, ``cohort``, ``period``, ``row`` and each stratum, by their
+        names here and in the source.
+    levels : mapping of str to tuple of str
+        Names of the codes of keys that can be dummies.
+    units : int array, shape (K,)
+        Distinct units in each cell.
+    sums : bool
+        Whether cells are sums of rows.
+    owner : tuple of str
+        Key of what has an effect of its own: the unit of a panel, else the cluster, each within
+        its stratum.
+    inside : frozenset of str
+        Keys whose levels are nested in clusters.
+    stratum : str or None
+        Name of the stratum; None is all together.
+    last : float
+        Last period plus anticipation.
+    """
+
+    cells: Cells
+    outcomes: tuple[str, ...]
+    keys: Mapping[str, IntArray]
+    levels: Mapping[str, tuple[str, ...]]
+    units: IntArray
+    sums: bool
+    owner: tuple[str, ...]
+    inside: frozenset[str]
+    stratum: str | None
+    last: float
+
+    @property
+    def cohort(self) -> FloatArray:
+        """First treated period of each cell, NaN = never treated in these data."""
+        return self.cells.block.cohort
+
+    @property
+    def period(self) -> FloatArray:
+        """Period of each cell."""
+        return self.cells.block.period
+
+    @property
+    def periods(self) -> FloatArray:
+        """Distinct periods."""
+        return np.unique(self.period)
+
+    @property
+    def event_time(self) -> FloatArray:
+        """Periods since entry, NaN = never treated."""
+        return self.period - self.cohort
+
+    def take(self, rows: BoolArray | IntArray) -> Sample:
+        """Return some cells, in any order and number."""
+        c = self.cells
+        cells = Cells(
+            c.block.take(rows), c.y[rows], None if c.xy is None else c.xy[rows],
+            None if c.yy is None else c.yy[rows], c.n[rows], None,
+        )  # fmt: skip
+        keys = {name: codes[rows] for name, codes in self.keys.items()}
+        return self._replace(cells=cells, keys=keys, units=self.units[rows])
+
+    def reweighted(self, factor: FloatArray) -> Sample:
+        """Return the cells with weights multiplied by `factor`, shape (K,)."""
+        c = self.cells
+        b = c.block
+        block = b._replace(
+            w=b.w * factor,
+            xx=None if b.xx is None else b.xx * factor[:, None, None],
+            xy=None if b.xy is None else b.xy * factor[:, None],
+        )
+        cells = c._replace(
+            block=block,
+            xy=None if c.xy is None else c.xy * factor[:, None, None],
+            yy=None if c.yy is None else c.yy * factor[:, None],
+        )
+        return self._replace(cells=cells)
+
+    def with_key(self, name: str, values: FloatArray, label: str) -> Sample:
+        """Return the cells with one more key, by which effects can be asked for."""
+        found, codes = np.unique(values, return_inverse=True)
+        return self._replace(
+            keys={**self.keys, name: codes.astype(np.int64)},
+            levels={**self.levels, name: tuple(f"{label} {v:g}" for v in found)},
+        )
+
+    def count_units(self, codes: IntArray, n_codes: int) -> IntArray:
+        """Return distinct units in groups of cells, shape (n_codes,); code -1 is no group."""
+        live = codes >= 0
+        if self.sums:
+            # a unit is counted in each period and stratum it is seen in
+            found = np.bincount(codes[live], weights=self.units[live], minlength=n_codes)
+            return found.astype(np.int64)
+        _, first = joint_codes([codes[live], self.keys["unit"][live]])
+        return np.bincount(codes[live][first], minlength=n_codes)
+
+    def mean(self, values: FloatArray, codes: IntArray) -> FloatArray:
+        """Return the weighted mean of each cell's group, shape (K,)."""
+        w = self.cells.block.w
+        return (np.bincount(codes, weights=w * values) / np.bincount(codes, weights=w))[codes]
+
+
+def gather(
+    data: Panel | Moments, design: Design, outcomes: Sequence[str]
+) -> tuple[list[tuple[Sample, Moments]], pd.Index]:
+    """
+    Return samples of outcomes that are seen in the same cells, and all cluster labels.
+
+    Raises
+    ------
+    DesignError
+        If there is one cluster, or no cell is complete.
+    """
+    if isinstance(data, Panel):
+        data = Moments.from_panel(data, outcomes=outcomes, covariates=design.covariates)
+    sources: dict[int, tuple[Moments, list[str]]] = {}
+    for name in outcomes:
+        moments = data.of(name)
+        sources.setdefault(id(moments), (moments, []))[1].append(name)
+    labels = pd.Index(pd.unique(pd.concat([m.attribute("cluster") for m, _ in sources.values()])))
+    if len(labels) < 2:
+        raise DesignError(
+            f"there is {len(labels)} cluster (`{data.cluster_name}`), but the error of an effect "
+            "is measured by variation between clusters. Cluster on what enters the program, at "
+            "least two of them treated and two not."
+        )
+    arranged = [_arrange(m, design, names, labels) for m, names in sources.values()]
+    if len(arranged) > 1:
+        arranged = _align(arranged)
+    found = [
+        (sample, moments)
+        for whole, (moments, _) in zip(arranged, sources.values(), strict=True)
+        for sample in _by_pattern(whole)
+    ]
+    return found, labels
+
+
+def _align(samples: list[Sample]) -> list[Sample]:
+    """Give keys the same codes in samples that come from moments of their own."""
+    out = []
+    union = {
+        name: tuple(dict.fromkeys(x for s in samples for x in s.levels[name]))
+        for name in samples[0].levels
+    }
+    for sample in samples:
+        keys = dict(sample.keys)
+        for name, levels in union.items():
+            place = np.array([levels.index(x) for x in sample.levels[name]], dtype=np.int64)
+            keys[name] = place[keys[name]]
+        out.append(sample._replace(keys=keys, levels=union))
+    return out
+
+
+def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: pd.Index) -> Sample:
+    js = [moments.column(name) for name in outcomes]
+    block = make_block(moments, replace(design, outcome=outcomes[0]), labels)
+    last = float(block.period.max()) + design.anticipation
+    cohort = np.where(block.cohort > last, np.nan, block.cohort)
+    columns = moments.covariate_positions(design.covariates)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.where(moments.w > 0, block.w / moments.w, 0.0)
+    cells = Cells(
+        block._replace(cohort=cohort), moments.y_mean[:, js],
+        None if moments.xy is None
+        else moments.xy[:, columns][:, :, js] * factor[:, None, None],
+        None if moments.yy is None else moments.yy[:, js] * factor[:, None],
+        moments.n, None,
+    )  # fmt: skip
+    keys, levels = _keys(moments, cohort, block.period)
+    # clusters have one code in all moments; units are followed within one source only
+    unit = block.cluster if moments.unit_name == moments.cluster_name else block.unit
+    keys |= {"unit": unit, "cluster": block.cluster}
+    keys |= {moments.unit_name: unit, moments.cluster_name: block.cluster}
+    own = "unit" if moments.kind == "panel" else "cluster"
+    return Sample(
+        cells, tuple(outcomes), keys, levels, moments.n_units, moments.xx is not None,
+        (own, *moments.strata),
+        frozenset(("unit", "cluster", moments.unit_name, moments.cluster_name)), None, last,
+    )  # fmt: skip
+
+
+def _keys(
+    moments: Moments, cohort: FloatArray, period: FloatArray
+) -> tuple[dict[str, IntArray], dict[str, tuple[str, ...]]]:
+    found: dict[str, tuple[IntArray, tuple[str, ...]]] = {}
+    values, codes = np.unique(period, return_inverse=True)
+    names = tuple(f"{moments.period_name} {v:g}" for v in values)
+    found["period"] = found[moments.period_name] = (codes.astype(np.int64), names)
+    values, codes = np.unique(np.nan_to_num(cohort, nan=np.inf), return_inverse=True)
+    names = tuple("never treated" if np.isinf(v) else f"cohort {v:g}" for v in values)
+    found["cohort"] = (codes.astype(np.int64), names)
+    for name in moments.strata:
+        column = pd.Categorical(moments.cells[name])
+        levels = tuple(f"{name} {v}" for v in column.categories)
+        found[name] = (column.codes.astype(np.int64), levels)
+    keys = {name: codes for name, (codes, _) in found.items()}
+    keys["row"] = np.arange(len(moments), dtype=np.int64)
+    return keys, {name: levels for name, (_, levels) in found.items()}
+
+
+def _by_pattern(sample: Sample) -> list[Sample]:
+    """Split outcomes by the cells in which they are seen; each keeps its complete cells."""
+    block, y = sample.cells.block, sample.cells.y
+    usable = np.isfinite(block.x).all(axis=1) & (block.w > 0)
+    seen = np.isfinite(y) & usable[:, None]
+    groups: dict[bytes, list[int]] = {}
+    for j, column in enumerate(seen.T):
+        groups.setdefault(np.packbits(column).tobytes(), []).append(j)
+    out = []
+    for js in groups.values():
+        rows = seen[:, js[0]]
+        if not rows.any():
+            raise DesignError(
+                f"no row has the outcome {listed([sample.outcomes[j] for j in js])}, every "
+                "covariate and a positive weight."
+            )
+        c = sample.cells
+        own = c._replace(
+            y=y[:, js], xy=None if c.xy is None else c.xy[:, :, js],
+            yy=None if c.yy is None else c.yy[:, js],
+        )  # fmt: skip
+        part = sample._replace(cells=own, outcomes=tuple(sample.outcomes[j] for j in js))
+        out.append(part if rows.all() else part.take(rows))
+    return out
+
+
+def with_effects(sample: Sample, effects: Sequence[str]) -> tuple[Sample, list[Term]]:
+    """
+    Return the sample with its largest nested effect absorbed, and dummies of the others.
+
+    Parameters
+    ----------
+    sample : Sample
+        Cells.
+    effects : sequence of str
+        Each a key or a product of keys ``"period:stratum"``; ``"owner"`` is the unit of a panel,
+        or the cluster, within its stratum.
+
+    Returns
+    -------
+    Sample, list of Term
+        Dummies leave their first level out. Without an absorbed effect the first term is the
+        constant.
+
+    Raises
+    ------
+    DesignError
+        If a key is not known, or an effect that is not absorbed has more than 4,000 levels.
+    """
+    found = [(name, *_effect(sample, name)) for name in effects]
+    nested = [i for i, (_, codes, _, inside) in enumerate(found) if inside and len(codes)]
+    absorbed = max(nested, key=lambda i: int(found[i][1].max()), default=None)
+    terms = []
+    for i, (name, codes, names, inside) in enumerate(found):
+        if i == absorbed:
+            continue
+        if codes.max() >= _MOST_DUMMIES:
+            raise DesignError(
+                f"effect `{name}` has {codes.max() + 1:,} levels and is not nested in clusters "
+                f"beside a larger one; at most {_MOST_DUMMIES:,} such levels can be estimated. "
+                "Use coarser levels."
+            )
+        terms.append(Term(codes - 1, names[1:], "effect", nested=inside))
+    if absorbed is None:
+        size = len(sample.units)
+        terms.insert(0, Term(np.zeros(size, dtype=np.int64), ("constant",), "effect"))
+        return sample, terms
+    cells = sample.cells._replace(absorbed=found[absorbed][1])
+    return sample._replace(cells=cells), terms
+
+
+def _effect(sample: Sample, name: str) -> tuple[IntArray, tuple[str, ...], bool]:
+    """Codes without gaps of an effect, their names, and whether clusters nest them."""
+    parts = list(sample.owner) if name == "owner" else name.split(":")
+    unknown = [p for p in parts if p not in sample.keys or p == "row"]
+    if unknown:
+        known = [k for k in sample.keys if k != "row"]
+        raise DesignError(
+            f"`fixed_effects` names {listed(unknown)}, which is no key of these data. Effects are "
+            f"keys or products of keys such as 'period:cohort', of {listed(known)}."
+        )
+    inside = bool(sample.inside & set(parts))
+    if inside:
+        # a unit has an effect in each of its strata
+        parts += [s for s in sample.owner[1:] if s not in parts]
+    codes, first = joint_codes([sample.keys[p] for p in parts])
+    if inside:
+        return codes, ("",) * len(first), True
+    names = tuple(" ".join(sample.levels[p][sample.keys[p][k]] for p in parts) for k in first)
+    return codes, names, False
+
+
+def joint_codes(keys: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+    """Return codes without gaps of combinations of keys, and where each is found first."""
+    joint = np.zeros(len(keys[0]), dtype=np.int64)
+    for key in keys:
+        joint = joint * (int(key.max(initial=0)) + 1) + key
+    _, first, codes = np.unique(joint, return_index=True, return_inverse=True)
+    return codes.astype(np.int64), first

@@ -1,0 +1,337 @@
+"""From fitted regressions to the joint law of everything they report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vbceval.core.checks import listed
+from vbceval.core.errors import EstimationError
+from vbceval.core.typing import Array, BoolArray, FloatArray, IntArray
+from vbceval.did.covariances import (
+    Law,
+    check_keys,
+    cluster_parts,
+    codes_of,
+    hc_cell_covariance,
+    iid_covariance,
+)
+from vbceval.did.equation import Equation
+from vbceval.did.least_squares import Fit, Groups
+from vbceval.inference.bias_reduced import BiasReduced, bias_reduced
+from vbceval.inference.wild import Wild, wild_test
+
+
+class Piece(NamedTuple):
+    """
+    One outcome of one regression.
+
+    Parameters
+    ----------
+    equation : Equation
+        What was asked.
+    fit : Fit
+        The regression, which other outcomes may share.
+    outcome : int
+        Position among its outcomes.
+    contrast : array, shape (p, r)
+        Combinations of coefficients that are reported.
+    """
+
+    equation: Equation
+    fit: Fit
+    outcome: int
+    contrast: FloatArray
+
+    @property
+    def estimate(self) -> FloatArray:
+        """Reported values, shape (r,)."""
+        return np.asarray(self.contrast.T @ self.fit.beta[:, self.outcome])
+
+    def influence(self, groups: Groups) -> FloatArray:
+        """Return influence of groups of cells, shape (n, r)."""
+        return self.fit.influence(self.outcome, self.fit.inverse @ self.contrast, groups)
+
+    def by_cluster(self, groups: Groups) -> FloatArray:
+        """Return influence of clusters, that through estimated means included, shape (G, r)."""
+        scores = self.fit.scores(self.outcome, groups)
+        direction = self.fit.inverse @ self.contrast
+        return np.asarray(scores @ direction) + self.estimated(groups.n)
+
+    def estimated(self, n_clusters: int) -> FloatArray:
+        """Return influence through estimated means or weights, shape (G, r)."""
+        if self.equation.estimated is None:
+            return np.zeros((n_clusters, self.contrast.shape[1]))
+        return self.equation.estimated.influence(self.fit, self.outcome, self.contrast)
+
+    def clusters(self, n_clusters: int) -> BoolArray:
+        """Return which clusters are used, shape (G,)."""
+        found = np.bincount(self.fit.cells.block.cluster, minlength=n_clusters)
+        return np.asarray(found > 0, dtype=bool)
+
+    def factor(self, law: Law, n_clusters: int) -> float:
+        """Return the small-sample factor for a number of clusters."""
+        full = law.ssc.K == "full"
+        nested = self.fit.n_nested if law.kind != "two_way" else self._two_way_parameters(law)
+        return law.ssc.factor(
+            n_clusters=n_clusters, n_rows=self.fit.n_rows,
+            n_params=self.fit.n_full if full else nested,
+        )  # fmt: skip
+
+    def _two_way_parameters(self, law: Law) -> int:
+        """Parameters without effects that are nested in either key; one constant stays."""
+        fit = self.fit
+        out = int((fit.kept & (fit.z.roles != "effect")).sum()) + 1
+        keys = [self.equation.sample.keys[k] for k in law.keys]
+        for columns in _effect_terms(fit):
+            level = _level_codes(fit, columns)
+            if not any(_is_nested(level, key) for key in keys):
+                out += int(fit.kept[columns].sum())
+        absorbed = fit.cells.absorbed
+        if absorbed is not None and not any(_is_nested(absorbed, key) for key in keys):
+            out += len(fit.level) - 1
+        return out
+
+
+def _effect_terms(fit: Fit) -> list[IntArray]:
+    """Columns of each effect that has dummies, the constant left out."""
+    marks = fit.z.term[fit.z.roles == "effect"]
+    found = [
+        np.flatnonzero((fit.z.roles == "effect") & (fit.z.term == t)) for t in np.unique(marks)
+    ]
+    return [c for c in found if fit.z.names[c[0]] != "constant"]
+
+
+def _level_codes(fit: Fit, columns: IntArray) -> IntArray:
+    part = fit.z.mean[:, columns]
+    return np.asarray(part @ np.arange(1, len(columns) + 1)).round().astype(np.int64)
+
+
+def _is_nested(level: IntArray, key: IntArray) -> bool:
+    """Whether every level lies in one group of the key."""
+    pairs = codes_of([level, key]).max() + 1
+    return int(pairs) == len(np.unique(level))
+
+
+class Errors(NamedTuple):
+    """
+    The joint law of all rows.
+
+    Parameters
+    ----------
+    psi, psi_vcov : array, shape (G, R), or None
+        Influence of clusters, and with the adjustment of the covariance.
+    covariance : array, shape (R, R), or None
+        Where it is not built from clusters.
+    df : array, shape (R,)
+        Degrees of freedom.
+    columns : dict of str to array
+        Further columns of the frame.
+    warnings : list of str
+        What the reader should know.
+    meta : dict
+        How a bootstrap was drawn.
+    """
+
+    psi: FloatArray | None
+    psi_vcov: FloatArray | None
+    covariance: FloatArray | None
+    df: FloatArray
+    columns: dict[str, FloatArray]
+    warnings: list[str]
+    meta: Mapping[str, Any] = {}
+
+
+def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
+    """
+    Return the joint law of the rows of all pieces, in their order.
+
+    Raises
+    ------
+    EstimationError
+        If the covariance is not defined for these pieces.
+    """
+    if not law.by_cluster:
+        if any(p.equation.estimated is not None for p in pieces):
+            raise EstimationError(
+                f"vcov='{law.name}' cannot carry the error of estimated means and shares; use a "
+                "covariance by cluster, or weights_random=False."
+            )
+        return _by_rows(pieces, law)
+    clusters = _cluster_groups(pieces, n_clusters)
+    psi = np.concatenate([p.by_cluster(clusters[id(p.fit)]) for p in pieces], axis=1)
+    if law.kind in ("CR2", "CR3"):
+        return _adjusted(pieces, law, psi, clusters)
+    sizes = [int(p.clusters(n_clusters).sum()) for p in pieces]
+    roots = _spread(pieces, [p.factor(law, g) ** 0.5 for p, g in zip(pieces, sizes, strict=True)])
+    df = _spread(pieces, [law.ssc.df(g) for g in sizes])
+    if law.wild is None:
+        return Errors(psi, psi * roots, None, df, {}, [])
+    columns, drawn = _wild_columns(pieces, law.wild, n_clusters)
+    said = {"wild": {**asdict(law.wild), "drawn": drawn}}
+    return Errors(psi, psi * roots, None, df, columns, [], said)
+
+
+def _cluster_groups(pieces: Sequence[Piece], n_clusters: int) -> dict[int, Groups]:
+    """Clusters of the cells of each fit, sorted once for its outcomes."""
+    fits = {id(p.fit): p.fit for p in pieces}
+    return {key: Groups(fit.cells.block.cluster, n_clusters) for key, fit in fits.items()}
+
+
+def _spread(pieces: Sequence[Piece], values: Sequence[float]) -> FloatArray:
+    return np.repeat(values, [p.contrast.shape[1] for p in pieces])
+
+
+def _adjusted(
+    pieces: Sequence[Piece], law: Law, psi: FloatArray, clusters: dict[int, Groups]
+) -> Errors:
+    made: dict[int, BiasReduced] = {}
+    adjusted, df = [], []
+    for piece in pieces:
+        key = id(piece.fit)
+        if key not in made:
+            made[key] = _reduced(piece, law, clusters[key].n)
+        scores = piece.fit.scores(piece.outcome, clusters[key])
+        n_clusters = clusters[key].n
+        adjusted.append(made[key].influence(scores, n_clusters) + piece.estimated(n_clusters))
+        df.append(np.where(np.isfinite(made[key].df), made[key].df, np.inf))
+    degrees = np.concatenate(df)
+    few = int((degrees < 4).sum())
+    warnings = []
+    if few:
+        warnings.append(
+            f"{few} rows have fewer than 4 Satterthwaite degrees of freedom: few clusters decide "
+            "them, and t intervals are unreliable. Compare with vcov='wild', or pool cohorts."
+        )
+    return Errors(psi, np.concatenate(adjusted, axis=1), None, degrees, {}, warnings)
+
+
+def _reduced(piece: Piece, law: Law, n_clusters: int) -> BiasReduced:
+    live = np.flatnonzero((piece.contrast != 0).any(axis=0))
+    made = bias_reduced(
+        cluster_parts(piece.fit, n_clusters), piece.fit.inverse, piece.contrast,
+        "CR3" if law.kind == "CR3" else "CR2",
+    )  # fmt: skip
+    lost = live[made.own[live] > 0]
+    if len(lost) and law.kind == "CR3":
+        names = [describe(piece.equation.rows[i]) for i in lost]
+        raise EstimationError(
+            f"vcov='CR3' leaves out one cluster at a time, and {listed(names)} cannot be estimated "
+            "without one of them: it alone determines the effect. Merge cohorts or periods, or "
+            "cluster on finer units that still contain what enters together."
+        )
+    return made
+
+
+def describe(row: dict[str, Any]) -> str:
+    """Name a reported row in a message."""
+    words = [
+        f"{word} {row[key]:g}"
+        for key, word in (("cohort", "cohort"), ("period", "period"), ("event_time", "event time"))
+        if row.get(key) is not None and np.isfinite(row[key])
+    ]
+    return ", ".join(words) or str(row.get("term") or row["estimand"])
+
+
+def _by_rows(pieces: Sequence[Piece], law: Law) -> Errors:
+    """Covariances that are not built from clusters: iid, HC1 and two-way."""
+    sums = any(p.equation.sample.sums for p in pieces)
+    if law.kind == "two_way":
+        return _two_way(pieces, law)
+    if (law.kind == "iid" or sums) and len(pieces) > 1:
+        raise EstimationError(
+            f"vcov='{law.kind}' is for one outcome without strata here: errors of several "
+            "regressions on the same rows are related in a way that it leaves open. Use a "
+            "cluster-robust covariance, which is joint, or fit them one at a time."
+        )
+    n, k = pieces[0].fit.n_rows, pieces[0].fit.n_full
+    df = _spread(pieces, [float(p.fit.n_rows - p.fit.n_full) for p in pieces])
+    if law.kind == "iid":
+        return Errors(None, None, iid_covariance(pieces[0].fit, pieces[0].contrast), df, {}, [])
+    if sums:
+        value = hc_cell_covariance(pieces[0].fit, pieces[0].contrast)
+        value *= law.ssc.factor(n_clusters=n, n_rows=n, n_params=k)
+        return Errors(None, None, value, df, {}, [])
+    psi = _grouped(pieces, ("row",))
+    roots = _spread(pieces, [p.factor(law, p.fit.n_rows) ** 0.5 for p in pieces])
+    return Errors(None, None, (psi * roots).T @ (psi * roots), df, {}, [])
+
+
+def _grouped(pieces: Sequence[Piece], names: tuple[str, ...]) -> FloatArray:
+    """Influence by groups of keys that are the same in every piece, shape (groups, R)."""
+    per_piece = [[p.equation.sample.keys[k] for k in names] for p in pieces]
+    ends = np.cumsum([0, *[len(k[0]) for k in per_piece]])
+    together = [np.concatenate([k[i] for k in per_piece]) for i in range(len(per_piece[0]))]
+    codes = codes_of(together)
+    size = int(codes.max()) + 1
+    return np.concatenate(
+        [
+            p.influence(Groups(codes[a:b], size))
+            for p, a, b in zip(pieces, ends, ends[1:], strict=False)
+        ],
+        axis=1,
+    )
+
+
+def _two_way(pieces: Sequence[Piece], law: Law) -> Errors:
+    check_keys(law.keys, [k for k in pieces[0].equation.sample.keys if k != "row"])
+    a, b = law.keys
+    sizes = [min(len(np.unique(p.equation.sample.keys[k])) for k in law.keys) for p in pieces]
+    roots = _spread(pieces, [p.factor(law, g) ** 0.5 for p, g in zip(pieces, sizes, strict=True)])
+    total = np.zeros((len(roots), len(roots)))
+    for names, sign in (((a,), 1.0), ((b,), 1.0), ((a, b), -1.0)):
+        psi = _grouped(pieces, names)
+        total += sign * (psi * roots).T @ (psi * roots)
+    values, vectors = np.linalg.eigh(total)
+    warnings = []
+    if values.min() < -1e-10 * max(values.max(), 0.0):
+        total = (vectors * np.clip(values, 0.0, None)) @ vectors.T
+        warnings.append("the two-way covariance was not positive: negative eigenvalues are zero.")
+    if min(sizes) < 10:
+        warnings.append(
+            f"two-way clustering with {min(sizes)} clusters in one direction is unreliable."
+        )
+    df = _spread(pieces, [law.ssc.df(g) for g in sizes])
+    return Errors(None, None, total, df, {}, warnings)
+
+
+def _wild_columns(
+    pieces: Sequence[Piece], wild: Wild, n_clusters: int
+) -> tuple[dict[str, FloatArray], list[str]]:
+    if any(p.equation.estimated is not None for p in pieces):
+        raise EstimationError(
+            "the wild bootstrap takes means and shares as fixed; use weights_random=False with it."
+        )
+    out: dict[str, list[float]] = {"wild_p_value": [], "wild_low": [], "wild_high": []}
+    laws: set[str] = set()
+    drawn: dict[int, tuple[Array, str]] = {}
+    for piece in pieces:
+        fit = piece.fit
+        used = piece.clusters(n_clusters)
+        size = int(used.sum())
+        groups = Groups((np.cumsum(used) - 1)[fit.cells.block.cluster], size)
+        if size not in drawn:
+            drawn[size] = wild.multipliers(size)
+        v, law = drawn[size]
+        laws.add(f"{law}, {len(v):,} draws")
+        scores = fit.scores(piece.outcome, groups).toarray()
+        projected = fit.project(fit.inverse @ piece.contrast)
+        for r, estimate in enumerate(piece.estimate):
+            if not piece.contrast[:, r].any():
+                for values in out.values():
+                    values.append(np.nan)
+                continue
+            part = fit.products(projected[:, r], groups)
+            found = wild_test(
+                scores, part.toarray(), fit.inverse, piece.contrast[:, r], float(estimate), v,
+                level=wild.level,
+            )  # fmt: skip
+            out["wild_p_value"].append(found.p_value)
+            out["wild_low"].append(found.low)
+            out["wild_high"].append(found.high)
+    known = {k: np.array(x) for k, x in out.items()}
+    known["wild_level"] = np.where(np.isnan(known["wild_p_value"]), np.nan, wild.level)
+    return known, sorted(laws)
