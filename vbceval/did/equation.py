@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray, IntArray
+from vbceval.design import Design
 from vbceval.did.least_squares import Fit
 from vbceval.did.regressors import Term
 from vbceval.did.sampled import Sample
@@ -75,6 +77,23 @@ class Equation(NamedTuple):
     shares: Shares | None = None
     estimated: Estimated | None = None
     meta: Mapping[str, Any] = {}
+
+
+def refuse_never_treated(sample: Sample, design: Design, estimator: str, instead: str) -> None:
+    """
+    Refuse a comparison with the never treated where cohorts are pooled.
+
+    Raises
+    ------
+    DesignError
+        If several cohorts enter: their treated cells are compared with each other.
+    """
+    cohorts = np.unique(sample.cohort[np.isfinite(sample.cohort)])
+    if design.comparison == "never_treated" and len(cohorts) > 1:
+        raise DesignError(
+            f"{estimator} compares with treated cells of other cohorts ({len(cohorts)} enter), so "
+            f"comparison='never_treated' cannot be kept. Use {instead}."
+        )
 
 
 def plain_covariates(sample: Sample) -> list[Term]:

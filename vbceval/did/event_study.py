@@ -11,7 +11,7 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
-from vbceval.did.equation import Equation, plain_covariates
+from vbceval.did.equation import Equation, plain_covariates, refuse_never_treated
 from vbceval.did.regression import Regression
 from vbceval.did.regressors import Term
 from vbceval.did.sampled import Sample
@@ -79,12 +79,7 @@ class EventStudy(Regression):
 
     def equation(self, sample: Sample, design: Design, n_clusters: int) -> Equation:
         """Return the regression on dummies of event time."""
-        cohorts = np.unique(sample.cohort[np.isfinite(sample.cohort)])
-        if design.comparison == "never_treated" and len(cohorts) > 1:
-            raise DesignError(
-                f"EventStudy compares with treated cells of other cohorts ({len(cohorts)} enter), "
-                "so comparison='never_treated' cannot be kept. Use SunAbraham or GroupTime."
-            )
+        refuse_never_treated(sample, design, "EventStudy", "SunAbraham or GroupTime")
         e = sample.event_time
         if self.endpoints == "bin" and design.window is not None:
             e = np.clip(e, *design.window)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vbceval.core.errors import DesignError
 from vbceval.design import Design
-from vbceval.did.equation import Equation, plain_covariates
+from vbceval.did.equation import Equation, plain_covariates, refuse_never_treated
 from vbceval.did.regression import Regression
 from vbceval.did.regressors import Term
 from vbceval.did.sampled import Sample
@@ -66,12 +66,7 @@ class TWFE(Regression):
 
     def equation(self, sample: Sample, design: Design, n_clusters: int) -> Equation:
         """Return the regression on treatment."""
-        cohorts = np.unique(sample.cohort[np.isfinite(sample.cohort)])
-        if design.comparison == "never_treated" and len(cohorts) > 1:
-            raise DesignError(
-                f"TWFE compares with treated cells of other cohorts ({len(cohorts)} enter), so "
-                "comparison='never_treated' cannot be kept. Use GroupTime, ETWFE or SunAbraham."
-            )
+        refuse_never_treated(sample, design, "TWFE", "GroupTime, ETWFE or SunAbraham")
         e = sample.event_time
         left_out = (e < 0) & (e >= -design.anticipation)
         if design.window is not None:
