@@ -40,7 +40,7 @@ def duck() -> Iterator[DuckDBEngine]:
 
 
 @pytest.fixture(scope="module")
-def spark() -> Iterator[SparkEngine]:
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkEngine]:
     reason = spark_reason()
     if reason:
         pytest.skip(reason)
@@ -51,6 +51,7 @@ def spark() -> Iterator[SparkEngine]:
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.memory": "1g",
         "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
     session = SparkSession.builder.master("local[1]").config(map=settings).getOrCreate()
     session.sparkContext.setLogLevel("OFF")

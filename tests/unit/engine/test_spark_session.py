@@ -54,7 +54,7 @@ def test_sessions_are_cleaned_up_or_left_alone(tmp_path: Path) -> None:
     # in its own process: this one may hold a session of other tests
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(here)], capture_output=True, text=True, check=False,
-        timeout=200, env={**os.environ, "TMPDIR": str(temporary)},
+        timeout=400, env={**os.environ, "TMPDIR": str(temporary)},
     )  # fmt: skip
     assert done.stdout.endswith("all good\n"), done.stderr[-3000:]
     assert list(here.iterdir()) == []
