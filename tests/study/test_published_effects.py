@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from vbceval.bayes import MetaAnalysis
+from vbceval.bayes.weighted import WeightedMeta
 from vbceval.core.errors import DesignError, EstimationError, StudyError
 from vbceval.evidence import read_facts, spending_effects
 from vbceval.study import Run, accept, read_study, run_study, verify
@@ -21,7 +22,6 @@ from vbceval.study.exhibits import read_cells
 from vbceval.study.pooled import monte_carlo
 from vbceval.study.pooled.effects import widened
 from vbceval.study.pooled.model import fitted
-from vbceval.study.pooled.weighted import WeightedMeta
 from vbceval.study.tolerances import read_tolerances
 
 STUDY = Path(__file__).resolve().parents[2] / "studies" / "published-effects"

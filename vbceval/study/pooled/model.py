@@ -12,11 +12,11 @@ import pandas as pd
 from vbceval.bayes import MetaAnalysis
 from vbceval.bayes.meta_checks import borrowing, posterior_predictive
 from vbceval.bayes.random_effects import reml
+from vbceval.bayes.weighted import WeightedMeta
 from vbceval.estimates import Estimates
 from vbceval.study.context import StudyContext
 from vbceval.study.pooled import monte_carlo
 from vbceval.study.pooled.figure_forest import forest
-from vbceval.study.pooled.weighted import WeightedMeta
 
 KEYS = ["estimand", "stratum"]
 _SUMMARY = ["estimate", "std_error", "conf_low", "conf_high", "inner_low", "inner_high"]

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from vbceval.bayes.weighted import WeightedMeta
 from vbceval.estimates import Estimates
 from vbceval.study.context import StudyContext
 from vbceval.study.pooled import monte_carlo
 from vbceval.study.pooled.effects import widened
 from vbceval.study.pooled.model import KEYS, Pooled, by_type, effective_draws, fitted
 from vbceval.study.pooled.predict import below_name
-from vbceval.study.pooled.weighted import WeightedMeta
 
 HEADLINE = "headline"
 _LEFT_OUT = "leave_out_"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
-from vbceval.bayes import MetaAnalysis
+from vbceval.bayes.meta import MetaAnalysis
 from vbceval.bayes.meta_data import Studies
 from vbceval.bayes.meta_posterior import (
     HEAVY_LEVELS,
