@@ -72,6 +72,7 @@ def test_build_inspect_share(folder, capsys) -> None:
     assert f"outcome spend: exact, 2 digits, mean {mean:,.4g}" in said
     assert "missing in some rows" in said
     assert "may leave: no" in said
+    assert "histograms: none; largest amounts: none" in said
     assert "8 clusters, 4 treated in 1 cohort" in said
     assert run("moments", "share", folder / "out.parquet") == 0
     said = capsys.readouterr().out
@@ -110,11 +111,21 @@ def test_everything_wrong_with_a_file_comes_together(folder) -> None:
         .replace('cohort = "entry"', "")
         .replace('strata = ["dual"]', 'strata = "dual"')
         .replace("spend = 2", 'spend = "two"\nvisits = "double"')
+        .replace('weight = "months"', 'weight = "months"\ndominance = 1')
     )
     (folder / "moments.toml").write_text(bad + "\n[pivots]\nvisits = true\n")
     with pytest.raises(DataError) as error:
         read_build(folder / "moments.toml")
-    for part in ("suorce", "`output` is 3", "remote", "cohort", "'dual'", "'two'", "True"):
+    for part in (
+        "suorce",
+        "`output` is 3",
+        "remote",
+        "cohort",
+        "'dual'",
+        "'two'",
+        "True",
+        "`dominance` is 1",
+    ):
         assert part in str(error.value)
 
 

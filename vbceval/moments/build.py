@@ -1,9 +1,9 @@
-"""From rows to cells: arrays in, arrays out."""
+"""From rows, or exact sums, to cells: the fields of `Moments`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,91 @@ from vbceval.core.checks import Problems, is_date, listed, missing_columns, text
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
+from vbceval.moments.sums import Sums, people_column
 from vbceval.panel import Panel
+from vbceval.panel.checks import check_once
 
 _MOST_LEVELS = 50
+
+
+def block_fields(sums: Sums, block: tuple[str, ...], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `Moments` of one group of outcomes of exact sums."""
+    schema = sums.schema
+    parts = sums.arrays(block)
+    rows = parts.pop("rows")
+    table = sums.table.select(list(schema.keys)).to_pandas()[rows].reset_index(drop=True)
+    cells = table.rename(columns={schema.cluster: "unit", schema.period: "period"})
+    people = parts["n"]
+    if schema.unit is not None:
+        people = sums.table.column(people_column(schema.alone(block))).to_numpy()[rows]
+    units = sums.clusters.assign(cluster=sums.clusters.index)[["cluster", "cohort", "exit"]]
+    return {
+        **parts, "cells": cells, "n_units": people, "units": units.rename_axis("unit"),
+        "outcomes": block, "covariates": schema.covariates, "strata": schema.strata,
+        "unit_name": schema.cluster, "period_name": schema.period, "cluster_name": schema.cluster,
+        "kind": "repeated_cross_section", "people": False, "meta": dict(meta),
+    }  # fmt: skip
+
+
+def panel_fields(
+    panel: Panel,
+    *,
+    outcomes: Sequence[str],
+    covariates: Sequence[str],
+    strata: Sequence[str] | None,
+    by: Literal["row", "cluster"],
+) -> dict[str, Any]:
+    """
+    Return the fields of `Moments` of a panel; parameters and errors of `Moments.from_panel`.
+
+    Raises
+    ------
+    DataError
+        As there.
+    """
+    for name, value in (("outcomes", outcomes), ("covariates", covariates), ("strata", strata)):
+        if isinstance(value, str):
+            raise DataError(f"`{name}` is the text '{value}'; give a list, ['{value}'].")
+    keys = tuple(panel.strata if strata is None else strata)
+    y = outcome_columns(panel.frame, tuple(outcomes))
+    x, names, factors = covariate_columns(panel.frame, tuple(covariates))
+    frame = panel.frame
+    ones = np.ones(len(frame))
+    w = ones if panel.weight is None else frame[panel.weight].to_numpy(dtype=float)
+    exposure = None if panel.exposure is None else frame[panel.exposure].to_numpy(dtype=float)
+    shared: dict[str, Any] = {
+        "outcomes": tuple(outcomes), "covariates": names, "strata": keys, "factors": factors,
+        "period_name": panel.period, "cluster_name": panel.cluster,
+    }  # fmt: skip
+    absent = [s for s in keys if s not in frame]
+    if absent:
+        raise DataError(f"the panel has no stratum column {listed(absent)}.")
+    unknown = [s for s in keys if frame[s].isna().any()]
+    if unknown:
+        raise DataError(
+            f"stratum {listed(unknown)} is missing in some rows, which would belong to no "
+            "stratum. Name the missing level, for example with `fillna('unknown')`."
+        )
+    if by == "row":
+        if panel.kind == "panel":
+            check_once(frame, [panel.unit, panel.period, *keys], people=panel.people)
+        cells = frame[[panel.unit, panel.period, *keys]].set_axis(["unit", "period", *keys], axis=1)
+        one = np.ones(len(frame), dtype=np.int64)
+        return {
+            "cells": cells, "n": one, "n_units": one, "w": w, "w2": w * w, "x_mean": x, "y_mean": y,
+            "xx": None, "xy": None, "yy": None, "exposure": exposure,
+            "units": unit_table(panel, panel.unit), "unit_name": panel.unit, "kind": panel.kind,
+            "people": panel.people, **shared,
+        }  # fmt: skip
+    parts = accumulate(
+        frame[[panel.cluster, panel.period, *keys]].set_axis(["unit", "period", *keys], axis=1),
+        unit=frame[panel.unit], w=w, x=x, y=y, exposure=exposure,
+    )  # fmt: skip
+    return {
+        **parts, "units": unit_table(panel, panel.cluster), "unit_name": panel.cluster,
+        "kind": "repeated_cross_section", "people": panel.people and panel.unit == panel.cluster,
+        **shared,
+    }  # fmt: skip
 
 
 def outcome_columns(frame: pd.DataFrame, outcomes: tuple[str, ...]) -> FloatArray:

@@ -75,6 +75,57 @@ def shifted(name: str, column: Column, pivot: float) -> exp.Expression:
     return exp.Sub(this=value(name, column), expression=_double(pivot))
 
 
+def unshifted(expression: exp.Expression, pivot: float) -> exp.Expression:
+    """Return what was less a constant, with it."""
+    from sqlglot import exp
+
+    return exp.Add(this=expression, expression=_double(pivot)) if pivot else expression
+
+
+def position(name: str, edges: Sequence[float], first: int = 0) -> exp.Expression:
+    """
+    Return how many edges are at or below a value, plus `first`.
+
+    Only comparisons decide, each of which halves the edges that are left: a logarithm would round
+    in another way in every engine.
+
+    Parameters
+    ----------
+    name : str
+        Column of the query, BIGINT or DOUBLE.
+    edges : sequence
+        Increasing; whole numbers for a BIGINT.
+    first : int
+        Added.
+    """
+    from sqlglot import exp
+
+    if not edges:
+        return exp.Literal.number(first)
+    half = len(edges) // 2
+    edge = edges[half]
+    number = _double(edge) if isinstance(edge, float) else _key(edge)
+    below = exp.LT(this=sql.column(name), expression=number)
+    return exp.Case(
+        ifs=[exp.If(this=below, true=position(name, edges[:half], first))],
+        default=position(name, edges[half + 1 :], first + half + 1),
+    )
+
+
+def size(expression: exp.Expression) -> exp.Expression:
+    """Return the absolute value."""
+    from sqlglot import exp
+
+    return exp.Abs(this=expression)
+
+
+def whole(expression: exp.Expression) -> exp.Expression:
+    """Return an integer as sums of integers are returned, ``decimal128(38, 0)``."""
+    from sqlglot import exp
+
+    return exp.cast(expression, "DECIMAL(38, 0)")
+
+
 def smallest(expression: exp.Expression) -> exp.Expression:
     """Return the minimum."""
     from sqlglot import exp
@@ -173,10 +224,11 @@ def grouped(
     """Return columns computed over groups of the rows of a query that meet all conditions."""
     from sqlglot import exp
 
-    out = exp.Select(expressions=list(columns)).from_(rows.subquery("r"))
+    # nobody else holds these expressions, and copying hundreds of edges takes a second
+    out = exp.Select(expressions=list(columns)).from_(rows.subquery("r", copy=False), copy=False)
     for condition in keep:
-        out = out.where(condition)
-    return out.group_by(*[sql.column(key) for key in by])
+        out = out.where(condition, copy=False)
+    return out.group_by(*[sql.column(key) for key in by], copy=False)
 
 
 _LAST = 1.7976931348623157e308

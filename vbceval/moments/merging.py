@@ -146,15 +146,12 @@ class Rules:
         Whether a person is in one organization and stratum in a period, so that people add up over
         them; the largest part is counted otherwise, of which the true number is never less.
     dominance : float or None
-        Largest share of an amount that one row may have, as far as the sums show it.
-    largest_weight : float
-        Largest weight of a row.
+        Largest share of an amount that one row may have.
     """
 
     counts: Counts
     disjoint: bool
     dominance: float | None
-    largest_weight: float
 
     def failing(
         self, cells: Cells, merge: Merge, rows: IntArray | None = None
@@ -182,7 +179,10 @@ class Rules:
         # sums of doubles that cancel leave a little more than zero
         nothing = np.where(self.counts.whole, 0.5, 1e-6)
         small = (total > nothing) & (total < self.counts.limits - 1e-9)
-        return codes, np.column_stack([small, self._dominated(place, every, len(codes))])
+        dominated = np.zeros(len(codes), dtype=bool)
+        if self.dominance is not None and self.counts.amounts is not None:
+            dominated = self.counts.amounts.dominated(self.dominance, place, every, len(codes))
+        return codes, np.column_stack([small, dominated])
 
     def _people(
         self, cells: Cells, merge: Merge, rows: IntArray | slice, codes: IntArray, place: IntArray,
@@ -197,21 +197,6 @@ class Rules:
         most = np.zeros(len(codes))
         np.maximum.at(most, place, values)
         return most
-
-    def _dominated(self, place: IntArray, rows: IntArray | slice, size: int) -> BoolArray:
-        """Where the sums leave room for one row with more than its share of an amount."""
-        out = np.zeros(size, dtype=bool)
-        if self.dominance is None:
-            return out
-        for j in range(self.counts.amounts.shape[2]):
-            first, second = (
-                np.bincount(place, weights=self.counts.amounts[rows, i, j], minlength=size)
-                for i in (0, 1)
-            )
-            # (w y)^2 of one row is at most the largest weight times the sum of w y^2
-            most = np.sqrt(np.maximum(self.largest_weight * second, 0.0))
-            out |= most > self.dominance * np.abs(first)
-        return out
 
 
 def merge_strata(cells: Cells, rules: Rules, merge: Merge, owners: IntArray) -> IntArray:

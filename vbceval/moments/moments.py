@@ -15,12 +15,12 @@ from vbceval.core.disclosure import SMALLEST_SHOWN
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
-from vbceval.moments.build import accumulate, covariate_columns, outcome_columns, unit_table
+from vbceval.moments.build import block_fields, panel_fields
 from vbceval.moments.passes import sum_table
+from vbceval.moments.quantiles import histogram, quantile
 from vbceval.moments.storage import read, write
-from vbceval.moments.sums import Sums, people_column
+from vbceval.moments.sums import Sums
 from vbceval.panel import Panel
-from vbceval.panel.checks import check_once
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -118,6 +118,8 @@ class Moments:
         never: float | None = None,
         digits: Mapping[str, int | None] | None = None,
         pivots: Mapping[str, float] | None = None,
+        histograms: Sequence[str] | Mapping[str, Sequence[float] | None] = (),
+        dominance: bool = False,
     ) -> Moments:
         """
         Take the moments of a table inside an engine, in one pass; the rows are never loaded.
@@ -154,6 +156,15 @@ class Moments:
         pivots : mapping of str to float, optional
             What is subtracted from columns summed as doubles; to add moments of a later drop of
             data, give those of the first (``meta["pivots"]``).
+        histograms : sequence of str, or mapping of str to sequence of float or None
+            Outcomes of which every cell keeps a histogram, or their edges, increasing, in the unit
+            of the outcome; bins are open at both ends. Without edges: 0 by itself, values below 0
+            together, sixteen bins to a doubling from 1 to 10^7 (to the cent), and for whole numbers
+            a bin each up to 256. Each costs one more scan. See `histogram` and `quantile`.
+        dominance : bool
+            Keep the largest size of an amount, ``|weight * outcome|`` of a row, and the sum of
+            sizes, so that `shareable` knows what share one row has of a cell. Two more numbers an
+            outcome. They are never in a shared copy.
 
         Returns
         -------
@@ -171,32 +182,15 @@ class Moments:
             source, engine, cluster=cluster, period=period, cohort=cohort, strata=strata,
             outcomes=outcomes, covariates=covariates, weight=weight, exposure=exposure, exit=exit,
             unit=unit, never=never, digits=digits or {}, pivots=pivots or {},
+            histograms=histograms, dominance=dominance,
         )  # fmt: skip
         return cls._from_sums(sums, meta)
 
     @classmethod
     def _from_sums(cls, sums: Sums, meta: Mapping[str, Any]) -> Moments:
-        made = [cls._from_block(sums, block, meta) for block in sums.schema.blocks]
+        made = [cls(**block_fields(sums, block, meta)) for block in sums.schema.blocks]
         alone = {m.outcomes[0]: m for m in made if m.outcomes[0] in sums.schema.separate}
         return replace(made[0], sums=sums, blocks=alone)
-
-    @classmethod
-    def _from_block(cls, sums: Sums, block: tuple[str, ...], meta: Mapping[str, Any]) -> Moments:
-        schema = sums.schema
-        parts = sums.arrays(block)
-        rows = parts.pop("rows")
-        table = sums.table.select(list(schema.keys)).to_pandas()[rows].reset_index(drop=True)
-        cells = table.rename(columns={schema.cluster: "unit", schema.period: "period"})
-        people = parts["n"]
-        if schema.unit is not None:
-            people = sums.table.column(people_column(schema.alone(block))).to_numpy()[rows]
-        units = sums.clusters.assign(cluster=sums.clusters.index)[["cluster", "cohort", "exit"]]
-        return cls(
-            **parts, cells=cells, n_units=people, units=units.rename_axis("unit"),
-            outcomes=block, covariates=schema.covariates, strata=schema.strata,
-            unit_name=schema.cluster, period_name=schema.period, cluster_name=schema.cluster,
-            kind="repeated_cross_section", people=False, meta=dict(meta),
-        )  # fmt: skip
 
     @classmethod
     def from_panel(
@@ -234,51 +228,9 @@ class Moments:
             If columns are absent, an outcome holds text, or ``by="cluster"`` meets outcomes with
             missing values of different rows (take their moments one at a time).
         """
-        for name, value in (("outcomes", outcomes), ("covariates", covariates), ("strata", strata)):
-            if isinstance(value, str):
-                raise DataError(f"`{name}` is the text '{value}'; give a list, ['{value}'].")
-        keys = tuple(panel.strata if strata is None else strata)
-        y = outcome_columns(panel.frame, tuple(outcomes))
-        x, names, factors = covariate_columns(panel.frame, tuple(covariates))
-        frame = panel.frame
-        ones = np.ones(len(frame))
-        w = ones if panel.weight is None else frame[panel.weight].to_numpy(dtype=float)
-        exposure = None if panel.exposure is None else frame[panel.exposure].to_numpy(dtype=float)
-        shared: dict[str, Any] = {
-            "outcomes": tuple(outcomes), "covariates": names, "strata": keys, "factors": factors,
-            "period_name": panel.period, "cluster_name": panel.cluster,
-        }  # fmt: skip
-        absent = [s for s in keys if s not in frame]
-        if absent:
-            raise DataError(f"the panel has no stratum column {listed(absent)}.")
-        unknown = [s for s in keys if frame[s].isna().any()]
-        if unknown:
-            raise DataError(
-                f"stratum {listed(unknown)} is missing in some rows, which would belong to no "
-                "stratum. Name the missing level, for example with `fillna('unknown')`."
-            )
-        if by == "row":
-            if panel.kind == "panel":
-                check_once(frame, [panel.unit, panel.period, *keys], people=panel.people)
-            cells = frame[[panel.unit, panel.period, *keys]].set_axis(
-                ["unit", "period", *keys], axis=1
-            )
-            one = np.ones(len(frame), dtype=np.int64)
-            return cls(
-                cells=cells, n=one, n_units=one, w=w, w2=w * w, x_mean=x, y_mean=y,
-                xx=None, xy=None, yy=None, exposure=exposure, units=unit_table(panel, panel.unit),
-                unit_name=panel.unit, kind=panel.kind, people=panel.people,
-                **shared,
-            )  # fmt: skip
-        parts = accumulate(
-            frame[[panel.cluster, panel.period, *keys]].set_axis(["unit", "period", *keys], axis=1),
-            unit=frame[panel.unit], w=w, x=x, y=y, exposure=exposure,
-        )  # fmt: skip
         return cls(
-            **parts, units=unit_table(panel, panel.cluster), unit_name=panel.cluster,
-            kind="repeated_cross_section",
-            people=panel.people and panel.unit == panel.cluster, **shared,
-        )  # fmt: skip
+            **panel_fields(panel, outcomes=outcomes, covariates=covariates, strata=strata, by=by)
+        )
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -320,6 +272,66 @@ class Moments:
             New period of each period.
         """
         return self._from_sums(self._need_sums().coarsen(drop=drop, periods=periods), self.meta)
+
+    def histogram(self, outcome: str) -> pd.DataFrame:
+        """
+        Return the histogram of an outcome in every cell; for use inside the enclave.
+
+        Parameters
+        ----------
+        outcome : str
+            One of ``histograms`` of `from_table`.
+
+        Returns
+        -------
+        DataFrame
+            One row a cell and bin that holds rows: the keys; ``bin``, its number; ``low`` and
+            ``high``, the first and last value that it can hold, in the unit of the outcome, infinite
+            where it is open; ``n`` rows; ``w``, their weight; ``mean``, their weighted mean, exact.
+
+        Raises
+        ------
+        DataError
+            If the moments hold no histogram of it.
+        """
+        return histogram(self._need_sums(), outcome)
+
+    def quantile(
+        self, outcome: str, q: float | Sequence[float], *, by: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """
+        Return weighted quantiles of an outcome from its histograms.
+
+        A quantile is the smallest value that at least a share `q` of the weight does not pass. The
+        bin that holds it is known; within the bin it is interpolated.
+
+        Parameters
+        ----------
+        outcome : str
+            One of ``histograms`` of `from_table`.
+        q : float or sequence of float
+            Probabilities, 0 to 1.
+        by : sequence of str, optional
+            Keys (cluster, period, strata) by which rows are grouped; empty: all rows together.
+            Default: every cell.
+
+        Returns
+        -------
+        DataFrame
+            One row a group and probability: the keys, ``q``, ``low`` and ``high`` (the quantile of
+            the rows is never outside), and ``value``: interpolated linearly on both sides of the
+            mean of the bin, so that the mean is kept; in an open bin it is the mean.
+
+        Raises
+        ------
+        DataError
+            If the moments hold no histogram of it, or an option does not fit.
+
+        Notes
+        -----
+        Section 1.2 of the methods.
+        """
+        return quantile(self._need_sums(), outcome, q, by=by)
 
     def save(self, path: str | Path) -> None:
         """

@@ -13,16 +13,19 @@ import pandas as pd
 from vbceval.core.checks import Problems, listed
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DataError
+from vbceval.core.progress import counting
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
+from vbceval.moments.histograms import edges_of, histograms_wanted, nested, positions
 from vbceval.moments.inspection import Inspection, inspect
 from vbceval.moments.queries import (
+    bins_by_cell,
     cluster_table,
     is_once_a_period,
     people_by_cell,
     sums_by_cell,
 )
-from vbceval.moments.schema import Schema
+from vbceval.moments.schema import LARGEST, Schema, histogram_column
 from vbceval.moments.sums import Sums, people_column
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ def sum_table(
     never: float | None,
     digits: Mapping[str, int | None],
     pivots: Mapping[str, float],
+    histograms: Sequence[str] | Mapping[str, Sequence[float] | None],
+    dominance: bool,
 ) -> tuple[Sums, dict[str, Any]]:
     """
     Sum a table by cell; parameters are those of `Moments.from_table`.
@@ -64,6 +69,7 @@ def sum_table(
     """
     keys = (cluster, period, *strata)
     check_roles(keys=keys, weight=weight, outcomes=outcomes, covariates=covariates)
+    wanted = histograms_wanted(histograms, outcomes=outcomes, keys=keys)
     numbers = tuple(dict.fromkeys(
         [x for x in (weight, exposure) if x is not None] + [*covariates, *outcomes]
     ))  # fmt: skip
@@ -86,6 +92,8 @@ def sum_table(
         digits={name: fact.digits for name, fact in facts.items()},
         pivots={name: fact.pivot for name, fact in facts.items() if fact.digits is None},
         separate=tuple(y for y in outcomes if facts[y].missing), once_a_period=once,
+        histograms={y: edges_of(y, given, facts[y].digits) for y, given in wanted.items()},
+        dominance=dominance,
     )  # fmt: skip
     query = sums_by_cell(relation, schema, facts, rows=int(clusters["rows"].max()))
     table = _table(engine, relation, query, schema, found, clusters)
@@ -104,7 +112,7 @@ def _table(
     engine: Engine, relation: Relation, query: exp.Select, schema: Schema, found: Inspection,
     clusters: pd.DataFrame,
 ) -> pa.Table:  # fmt: skip
-    """Return every sum of every cell, and its people."""
+    """Return every sum of every cell, its people and its histograms."""
     parts = _parts(
         engine, relation, schema.cluster, clusters, cells=_cells(clusters, found.levels),
         sums=sum(len(schema.terms(block)) for block in schema.blocks),
@@ -114,13 +122,30 @@ def _table(
         raise DataError(
             "no row has a positive weight and all covariates, so there is nothing to sum."
         )
-    if schema.unit is None:
-        return table
-    people = table
-    if not schema.once_a_period:
-        counted = people_by_cell(relation, schema, found.columns, unit=schema.unit)
-        people = _run(engine, counted, [None], schema)
-    return _with_people(table, people, schema)
+    if schema.unit is not None:
+        people = table
+        if not schema.once_a_period:
+            counted = people_by_cell(relation, schema, found.columns, unit=schema.unit)
+            people = _run(engine, counted, [None], schema)
+        table = _with_people(table, people, schema)
+    for y in schema.histograms:
+        lists = _histogram(engine, relation, schema, found, clusters, y, table)
+        table = table.append_column(histogram_column(y), lists)
+    return table
+
+
+def _histogram(
+    engine: Engine, relation: Relation, schema: Schema, found: Inspection, clusters: pd.DataFrame,
+    outcome: str, table: pa.Table,
+) -> pa.Array:  # fmt: skip
+    """Return the histogram of an outcome in each cell of a table."""
+    most = int(clusters["rows"].max())
+    query = bins_by_cell(relation, schema, found.columns, outcome, rows=most)
+    bins = len(schema.histograms[outcome]) + 1
+    cells = _cells(clusters, {**found.levels, histogram_column(outcome): bins})
+    parts = _parts(engine, relation, schema.cluster, clusters, cells=cells, sums=3)
+    rows = _run(engine, query, parts, schema)
+    return nested(rows, positions(rows, table, schema.keys), len(table))
 
 
 def _how(sums: Sums, found: Inspection) -> dict[str, Any]:
@@ -178,9 +203,11 @@ def _run(
     import pyarrow as pa
 
     tables = []
-    for part in parts:
-        table = engine.run(query if part is None else query.where(part, copy=True))
-        tables.append(_typed(table, schema))
+    with counting("ranges of clusters", len(parts)) as advance:
+        for part in parts:
+            table = engine.run(query if part is None else query.where(part, copy=True))
+            tables.append(_typed(table, schema))
+            advance()
     return pa.concat_tables(tables)
 
 
@@ -237,7 +264,7 @@ def check_roles(
         twice = [x for x in dict.fromkeys(names) if list(names).count(x) > 1]
         if twice:
             problems.add(f"{listed(twice)} stands twice among the {role}. Name it once.")
-    taken = [k for k in keys if k.startswith(("people", "sum(", "count("))]
+    taken = [k for k in keys if k.startswith(("people", "sum(", "count(", "histogram(", LARGEST))]
     if taken:
         problems.add(
             f"{listed(taken)} is what a column of sums is called. Rename it in the source."

@@ -9,11 +9,58 @@ import numpy as np
 
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
-from vbceval.core.typing import BoolArray, FloatArray
-from vbceval.moments.schema import Schema
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.moments.schema import Kind, Schema
 from vbceval.moments.sums import Sums, people_column
 
 Getter = Callable[..., FloatArray]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Amounts:
+    """
+    How much of each amount one row can have, in every cell of the source.
+
+    Parameters
+    ----------
+    total : array, shape (K, m)
+        Sum of each amount; of its sizes, whatever their sign, where the pass took them.
+    square : array, shape (K, m)
+        Square of the largest size of a row where the pass took it; else what this does not pass,
+        the sum of squares times the largest weight.
+    exact : bool
+        Whether the pass took sizes.
+    """
+
+    total: FloatArray
+    square: FloatArray
+    exact: bool
+
+    def dominated(
+        self, share: float, place: IntArray, rows: IntArray | slice, size: int
+    ) -> BoolArray:
+        """
+        Return where one row has, or may have, more than a share of an amount.
+
+        Parameters
+        ----------
+        share : float
+            The largest share allowed.
+        place : int array
+            Merged cell of each of `rows`.
+        rows : int array or slice
+            Cells of the source.
+        size : int
+            Number of merged cells.
+        """
+        out = np.zeros(size, dtype=bool)
+        merge = np.maximum if self.exact else np.add
+        for total, square in zip(self.total[rows].T, self.square[rows].T, strict=True):
+            most = np.zeros(size)
+            merge.at(most, place, square)
+            whole = np.abs(np.bincount(place, weights=total, minlength=size))
+            out |= np.sqrt(most) > share * whole
+        return out
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,8 +81,8 @@ class Counts:
         from below only.
     whole : array of bool, shape (q,)
         Whether they are whole numbers.
-    amounts : array, shape (K, 2, m)
-        For the rule of dominance: sum and sum of squares of each amount, in its unit.
+    amounts : Amounts or None
+        For the rule of dominance, where it is wanted.
     """
 
     names: tuple[str, ...]
@@ -43,7 +90,7 @@ class Counts:
     limits: FloatArray
     distinct: BoolArray
     whole: BoolArray
-    amounts: FloatArray
+    amounts: Amounts | None
 
 
 def protected_counts(
@@ -104,7 +151,7 @@ def protected_counts(
         limits=np.array([found[x][1] for x in names]),
         distinct=np.array([x.startswith("people") for x in names]),
         whole=np.array([found[x][2] for x in names]),
-        amounts=_amounts(sums, parts) if amounts else np.zeros((len(sums), 2, 0)),
+        amounts=_amounts(sums, parts, float(largest_weight or 1.0)) if amounts else None,
     )
 
 
@@ -198,15 +245,27 @@ def _is_binary(sums: Sums, block: tuple[str, ...], name: str) -> bool:
     return bool(same.all())
 
 
-def _amounts(sums: Sums, parts: Mapping[tuple[str, ...], _Block]) -> FloatArray:
-    """Sum and sum of squares of outcomes that are amounts."""
-    found = [
-        _unshifted(sums, block, y)
-        for block, part in parts.items()
-        for y in block
-        if y not in part.binary
-    ]
-    return np.stack(found, axis=-1).swapaxes(0, 1) if found else np.zeros((len(sums), 2, 0))
+def _amounts(sums: Sums, parts: Mapping[tuple[str, ...], _Block], largest_weight: float) -> Amounts:
+    """How large one row can be in the outcomes that are amounts."""
+    exact = sums.schema.dominance
+    found = np.zeros((2, len(sums), 0))
+    for block, part in parts.items():
+        for y in block:
+            if y not in part.binary:
+                # (w y)^2 of one row is at most the largest weight times the sum of w y^2
+                pair = _sizes(sums, block, y) if exact else _unshifted(sums, block, y)
+                pair[1] = pair[1] ** 2 if exact else np.maximum(largest_weight * pair[1], 0.0)
+                found = np.concatenate([found, pair[:, :, None]], axis=2)
+    return Amounts(total=found[0], square=found[1], exact=exact)
+
+
+def _sizes(sums: Sums, block: tuple[str, ...], name: str) -> FloatArray:
+    """Sum of sizes and largest size of a weighted amount, shape (2, K), in its unit."""
+    schema = sums.schema
+    factors = (name,) if schema.weight is None else (schema.weight, name)
+    kinds: tuple[Kind, ...] = ("sizes", "largest")
+    found = [_number(sums, schema.name(block, *factors, kind=kind)) for kind in kinds]
+    return np.stack(found) / sums.unit(*factors)
 
 
 def _unshifted(sums: Sums, block: tuple[str, ...], name: str) -> FloatArray:

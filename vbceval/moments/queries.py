@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,9 @@ import pandas as pd
 from vbceval.core.errors import DataError
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
+from vbceval.moments.histograms import FIELDS
 from vbceval.moments.inspection import Facts
-from vbceval.moments.schema import Schema
+from vbceval.moments.schema import Schema, Term, histogram_column
 from vbceval.moments.sums import people_column
 
 if TYPE_CHECKING:
@@ -43,11 +45,37 @@ def sums_by_cell(
     for block in schema.blocks:
         present = _present(schema, facts, block)
         for term in schema.terms(block):
-            total = _total(term.factors, facts, present, rows)
+            total = _total(term, facts, present, rows)
             outer.append(sql.named(total, term.name))
     if schema.separate == schema.outcomes:
         outer.append(sql.named(ex.count_rows(), schema.rows))
-    return _grouped(relation, schema, facts, outer)
+    return _grouped(_rows(relation, schema, facts), schema, facts, outer)
+
+
+def bins_by_cell(
+    relation: Relation, schema: Schema, facts: Mapping[str, Facts], outcome: str, *, rows: int
+) -> exp.Select:
+    """
+    Return the query whose result has a row for each cell and bin of an outcome in which rows are.
+
+    Its columns are the keys and `histogram_column` of each of `FIELDS`. Parameters are those of
+    `sums_by_cell`.
+    """
+    from sqlglot import exp
+
+    # edges are compared with values, not with what they are less a pivot
+    plain = {name: replace(fact, pivot=0.0) for name, fact in facts.items()}
+    number, *names = (histogram_column(x) for x in FIELDS)
+    value = _short(plain)[outcome]
+    bin_ = sql.named(ex.position(value, schema.histograms[outcome]), number)
+    values = _rows(relation, schema, plain)
+    binned = exp.Select(expressions=[exp.Star(), bin_]).from_(values.subquery("v"), copy=False)
+    w = () if schema.weight is None else (schema.weight,)
+    outer: list[exp.Expression] = [sql.column(x) for x in (*schema.keys, number)]
+    for name, factors in zip(names, ((), w, (*w, outcome)), strict=True):
+        total = _total(Term(name=name, factors=factors), plain, None, rows)
+        outer.append(sql.named(total, name))
+    return _grouped(binned, schema, plain, outer, bin_of=outcome)
 
 
 def people_by_cell(
@@ -58,7 +86,7 @@ def people_by_cell(
     for block in schema.blocks:
         people = ex.count_people(unit, _present(schema, facts, block))
         outer.append(sql.named(people, people_column(schema.alone(block))))
-    return _grouped(relation, schema, facts, outer)
+    return _grouped(_rows(relation, schema, facts), schema, facts, outer)
 
 
 def is_once_a_period(
@@ -155,9 +183,8 @@ def _short(facts: Mapping[str, Facts]) -> dict[str, str]:
     return {name: f"v{j}" for j, name in enumerate(facts)}
 
 
-def _grouped(
-    relation: Relation, schema: Schema, facts: Mapping[str, Facts], outer: Sequence[exp.Expression]
-) -> exp.Select:
+def _rows(relation: Relation, schema: Schema, facts: Mapping[str, Facts]) -> exp.Select:
+    """Keys, and numbers as they are summed."""
     names = _short(facts)
     inner: list[exp.Expression] = [sql.column(key) for key in schema.keys]
     if schema.unit is not None and schema.unit not in schema.keys:
@@ -170,29 +197,49 @@ def _grouped(
             else sql.to_fixed(name, column, scale=digits)
         )
         inner.append(sql.named(value, short))
+    return sql.select(*inner, of=relation.name)
+
+
+def _grouped(
+    rows: exp.Select, schema: Schema, facts: Mapping[str, Facts], outer: Sequence[exp.Expression],
+    *, bin_of: str | None = None,
+) -> exp.Select:  # fmt: skip
+    names = _short(facts)
     keep = [ex.is_present(names[x]) for x in schema.covariates]
     if schema.weight is not None:
         keep.append(ex.is_positive(names[schema.weight]))
-    rows = sql.select(*inner, of=relation.name)
-    return ex.grouped(rows, outer, by=schema.keys, keep=keep)
+    by = schema.keys
+    if bin_of is not None:
+        keep.append(ex.is_present(names[bin_of]))
+        by = (*by, histogram_column(FIELDS[0]))
+    return ex.grouped(rows, outer, by=by, keep=keep)
 
 
 def _total(
-    factors: tuple[str, ...], facts: Mapping[str, Facts], present: exp.Expression | None, rows: int
+    term: Term, facts: Mapping[str, Facts], present: exp.Expression | None, rows: int
 ) -> exp.Expression:
-    if not factors:
+    if not term.factors:
         return ex.count_rows() if present is None else sql.count_if(present)
     names = _short(facts)
-    value: exp.Expression = sql.column(names[factors[0]])
-    doubles = facts[factors[0]].digits is None
-    bound = facts[factors[0]].scaled
-    for name in factors[1:]:
-        other = sql.column(names[name])
+
+    def column(name: str) -> exp.Expression:
+        # the size of an amount is that of the amount itself
+        pivot = 0.0 if term.kind == "sum" else facts[name].pivot
+        return ex.unshifted(sql.column(names[name]), pivot)
+
+    first, *others = term.factors
+    value, doubles, bound = column(first), facts[first].digits is None, facts[first].scaled
+    for name in others:
+        other = column(name)
         if doubles or facts[name].digits is None:
             value, doubles = ex.multiply(value, other), True
             continue
         bound *= facts[name].scaled
         value = sql.product(value, other, wide=bound > _LARGEST)
+    if term.kind != "sum":
+        value = ex.size(value)
     if present is not None:
         value = ex.where(present, value)
+    if term.kind == "largest":
+        return ex.largest(value) if doubles else ex.whole(ex.largest(value))
     return ex.add_up(value) if doubles else sql.sum_exact(value, bound=bound * rows)

@@ -5,18 +5,28 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file format; a reader refuses what it does not know."""
+
+READ = (1, FORMAT)
+"""Formats that are read: 1 had no histograms and no largest amounts."""
+
+LARGEST = "largest(|"
+"""How the name of a column begins whose numbers are not added but of which the largest is kept."""
+
+Kind = Literal["sum", "sizes", "largest"]
+"""What is taken of a product: its sum; the sum of its sizes, whatever their sign; the largest size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
     """
-    One sum over the rows of a cell.
+    One number over the rows of a cell.
 
     Parameters
     ----------
@@ -24,10 +34,13 @@ class Term:
         Its column in the table of sums.
     factors : tuple of str
         Columns that are multiplied; none counts rows.
+    kind : {"sum", "sizes", "largest"}
+        What is taken of the product.
     """
 
     name: str
     factors: tuple[str, ...]
+    kind: Kind = "sum"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +66,12 @@ class Schema:
     once_a_period : bool
         Whether a unit has at most one row in a period, so that the people of cells of one period
         can be added.
+    histograms : mapping of str to tuple of numbers
+        Outcomes with a histogram in every cell, and its edges: whole numbers in the last digit of
+        the column, or doubles. Bin k holds the values from edge k - 1 to below edge k; the first and
+        the last bin are open.
+    dominance : bool
+        Whether the largest size of an amount, and the sum of sizes, are kept of every outcome.
     """
 
     cluster: str
@@ -67,6 +86,8 @@ class Schema:
     pivots: Mapping[str, float] = field(default_factory=dict)
     separate: tuple[str, ...] = ()
     once_a_period: bool = False
+    histograms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    dominance: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -103,16 +124,21 @@ class Schema:
         found += [(*w, y, y) for y in block]
         if self.exposure is not None and (self.exposure,) not in found:
             found.append((self.exposure,))
-        return tuple(Term(name=_name(factors, alone), factors=factors) for factors in found)
+        terms: list[tuple[tuple[str, ...], Kind]] = [(factors, "sum") for factors in found]
+        if self.dominance:
+            terms += [((*w, y), kind) for y in block for kind in ("sizes", "largest")]
+        return tuple(
+            Term(name=_name(factors, alone, kind), factors=factors, kind=kind)
+            for factors, kind in terms
+        )
 
-    def name(self, block: tuple[str, ...], *factors: str) -> str:
-        """Return the column that holds a sum; factors in any order."""
-        alone = self.alone(block)
+    def name(self, block: tuple[str, ...], *factors: str, kind: Kind = "sum") -> str:
+        """Return the column that holds a number; factors in any order."""
         wanted = sorted(factors)
         for term in self.terms(block):
-            if sorted(term.factors) == wanted:
+            if term.kind == kind and sorted(term.factors) == wanted:
                 return term.name
-        raise KeyError(_name(tuple(factors), alone))
+        raise KeyError(_name(tuple(factors), self.alone(block), kind))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a file stores."""
@@ -130,26 +156,41 @@ class Schema:
         """
         values = dict(stored)
         version = values.pop("format", None)
-        if version != FORMAT:
+        if version not in READ:
             raise DataError(
-                f"the moments file has format {version}; this version of vbceval reads format "
-                f"{FORMAT}. Install the version that wrote it (see its `written_by`)."
+                f"the moments file has format {version}; this version of vbceval reads formats "
+                f"{' and '.join(map(str, READ))}. Install the version that wrote it (see its `written_by`)."
             )
         for name in ("strata", "outcomes", "covariates", "separate"):
             values[name] = tuple(values[name])
-        return cls(**values)
+        held = values.pop("histograms", {})
+        return cls(histograms={y: tuple(edges) for y, edges in held.items()}, **values)
 
     def differences(self, other: Schema) -> list[str]:
         """Say in which fields two schemas differ, so that their sums cannot be added."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [
-            f"`{k}` is {mine[k]!r} and {theirs[k]!r}"
-            for k in mine
-            if mine[k] != theirs[k] and k != "once_a_period"
-        ]
+        apart = [k for k in mine if mine[k] != theirs[k] and k != "once_a_period"]
+        found = [f"`{k}` is {mine[k]!r} and {theirs[k]!r}" for k in apart if k != "histograms"]
+        if "histograms" in apart:
+            one, two = self.histograms, other.histograms
+            names = [y for y in {**one, **two} if one.get(y) != two.get(y)]
+            found.append(f"`histograms` of {listed(names)} have other edges, or one has none")
+        return found
 
 
-def _name(factors: tuple[str, ...], alone: str | None) -> str:
+def histogram_column(outcome: str) -> str:
+    """Return the column that holds the histogram of an outcome."""
+    return f"histogram({outcome})"
+
+
+def _name(factors: tuple[str, ...], alone: str | None, kind: Kind) -> str:
     inside = " * ".join(factors)
     where = "" if alone is None else f" where {alone}"
-    return f"sum({inside}){where}" if factors else f"count(){where}"
+    if not factors:
+        return f"count(){where}"
+    plain = {
+        "sum": f"sum({inside})",
+        "sizes": f"sum(|{inside}|)",
+        "largest": f"{LARGEST}{inside}|)",
+    }
+    return f"{plain[kind]}{where}"

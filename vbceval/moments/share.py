@@ -65,7 +65,8 @@ def shareable(
     whole numbers that fit all of these in which the count is 0, and others in which it is `minimum`
     or more. Where it does not, more is merged; where that does not help, nothing is returned.
 
-    Sums are added up, never rounded or changed, so merged cells are exact.
+    Sums are added up, never rounded or changed, so merged cells are exact. Histograms and largest
+    amounts of rows are left out.
 
     Parameters
     ----------
@@ -90,8 +91,9 @@ def shareable(
     events : sequence of str
         Columns with numbers of events (admissions); their sums are protected as people are.
     dominance : float, optional
-        Merge cells in which one row might have more than this share of an amount, as far as sum and
-        sum of squares show it. Default: not checked.
+        Merge cells in which one row has more than this share of an amount. Moments taken with
+        ``dominance=True`` say what share it has; else it may be merged that would not need to be,
+        because sum and sum of squares only bound it. Default: not checked.
     largest_weight : float, optional
         Largest weight of a row, where rows are weighted; default: what the pass found.
 
@@ -124,10 +126,7 @@ def shareable(
     known = default_margins(schema) if margins is None else checked_margins(margins, schema)
     before = _before(published, counts, cells, sums, minimum, largest_weight, events)
     apart = schema.once_a_period if disjoint is None else disjoint
-    rules = Rules(
-        counts=counts, disjoint=apart, dominance=dominance,
-        largest_weight=float(largest_weight or 1.0),
-    )  # fmt: skip
+    rules = Rules(counts=counts, disjoint=apart, dominance=dominance)
     start = _as_before(cells, before)
     _, alone = rules.failing(cells, start)
     new_periods, bins = _bins(cells, sums, periods)
@@ -142,6 +141,7 @@ def shareable(
         "minimum": minimum,
         "rules": _said(counts, dominance),
         "not_checked": _not_checked(sums, dominance, counts),
+        "not_in_the_copy": _not_in_the_copy(sums),
         "known_from_elsewhere": [list(m) for m in known],
         "files_shared_before": len(before),
         "people_disjoint": apart,
@@ -303,7 +303,9 @@ def _said(counts: Counts, dominance: float | None) -> list[str]:
         for name, limit in zip(counts.names, counts.limits, strict=True)
     ]
     if dominance is not None:
-        found.append(f"amounts: no row with more than {dominance:.0%} of a cell")
+        exact = counts.amounts is not None and counts.amounts.exact
+        known = "" if exact else ", as far as sums and sums of squares show it"
+        found.append(f"amounts: no row with more than {dominance:.0%} of a cell{known}")
     return found
 
 
@@ -311,14 +313,13 @@ def _not_checked(sums: Sums, dominance: float | None, counts: Counts) -> list[st
     found = []
     if dominance is None:
         found.append(
-            "dominance: the sums hold no largest amount of a row; `dominance=` checks what sums "
-            "and sums of squares show"
+            "dominance: one row may have most of an amount of a cell; `dominance=` checks it"
         )
     rows, people = (counts.names.index(x) if x in counts.names else -1 for x in ("rows", "people"))
     if people < 0 or not np.array_equal(counts.values[:, rows], counts.values[:, people]):
         found.append(
-            "a person can have several rows: ones and zeros of 0/1 columns are counts of rows, and "
-            "rows less people are not looked at"
+            "a person can have several rows: ones and zeros of 0/1 columns are counts of rows, "
+            "shares of an amount are those of rows, and rows less people are not looked at"
         )
     three = [x for x in sums.schema.covariates if sums.schema.digits[x] == 0]
     if three:
@@ -326,6 +327,19 @@ def _not_checked(sums: Sums, dominance: float | None, counts: Counts) -> list[st
             f"covariates with a few known values other than 0 and 1 (candidates: {listed(three)}): "
             "their sums may be solved for how many have each"
         )
+    return found
+
+
+def _not_in_the_copy(sums: Sums) -> list[str]:
+    """Say what the source holds and the copy does not."""
+    found = []
+    if sums.schema.histograms:
+        found.append(
+            f"histograms of {listed(tuple(sums.schema.histograms))}: the audit does not look at "
+            "bins, so quantiles need the source"
+        )
+    if sums.schema.dominance:
+        found.append("largest amounts of rows: each is that of a person")
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.moments.merging import Cells, Merge
+from vbceval.moments.schema import histogram_column
 from vbceval.moments.sums import Sums, _collapse
 
 MOST_LEVELS = 6
@@ -99,10 +100,19 @@ def _merged_level(levels: pd.Index) -> str:
 
 
 def merged_sums(sums: Sums, cells: Cells, merge: Merge, labels: Labels) -> Sums:
-    """Add up the cells that are published together; whole numbers stay whole numbers."""
+    """
+    Add up the cells that are published together; whole numbers stay whole numbers.
+
+    Histograms are left out, since the audit does not look at bins, and so are largest amounts,
+    which are those of a person.
+    """
     import pyarrow as pa
 
-    schema, table = sums.schema, sums.table
+    schema = replace(sums.schema, histograms={}, dominance=False)
+    kept = {term.name for block in schema.blocks for term in schema.terms(block)}
+    gone = [histogram_column(y) for y in sums.schema.histograms]
+    gone += [t.name for b in schema.blocks for t in sums.schema.terms(b) if t.name not in kept]
+    table = sums.table.drop_columns(gone)
     owner = merge.owner[cells.cluster]
     new: dict[str, Any] = {}
     if (np.bincount(merge.owner) > 1).any():

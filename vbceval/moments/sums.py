@@ -13,7 +13,8 @@ from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.moments import wide
-from vbceval.moments.schema import Schema
+from vbceval.moments.histograms import added, is_histogram, positions
+from vbceval.moments.schema import LARGEST, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +34,8 @@ class Sums:
     Parameters
     ----------
     table : pyarrow.Table, K rows
-        Keys, ``people`` where a unit was named, and the columns of `Schema.terms`, sorted by keys.
+        Keys, ``people`` where a unit was named, the columns of `Schema.terms`, and of each histogram
+        a column of lists (`vbceval.moments.histograms`), sorted by keys.
     schema : Schema
         What the columns are.
     clusters : DataFrame
@@ -60,7 +62,7 @@ class Sums:
 
         problems = Problems("these moments together")
         for difference in self.schema.differences(other.schema):
-            problems.add(f"{difference}. Take both with the same columns, `digits` and `pivots`.")
+            problems.add(f"{difference}. Take both with the same columns and options.")
         both = self.clusters.index.intersection(other.clusters.index)
         mine, theirs = self.clusters.loc[both], other.clusters.loc[both]
         for name in ("cohort", "exit"):
@@ -164,13 +166,13 @@ class Sums:
         xx, xy = np.empty((int(rows.sum()), p, p)), np.empty((int(rows.sum()), p, len(block)))
         for i, a in enumerate(x):
             for j in range(i + 1):
-                xx[:, i, j] = xx[:, j, i] = centred(a, x[j]) / self._unit(a, x[j])
+                xx[:, i, j] = xx[:, j, i] = centred(a, x[j]) / self.unit(a, x[j])
             for j, b in enumerate(block):
-                xy[:, i, j] = centred(a, b) / self._unit(a, b)
+                xy[:, i, j] = centred(a, b) / self.unit(a, b)
         # rounding of doubles can leave a spread of nothing a little below zero
-        yy = [np.maximum(centred(y, y), 0.0) / self._unit(y, y) for y in block]
-        means = {v: mean[v].high / self._unit(v) + schema.pivots.get(v, 0.0) for v in names}
-        size = self._unit(*w_name)
+        yy = [np.maximum(centred(y, y), 0.0) / self.unit(y, y) for y in block]
+        means = {v: mean[v].high / self.unit(v) + schema.pivots.get(v, 0.0) for v in names}
+        size = self.unit(*w_name)
         for array in (xx, xy):
             array /= size
         return {
@@ -185,11 +187,11 @@ class Sums:
             "yy": np.column_stack(yy) / size,
             "exposure": None
             if schema.exposure is None
-            else self._sum(block, (schema.exposure,), rows).high / self._unit(schema.exposure),
+            else self._sum(block, (schema.exposure,), rows).high / self.unit(schema.exposure),
         }
 
-    def _unit(self, *factors: str) -> float:
-        """What a sum is divided by to be in the units of its columns."""
+    def unit(self, *factors: str) -> float:
+        """Return what a sum is divided by to be in the units of its columns."""
         return float(10 ** sum(self.schema.digits[f] or 0 for f in factors))
 
     def _sum(self, block: tuple[str, ...], factors: tuple[str, ...], rows: BoolArray) -> wide.Wide:
@@ -197,12 +199,7 @@ class Sums:
         return wide.Wide(found.high[rows], found.low[rows])
 
     def _number(self, name: str) -> wide.Wide:
-        import pyarrow as pa
-
-        column = self.table.column(name)
-        if pa.types.is_decimal(column.type):
-            return wide.from_decimal(column)
-        return wide.from_double(column.to_numpy().astype(float))
+        return wide.from_column(self.table.column(name))
 
 
 def people_column(alone: str | None) -> str:
@@ -211,11 +208,24 @@ def people_column(alone: str | None) -> str:
 
 
 def _collapse(table: pa.Table, keys: Sequence[str], *, add_people: bool = False) -> pa.Table:
-    """Add up rows with equal keys; of people keep the largest count unless they can be added."""
-    numbers = [c for c in table.column_names if c not in keys]
-    people = "sum" if add_people else "max"
-    how = [(c, people if c.split(" where ")[0] == PEOPLE else "sum") for c in numbers]
+    """
+    Add up rows with equal keys.
+
+    Of largest amounts the largest is kept, and of people the largest count unless they can be added.
+    """
+    lists = [c for c in table.column_names if is_histogram(c)]
+    numbers = [c for c in table.column_names if c not in (*keys, *lists)]
+
+    def kind(name: str) -> str:
+        people = name.split(" where ")[0] == PEOPLE
+        return "max" if name.startswith(LARGEST) or (people and not add_people) else "sum"
+
+    how = [(c, kind(c)) for c in numbers]
     out = table.group_by(list(keys), use_threads=False).aggregate(how)
-    out = out.rename_columns({f"{c}_{kind}": c for c, kind in how})
-    order = [(k, "ascending") for k in keys]
-    return out.select([*keys, *numbers]).sort_by(order).cast(table.schema)
+    out = out.rename_columns({f"{c}_{step}": c for c, step in how})
+    out = out.sort_by([(k, "ascending") for k in keys])
+    if lists:
+        place = positions(table, out, keys)
+        for name in lists:
+            out = out.append_column(name, added(table.column(name), place, len(out)))
+    return out.select(table.column_names).cast(table.schema)

@@ -65,6 +65,15 @@ def from_decimal(column: Any) -> Wide:
     return total
 
 
+def from_column(column: Any) -> Wide:
+    """Return the numbers of an Arrow column, decimals or others, without missing values."""
+    import pyarrow as pa
+
+    if pa.types.is_decimal(column.type):
+        return from_decimal(column)
+    return from_double(column.to_numpy(zero_copy_only=False).astype(float))
+
+
 def from_double(values: FloatArray) -> Wide:
     """Return doubles as they are."""
     return Wide(np.asarray(values, dtype=float), np.zeros(np.shape(values)))

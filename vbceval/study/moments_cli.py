@@ -140,6 +140,10 @@ def summary(moments: Moments) -> Iterator[str]:
     counts = "no count of people" if schema.unit is None else f"people by {schema.unit}"
     yield f"cells: {len(moments):,}, {counts}"
     yield f"weight: {schema.weight or 'none'}; exposure: {schema.exposure or 'none'}"
+    yield (
+        f"histograms: {', '.join(schema.histograms) or 'none'}; largest amounts: "
+        f"{'kept' if schema.dominance else 'none'}"
+    )
     for role, names in (("outcome", schema.outcomes), ("covariate", schema.covariates)):
         for name in names:
             yield f"{role} {name}: {_column(moments, name, role)}"

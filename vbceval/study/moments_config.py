@@ -21,7 +21,7 @@ _ENGINES: Mapping[str, tuple[str, ...]] = {
     "spark": ("remote",),
 }
 _ONE = ("cluster", "period", "cohort", "unit", "weight", "exposure", "exit")
-_MANY = ("outcomes", "covariates", "strata")
+_MANY = ("outcomes", "covariates", "strata", "histograms")
 _NEEDED = ("cluster", "period", "cohort", "outcomes")
 
 
@@ -128,7 +128,7 @@ def _output(raw: Mapping[str, Any], folder: Path, problems: Problems) -> Path | 
 
 
 def _columns(table: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
-    _known(table, (*_ONE, *_MANY, "never"), "`[columns]`", problems)
+    _known(table, (*_ONE, *_MANY, "never", "dominance"), "`[columns]`", problems)
     for role in _ONE:
         if role in table and not (isinstance(table[role], str) and table[role]):
             problems.add(f"`[columns]` `{role}` is {table[role]!r}. Give the name of one column.")
@@ -140,6 +140,8 @@ def _columns(table: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
         problems.add(f"`[columns]` does not say {listed(absent)}. Name these columns.")
     if "never" in table:
         _numbers({"never": table["never"]}, "columns", problems)
+    if not isinstance(table.get("dominance", False), bool):
+        problems.add(f"`[columns]` `dominance` is {table['dominance']!r}. It can be true or false.")
     return dict(table)
 
 

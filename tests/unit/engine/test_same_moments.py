@@ -8,6 +8,7 @@ import pytest
 
 from vbceval import Moments
 from vbceval.core.errors import DataError
+from vbceval.moments.histograms import edges_of
 
 from .conftest import NASTY
 
@@ -44,6 +45,32 @@ def test_spark_gives_the_bits_of_duckdb(duck, spark) -> None:
     pd.testing.assert_frame_equal(one.units, two.units)
 
 
+def test_spark_gives_the_histograms_and_largest_amounts_of_duckdb(duck, spark) -> None:
+    """Values at every edge and next to it: a bin is decided by comparing, not by a logarithm."""
+    frame = rows()
+    edges = {d: np.array(edges_of("spend", None, d), dtype=float) for d in (2, None)}
+    frame["spend"] = np.resize(np.r_[edges[2], edges[2] - 1], len(frame)) / 100
+    frame["ratio"] = np.resize(
+        np.r_[edges[None], np.nextafter(edges[None], -np.inf), -0.0], len(frame)
+    )
+    options = OPTIONS | {
+        "outcomes": ["spend", "visits", "ratio"], "histograms": ["spend", "visits", "ratio"],
+        "dominance": True, "digits": {"ratio": None},
+    }  # fmt: skip
+    one = Moments.from_table(frame, engine=duck, **options)
+    two = Moments.from_table(frame, engine=spark, **options)
+    assert one.sums.schema == two.sums.schema
+    # sums of doubles depend on the order of rows; everything else is the same bits
+    exact = [c for c in one.sums.table.column_names if "ratio" not in c]
+    assert {"histogram(spend)", "largest(|months * visits|) where visits"} < set(exact)
+    assert one.sums.table.select(exact).equals(two.sums.table.select(exact))
+    bins = [
+        m.histogram("ratio")[["provider", "quarter", "dual", "bin", "n", "w"]] for m in (one, two)
+    ]
+    pd.testing.assert_frame_equal(*bins)
+    assert bins[0]["bin"].nunique() == len(edges[None]) + 1
+
+
 @pytest.mark.parametrize("name", NASTY)
 def test_any_name_can_be_summed(name, duck) -> None:
     frame = rows(60)
@@ -53,8 +80,12 @@ def test_any_name_can_be_summed(name, duck) -> None:
         k: [new.get(x, x) for x in v] if isinstance(v, list) else new.get(v, v)
         for k, v in OPTIONS.items()
     }
-    found = Moments.from_table(frame.rename(columns=new), engine=duck, **changed)
+    histograms = {new["spend"]: [0, 1000]}
+    found = Moments.from_table(
+        frame.rename(columns=new), engine=duck, histograms=histograms, dominance=True, **changed
+    )
     assert np.array_equal(found.of(new["spend"]).yy, plain.of("spend").yy)
+    assert found.coarsen(drop=[new["dual"]]).histogram(new["spend"])["n"].sum() == 60
 
 
 def test_a_column_has_one_role(duck) -> None:

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -379,6 +380,60 @@ def test_dominance_as_far_as_the_sums_show_it() -> None:
     )
     assert (np.sqrt(squares) <= 0.5 * spend).all()
     assert len(copy) < len(plain)
+
+
+def published_sizes(frame: pd.DataFrame, copy: vbc.Moments) -> pd.Series:
+    """Sizes of the amounts of all rows, indexed by the published cell they are in."""
+    report = copy.meta["share"]
+    label = {x: name for name, members in report["clusters"].items() for x in members}
+    merged = next(iter(report["strata"].get("dual", {})), None)
+    held = set(copy.cells[["unit", "period", "dual"]].itertuples(index=False, name=None))
+    keys = [
+        (unit := label.get(c, c), t, s if (unit, t, s) in held else merged)
+        for c, t, s in zip(frame["provider"], frame["quarter"], frame["dual"], strict=True)
+    ]
+    sizes = (frame["months"] * frame["spend"]).abs()
+    return sizes.set_axis(pd.MultiIndex.from_tuples(keys))
+
+
+def test_largest_amounts_decide_dominance_where_they_were_taken() -> None:
+    frame = rows()
+    # repayments hide in a sum, and not in a sum of sizes
+    frame["spend"] = np.where(frame.index % 4 == 0, -frame["spend"], frame["spend"])
+    frame.loc[frame.groupby(["provider", "quarter"]).head(1).index[::9], "spend"] = 3e4
+    bound, exact = (taken(frame, weight="months", dominance=x) for x in (False, True))
+    one, two = (shareable(x, margins=[], dominance=0.3) for x in (bound, exact))
+    assert len(two) > len(one)
+    assert any(
+        x.endswith("as far as sums and sums of squares show it") for x in one.meta["share"]["rules"]
+    )
+    assert "amounts: no row with more than 30% of a cell" in two.meta["share"]["rules"]
+    sizes = published_sizes(frame, two).groupby(level=[0, 1, 2])
+    assert len(sizes) == len(two)
+    assert (sizes.max() <= 0.3 * sizes.sum() * (1 + 1e-12)).all()
+    # which some cell would fail without the rule
+    plain = published_sizes(frame, shareable(exact, margins=[])).groupby(level=[0, 1, 2])
+    assert (plain.max() > 0.3 * plain.sum()).any()
+
+
+def test_histograms_and_largest_amounts_stay(tmp_path) -> None:
+    full = taken(rows(), histograms=["spend"], dominance=True)
+    copy = shareable(full)
+    plain = shareable(taken(rows()))
+    assert copy.sums.table.equals(plain.sums.table)
+    assert copy.sums.schema == plain.sums.schema
+    said = copy.meta["share"]["not_in_the_copy"]
+    assert len(said) == 2
+    assert "histograms of `spend`" in said[0]
+    assert plain.meta["share"]["not_in_the_copy"] == []
+    with pytest.raises(DataError, match="no histogram of `spend`"):
+        copy.quantile("spend", 0.5)
+    path = tmp_path / "copy.parquet"
+    copy.save(path)
+    # names of columns may be in the query; no column of the file holds them
+    assert not [
+        x for x in pq.read_schema(path).names if x.startswith(("histogram", "largest", "sum(|"))
+    ]
 
 
 # ---------------------------------------------------------------- what a reader can find out
