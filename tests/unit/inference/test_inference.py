@@ -61,6 +61,21 @@ def test_band_of_identical_estimates_is_pointwise() -> None:
     assert sup_t(np.zeros((2, 2))).tolist() == [0.0]
 
 
+@pytest.mark.parametrize("rank", [12, 30])
+def test_rounding_does_not_move_a_band(rank) -> None:
+    """Equal correlations have no eigenvectors of their own: any rotation of them is as good."""
+    rng = np.random.default_rng(4)
+    psi = np.kron(np.eye(2), rng.standard_normal((60, 6))) if rank == 12 else np.eye(30)
+    vcov = psi.T @ psi
+    if rank == 12:
+        turn = np.column_stack([np.eye(12), np.eye(12)])  # every row twice: half of the rank
+        vcov = turn.T @ vcov @ turn
+    shaken = vcov * (1 + 1e-14 * rng.standard_normal(vcov.shape))
+    shaken = (shaken + shaken.T) / 2
+    one, two = (np.quantile(sup_t(v, df=40), [0.5, 0.95, 0.99]) for v in (vcov, shaken))
+    np.testing.assert_allclose(two, one, rtol=1e-10)
+
+
 def test_joint_test_by_hand() -> None:
     """b = (1, 2), V = diag(1, 4): W = 1 + 1 = 2; chi-square(2) and F(2, 10)."""
     b, v = np.array([1.0, 2.0]), np.diag([1.0, 4.0])
