@@ -65,6 +65,8 @@ COPY (
     SELECT
         bene_id,
         provider_id,
+        -- the first provider, for passes in which a person stays in one cluster
+        CAST(h_provider % {providers} AS INTEGER) AS home_id,
         CAST(q AS SMALLINT) AS quarter,
         CAST(cohort AS DOUBLE) AS cohort,
         {stratum},

@@ -103,10 +103,7 @@ def _fits() -> list[tuple[str, Callable[[Any, Any], Any]]]:
         ("event study, CR2", lambda m, d: did.EventStudy().fit(m, d, vcov="CR2", **several)),
         ("ETWFE, CR1", lambda m, d: did.ETWFE().fit(m, d, vcov="CR1", **several)),
         ("TWFE, wild bootstrap", lambda m, d: did.TWFE().fit(m, d, vcov="wild", **several)),
-        ("group-time, regression", lambda m, d: [
-            did.GroupTime(method="reg").fit(m, vbc.Design(outcome=y, covariates=d.covariates))
-            for y in OUTCOMES
-        ]),
+        ("group-time, regression", lambda m, d: did.GroupTime(method="reg").fit(m, d, **several)),
     ]  # fmt: skip
 
 
@@ -147,6 +144,23 @@ def one_event_study(file: str) -> dict[str, Any]:
     return {"estimate": row["estimate"], "std_error": row["std_error"]}
 
 
+def person_effects(files: str, memory: str, limit: str) -> dict[str, Any]:
+    """Fit effects of persons and quarters, errors by provider, then by person."""
+    import vbceval as vbc
+
+    def treated(cells: Any) -> Any:
+        return (cells["quarter"] >= 20) & (cells["home_id"] % 2 == 0)
+
+    with vbc.connect("duckdb", memory_limit=limit) as engine:
+        sums = vbc.passes.within(
+            files, engine, unit="bene_id", cluster="home_id", period="quarter",
+            outcomes=["spend"], weight="months", memory=memory,
+        )  # fmt: skip
+        fit = sums.fit("spend", [vbc.passes.Term(name="treated", value=treated)])
+        by_person = vbc.passes.by_unit(fit, files, engine, memory=memory)
+    return {"estimate": float(fit.coefficients[0]), "by_person": float(by_person.std_error[0])}
+
+
 def peer(files: str) -> dict[str, Any]:
     """pyfixest: the event study of spending on rows, provider and quarter effects."""
     import duckdb
@@ -173,7 +187,7 @@ STEPS: dict[str, Callable[..., dict[str, Any]]] = {
     "moments with people": lambda *a: moments(*a, unit="bene_id"),
     "moments of spending": lambda *a: moments(*a, outcomes=["spend"], strata=[]),
     "estimates": estimates, "posterior": posterior, "one event study": one_event_study,
-    "peer": peer,
+    "person effects": person_effects, "peer": peer,
 }  # fmt: skip
 
 
@@ -216,6 +230,12 @@ def compare(rows: int, folder: Path, skip: set[str], peer_python: str, runs: int
             print(f"    {name:32s} cpu {took:8.1f} s  {took / ours.cpu:6.2f} x moments")
     if "posterior" not in skip:
         report("posterior, one outcome", step("posterior", out), ours)
+    if "passes" not in skip:
+        wide = step("person effects", files, "1GB", MEMORY)
+        report("effects and errors by person", wide, ours)
+        narrow = step("person effects", files, "200MB", "200MB")
+        report("the same in a fifth of the memory", narrow, ours)
+        print(f"    the same numbers: {wide.said == narrow.said}")
     if "peer" not in skip:
         one = str(place.with_suffix(".one.parquet"))
         first = step("moments of spending", files, "duckdb", MEMORY, one)
@@ -240,7 +260,7 @@ def main() -> None:
         "--skip",
         nargs="*",
         default=[],
-        choices=["limit", "estimates", "posterior", "peer", "spark"],
+        choices=["limit", "estimates", "posterior", "passes", "peer", "spark"],
     )
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--runs", type=int, default=1)

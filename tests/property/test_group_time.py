@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -230,3 +232,72 @@ def test_improved_cross_sections_leave_out_the_regressions(make_frame, weight_de
         for c in ("c00", "c01", "c02")
     ]
     assert 1e-6 < np.max(gaps) < 0.5
+
+
+def assert_joint_is_separate(data, estimator, design: vbc.Design, names: list[str]) -> None:
+    """One fit of several outcomes has the numbers of a fit of each, and their joint law."""
+    joint = estimator.fit(data, design, outcomes=names)
+    apart = vbc.stack([estimator.fit(data, replace(design, outcome=name)) for name in names])
+    assert len(joint) >= 4 * len(names)
+    counts = ["n_units", "n_treated", "n_comparison"]
+    columns = ["outcome", "stratum", "cohort", "period", "base", "n_clusters", "note", "df"]
+    pd.testing.assert_frame_equal(joint.frame[columns], apart.frame[columns], check_dtype=False)
+    # a count of people hidden for one outcome is hidden for the others too, so joint counts are
+    # those of separate fits or missing
+    shown = joint.frame[counts].notna()
+    assert shown.any(axis=None)
+    pd.testing.assert_frame_equal(
+        joint.frame[counts], apart.frame[counts].where(shown), check_dtype=False
+    )
+    if joint.frame["stratum"].isna().all():
+        assert (shown == apart.frame[counts].notna()).all(axis=None)
+    pd.testing.assert_index_equal(
+        joint.clusters.sort_values(), apart.clusters.sort_values(), check_names=False
+    )
+    size = max(1.0, np.abs(joint.estimate).max())
+    for kind in (None, "simple", "event_time", "cohort"):
+        a, b = (e if kind is None else e.aggregate(kind) for e in (joint, apart))
+        np.testing.assert_allclose(a.estimate, b.estimate, rtol=1e-12, atol=1e-12 * size)
+        np.testing.assert_allclose(
+            a.influence().sort_index(), b.influence().sort_index(), atol=1e-12 * np.abs(b.psi).max()
+        )
+        np.testing.assert_allclose(a.vcov(), b.vcov(), atol=1e-12 * np.abs(b.vcov()).max())
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_outcomes_together_are_outcomes_apart(case, gaps, make_frame) -> None:
+    options, design, panel, draw = CASES[case]
+    frame = make_frame(3, **draw)
+    frame = frame.assign(v=frame["y"] ** 2, u=frame["y"] + frame["z"])
+    if gaps:
+        frame.loc[frame["x"] > 1.2, "v"] = np.nan
+        frame.loc[frame.index % 17 == 3, "u"] = np.nan
+    data = vbc.Panel.from_frame(frame, **KEYS, **panel)
+    estimator = vbc.did.GroupTime(**options)
+    assert_joint_is_separate(data, estimator, vbc.Design(outcome="y", **design), ["v", "y", "u"])
+
+
+@pytest.mark.parametrize("kind", ["panel", RC])
+def test_outcomes_together_in_strata(make_frame, kind) -> None:
+    frame = make_frame(6, units=90, per_cluster=3)
+    frame = frame.assign(v=frame["y"].where(frame["x"] < 1), u=frame["y"].where(frame["z"] < 1))
+    data = vbc.Panel.from_frame(frame, **KEYS, kind=kind, strata=["site"])
+    design = vbc.Design(outcome="y", covariates=["x"])
+    assert_joint_is_separate(data, vbc.did.GroupTime(method="reg"), design, ["y", "u", "v"])
+
+
+def test_outcomes_with_moments_of_their_own(make_frame) -> None:
+    """From an engine, an outcome with gaps has other cells and clusters than the others."""
+    frame = make_frame(7, units=120, per_cluster=4, time_varying=True)
+    frame = frame.assign(u=frame["y"] ** 2, v=frame["y"].where(frame["period"] > 0))
+    frame.loc[(frame["cluster"] == "c02") | (frame["x"] > 1), "v"] = np.nan
+    with vbc.connect("duckdb") as engine:
+        moments = vbc.Moments.from_table(
+            frame, engine=engine, period="period", cohort="cohort", cluster="cluster", weight="w",
+            outcomes=["y", "u", "v"], covariates=["x", "z"], strata=["site"],
+        )  # fmt: skip
+    assert moments.of("v") is not moments
+    estimator = vbc.did.GroupTime(method="reg")
+    design = vbc.Design(outcome="y", covariates=X)
+    assert_joint_is_separate(moments, estimator, design, ["v", "y", "u"])

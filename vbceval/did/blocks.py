@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +27,13 @@ class Block(NamedTuple):
         First treated period, NaN = never treated.
     period : array, shape (K,)
         Period.
-    y : array, shape (K,)
-        Outcome.
+    y : array, shape (K, m)
+        Outcomes.
     x : array, shape (K, p)
         Covariates.
     w : array, shape (K,)
         Analysis weight times balance weight.
-    xx, xy : arrays, shapes (K, p, p), (K, p), or None
+    xx, xy : arrays, shapes (K, p, p), (K, p, m), or None
         Second moments within cells.
     names : tuple of str
         Covariate names.
@@ -60,6 +61,12 @@ class Block(NamedTuple):
             picked[name] = value[rows] if isinstance(value, np.ndarray) else value
         return Block(**picked)
 
+    def of(self, outcomes: Sequence[int]) -> Block:
+        """Return the cells with some outcomes, by position."""
+        js = list(outcomes)
+        xy = None if self.xy is None else _by_cell(self.xy[:, :, js])
+        return self._replace(y=_by_cell(self.y[:, js]), xy=xy)
+
     def without_absent_levels(self) -> Block:
         """Return the cells without columns of categories that these cells do not need."""
         needed = needed_levels(self.x, self.factors)
@@ -75,9 +82,14 @@ class Block(NamedTuple):
         )
 
 
-def make_block(moments: Moments, design: Design, clusters: pd.Index) -> Block:
-    """Return all cells that have the outcome, the covariates and a positive weight."""
-    j = moments.column(design.outcome)
+def make_block(
+    moments: Moments,
+    design: Design,
+    clusters: pd.Index,
+    outcomes: Sequence[str] | None = None,
+) -> Block:
+    """Return all cells, with the outcome of a design or with others in its place."""
+    js = [moments.column(name) for name in (outcomes or [design.outcome])]
     columns = moments.covariate_positions(design.covariates)
     keys = [moments.cells["unit"], *[moments.cells[s] for s in moments.strata]]
     owner = {name: i for i, made in enumerate(moments.factors.values()) for name in made}
@@ -86,29 +98,45 @@ def make_block(moments: Moments, design: Design, clusters: pd.Index) -> Block:
     w = moments.w * factor
     # balance weights multiply a cell's moments as they multiply its rows
     xx = None if moments.xx is None else moments.xx[:, columns[:, None], columns]
-    xy = None if moments.xy is None else moments.xy[:, columns, j]
+    xy = None if moments.xy is None else moments.xy[:, columns[:, None], js]
     block = Block(
         unit=keys[0].factorize()[0].astype(np.int64),
         entity=pd.MultiIndex.from_arrays(keys).factorize()[0].astype(np.int64),
         cluster=clusters.get_indexer(pd.Index(labels)).astype(np.int64),
         cohort=moments.attribute("cohort").to_numpy(dtype=float, na_value=np.nan),
         period=moments.cells["period"].to_numpy(dtype=float),
-        y=moments.y_mean[:, j],
-        x=moments.x_mean[:, columns],
+        y=_by_cell(moments.y_mean[:, js]),
+        x=_by_cell(moments.x_mean[:, columns]),
         w=w,
-        xx=None if xx is None else xx * factor[:, None, None],
-        xy=None if xy is None else xy * factor[:, None],
+        xx=None if xx is None else _by_cell(xx * factor[:, None, None]),
+        xy=None if xy is None else _by_cell(xy * factor[:, None, None]),
         names=tuple(moments.covariates[i] for i in columns),
         factors=tuple(owner.get(moments.covariates[i], -1) for i in columns),
     )
     return block
 
 
+def _by_cell(values: FloatArray) -> FloatArray:
+    """Return values with those of a cell side by side in memory, so that taking cells is quick."""
+    return np.ascontiguousarray(values)
+
+
 def complete(block: Block) -> BoolArray:
-    """Return which cells have the outcome, every covariate and a positive weight."""
-    return np.asarray(
-        np.isfinite(block.y) & np.isfinite(block.x).all(axis=1) & (block.w > 0), dtype=bool
-    )
+    """Return which cells have every outcome, every covariate and a positive weight."""
+    return np.asarray(np.isfinite(block.y).all(axis=1) & _usable(block), dtype=bool)
+
+
+def _usable(block: Block) -> BoolArray:
+    return np.asarray(np.isfinite(block.x).all(axis=1) & (block.w > 0), dtype=bool)
+
+
+def by_pattern(block: Block) -> list[tuple[list[int], BoolArray]]:
+    """Return positions of outcomes that are seen in the same cells, with these complete cells."""
+    seen = np.isfinite(block.y) & _usable(block)[:, None]
+    groups: dict[bytes, list[int]] = {}
+    for j, column in enumerate(seen.T):
+        groups.setdefault(np.packbits(column).tobytes(), []).append(j)
+    return [(js, seen[:, js[0]]) for js in groups.values()]
 
 
 def usable_cohorts(block: Block, dropped: FloatArray) -> Block:

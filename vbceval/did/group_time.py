@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems
+from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.core.version import versions
 from vbceval.design import Design, GroupTimePair, group_time_pairs
-from vbceval.did.blocks import Block, balanced, complete, make_block, usable_cohorts
+from vbceval.did.blocks import Block, balanced, by_pattern, make_block, usable_cohorts
 from vbceval.did.inputs import (
-    as_moments,
-    cluster_labels,
     design_meta,
     shown,
     small_sample,
+    sources_of,
     strata_of,
     vcov_name,
     without_small_strata,
@@ -117,6 +117,7 @@ class GroupTime:
         *,
         vcov: str | Multiplier = "CR1",
         ssc: SSC | None = None,
+        outcomes: Sequence[str] | None = None,
     ) -> Estimates:
         """
         Estimate every ATT(g, t) of a design.
@@ -133,13 +134,16 @@ class GroupTime:
             errors and bands from the multiplier bootstrap, as R `did` does by default.
         ssc : SSC, optional
             Small-sample factor. Default `SSC.cluster`, G/(G-1), for "CR1"; `SSC.none` otherwise.
+        outcomes : sequence of str, optional
+            Outcomes estimated together, in place of that of the design; those seen in the same
+            cells share samples, propensities and factorisations.
 
         Returns
         -------
         Estimates
-            One row a cohort and period (and stratum), in the unit of the outcome, with columns
-            ``base``, ``n_treated``, ``n_comparison`` and ``note``; counts of 1-10 people are
-            missing where units may be people.
+            One row a cohort and period, outcomes in order, then strata, in the unit of the outcome,
+            with columns ``base``, ``n_treated``, ``n_comparison`` and ``note``. Where units may be
+            people, counts of 1-10 are missing, and those of all outcomes that could tell them.
 
         Raises
         ------
@@ -154,24 +158,44 @@ class GroupTime:
                 "a regression estimator."
             )
         factor, multiplier = small_sample("GroupTime", vcov, ssc)
-        moments = as_moments(data, design)
-        self._require_applicable(moments)
-        labels = cluster_labels(moments)
-        whole = make_block(moments, design, labels)
+        names = [design.outcome] if outcomes is None else list(dict.fromkeys(outcomes))
+        sources, labels = sources_of(data, design, names)
+        parts: list[dict[str, Any]] = []
+        for moments, own in sources:
+            self._require_applicable(moments)
+            whole = make_block(moments, design, labels, own)
+            for js, seen in by_pattern(whole):
+                alike = tuple(own[j] for j in js)
+                named = replace(design, outcome=alike[0])
+                parts += self._fit_alike(whole.of(js), seen, alike, moments, named, len(labels))
+        return self._assemble(parts, names, sources[0][0], design, labels, factor, multiplier)
+
+    def _fit_alike(
+        self,
+        block: Block,
+        seen: BoolArray,
+        outcomes: tuple[str, ...],
+        moments: Moments,
+        design: Design,
+        n_clusters: int,
+    ) -> list[dict[str, Any]]:
+        """Fit outcomes seen in the same cells, all together and within each stratum."""
         parts = [
-            self._fit_block(whole.take(rows), moments, design, stratum, len(labels))
+            self._fit_block(block.take(rows[seen[rows]]), moments, design, stratum, n_clusters)
             for stratum, rows in strata_of(moments)
         ]
-        without = [part["stratum"] for part in parts if not part["results"]]
-        parts = [part for part in parts if part["results"]]
-        if not parts:
+        estimated = [part for part in parts if part["results"]]
+        if not estimated:
             raise DesignError(
-                "no treated unit is seen both before and after entry, so there is no effect to "
-                "estimate. Check `unbalanced` (it can drop every treated unit) and `window`."
+                f"no treated unit is seen both before and after entry with {listed(outcomes)}, so "
+                "there is no effect to estimate. Check `unbalanced` (it can drop every treated "
+                "unit) and `window`."
             )
-        for part in parts:
-            part.update(_shares(part["masses"], parts[0]["weight"]))
-        return self._assemble(parts, without, moments, design, labels, factor, multiplier)
+        without = [part["stratum"] for part in parts if not part["results"]]
+        for part in estimated:
+            part.update(_shares(part["masses"], estimated[0]["weight"]))
+            part.update(outcomes=outcomes, without=without, incomplete=int((~seen).sum()))
+        return estimated
 
     def _require_applicable(self, moments: Moments) -> None:
         """Refuse options that these data would ignore."""
@@ -201,9 +225,6 @@ class GroupTime:
     def _fit_block(
         self, block: Block, moments: Moments, design: Design, stratum: str | None, n_clusters: int
     ) -> dict[str, Any]:
-        kept = complete(block)
-        incomplete = int((~kept).sum())
-        block = block.take(kept)
         periods = np.unique(block.period)
         cohorts = np.unique(block.cohort[np.isfinite(block.cohort)])
         try:
@@ -228,7 +249,7 @@ class GroupTime:
         without = [(p.cohort, p.period) for p in pairs if (p.cohort, p.period) not in estimated]
         return {
             "stratum": stratum, "results": results, "masses": masses, "weight": weight,
-            "dropped": dropped, "incomplete": incomplete, "first_period": float(periods[0]),
+            "dropped": dropped, "first_period": float(periods[0]),
             "without_treated": without,
         }  # fmt: skip
 
@@ -254,70 +275,84 @@ class GroupTime:
     def _assemble(
         self,
         parts: list[dict[str, Any]],
-        without: list[str | None],
+        names: list[str],
         moments: Moments,
         design: Design,
         labels: pd.Index,
         ssc: SSC,
         multiplier: Multiplier | None,
     ) -> Estimates:
-        # clusters that no comparison uses (a cohort without base, rows without outcome) are not in
-        # the sample, so they do not count in the small-sample factor; one that is part of a
-        # cohort's share is in it, even when none of its changes can be compared
-        in_parts = [
-            np.any([*(r.counts.clusters for r in part["results"]), (part["masses"] > 0).any(axis=1)],
-                   axis=0)
-            for part in parts
-        ]  # fmt: skip
-        rows = [
-            (part["stratum"], _measurable(result, int(own.sum()), moments.cluster_name))
-            for part, own in zip(parts, in_parts, strict=True) for result in part["results"]
-        ]  # fmt: skip
-        self._raise_failures(rows, design)
-        used = np.any(in_parts, axis=0)
-        n_clusters = int(used.sum())
-        # a stratum found in few clusters has their factor and degrees of freedom, not those of all
-        sizes = [int(own.sum()) for own, part in zip(in_parts, parts, strict=True)
-                 for _ in part["results"]]  # fmt: skip
-        root = np.sqrt([ssc.factor(n_clusters=max(size, 2)) for size in sizes])
-        frame = pd.DataFrame([_record(s, r, design, moments) for s, r in rows])
-        frame["df"] = [ssc.df(size) for size in sizes]
+        for part in parts:
+            # clusters that no comparison uses (a cohort without base, rows without outcome) are not
+            # in the sample, so they do not count in the small-sample factor; one that is part of a
+            # cohort's share is in it, even when none of its changes can be compared
+            within = [r.counts.clusters for r in part["results"]]
+            part["used"] = np.any([*within, (part["masses"] > 0).any(axis=1)], axis=0)
+            size = int(part["used"].sum())
+            part["results"] = [_measurable(r, size, moments.cluster_name) for r in part["results"]]
+            # a stratum found in few clusters has their factor and degrees of freedom, not all
+            part["root"] = float(np.sqrt(ssc.factor(n_clusters=max(size, 2))))
+            part["df"] = ssc.df(size)
+            part["records"] = [_record(r, part, design, moments) for r in part["results"]]
+        self._raise_failures(parts, design)
+        used = np.any([part["used"] for part in parts], axis=0)
+        # outcomes in order, then strata
+        rows = [(name, part) for name in names for part in parts if name in part["outcomes"]]
+        frame = pd.DataFrame([record for row in rows for record in _of_outcome(*row)])
         if moments.people:
             frame = without_small_strata(frame)
-        psi = np.column_stack([r.psi for _, r in rows])[used]
+        psi = np.concatenate([_influence(name, part, used) for name, part in rows], axis=1)
+        root = np.repeat([part["root"] for _, part in rows], [len(p["results"]) for _, p in rows])
         shares = Shares(
-            value=np.concatenate([part["share"] for part in parts]),
-            psi=np.concatenate([part["share_psi"] for part in parts], axis=1)[used],
+            value=np.concatenate([part["share"] for _, part in rows]),
+            psi=np.concatenate([part["share_psi"][used] for _, part in rows], axis=1),
             vcov_scale=root,
         )
-        meta = {
+        return Estimates(
+            frame=frame, psi=psi, psi_vcov=psi * root, clusters=labels[used],
+            cluster_name=moments.cluster_name, shares=shares, multiplier=multiplier,
+            meta=self._meta(parts, moments, design, int(used.sum()), vcov_name(ssc, multiplier), ssc),
+        )  # fmt: skip
+
+    def _meta(
+        self,
+        parts: list[dict[str, Any]],
+        moments: Moments,
+        design: Design,
+        n_clusters: int,
+        vcov: str,
+        ssc: SSC,
+    ) -> dict[str, Any]:
+        notes = {r.counts.note for part in parts for r in part["results"]}
+        return {
             "estimator": "GroupTime",
             "options": asdict(self),
             "design": design_meta(design),
-            "vcov": vcov_name(ssc, multiplier),
+            "vcov": vcov,
             "ssc": ssc.name,
             "exactness": "moments" if moments.xx is not None else "unit pass",
             "n_clusters": n_clusters,
             "cluster": moments.cluster_name,
             "first_period": min(part["first_period"] for part in parts),
             "without_treated": sorted({x for part in parts for x in part["without_treated"]}),
-            "strata_without_effects": without,
+            "strata_without_effects": list(dict.fromkeys(s for p in parts for s in p["without"])),
             "dropped_cohorts": sorted({float(g) for part in parts for g in part["dropped"]}),
-            "incomplete_cells": shown(parts[0]["incomplete"], moments.people),
+            # of several outcomes, the one that is missing most
+            "incomplete_cells": shown(max(p["incomplete"] for p in parts), moments.people),
             "language": "effect",
             "versions": versions("numpy", "scipy", "pandas"),
-            "warnings": sorted({r.counts.note for _, r in rows if r.counts.note}),
+            "warnings": sorted(note for note in notes if note),
         }
-        return Estimates(
-            frame=frame, psi=psi, psi_vcov=psi * root, clusters=labels[used],
-            cluster_name=moments.cluster_name, shares=shares, multiplier=multiplier, meta=meta,
-        )  # fmt: skip
 
-    def _raise_failures(self, rows: list[tuple[str | None, PairResult]], design: Design) -> None:
+    def _raise_failures(self, parts: list[dict[str, Any]], design: Design) -> None:
+        # outcomes seen in the same cells fail together
+        several = len({part["outcomes"] for part in parts}) > 1
+        rows = [(part, r) for part in parts for r in part["results"]]
         lines = "".join(
-            f"\n  {'' if stratum is None else f'stratum `{stratum}`, '}cohort {r.pair.cohort:g} at "
-            f"period {r.pair.period:g}: {r.failure}"
-            for stratum, r in rows if r.failure is not None
+            f"\n  {listed(part['outcomes']) + ', ' if several else ''}"
+            f"{'' if part['stratum'] is None else 'stratum `' + part['stratum'] + '`, '}cohort "
+            f"{r.pair.cohort:g} at period {r.pair.period:g}: {r.failure}"
+            for part, r in rows if r.failure is not None
         )  # fmt: skip
         failed = [r for _, r in rows if r.failure is not None]
         if not failed or (self.on_failure == "skip" and len(failed) < len(rows)):
@@ -350,23 +385,25 @@ def _measurable(result: PairResult, n_clusters: int, cluster: str) -> PairResult
     if n_clusters > 1 or result.failure is not None:
         return result
     reason = f"its units are all in one cluster (`{cluster}`), so its error cannot be measured"
-    return result._replace(estimate=np.nan, psi=np.zeros_like(result.psi), failure=reason)
+    missing = np.full(len(result.estimate), np.nan)
+    return result._replace(estimate=missing, psi=np.zeros_like(result.psi), failure=reason)
 
 
 def _record(
-    stratum: str | None, result: PairResult, design: Design, moments: Moments
+    result: PairResult, part: dict[str, Any], design: Design, moments: Moments
 ) -> dict[str, Any]:
+    """Return what a row says of every outcome of its part."""
     pair: GroupTimePair = result.pair
     own_clusters = moments.unit_name == moments.cluster_name
     record: dict[str, Any] = {
         "estimand": GROUP_TIME,
-        "outcome": design.outcome,
+        "outcome": None,
         "unit_of_measure": design.unit_of_measure,
         "cohort": pair.cohort,
         "period": pair.period,
         "event_time": pair.event_time,
-        "stratum": stratum,
-        "estimate": result.estimate,
+        "stratum": part["stratum"],
+        "estimate": np.nan,
         "base": pair.base,
         "n_clusters": shown(int(result.counts.clusters.sum()), moments.people and own_clusters),
         "note": result.failure or result.counts.note,
@@ -378,4 +415,20 @@ def _record(
     }
     for name, count in counts.items():
         record[name] = shown(count, moments.people)
+    record["df"] = part["df"]
     return record
+
+
+def _of_outcome(name: str, part: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of one outcome of a part."""
+    j = part["outcomes"].index(name)
+    return [
+        {**record, "outcome": name, "estimate": float(result.estimate[j])}
+        for record, result in zip(part["records"], part["results"], strict=True)
+    ]
+
+
+def _influence(name: str, part: dict[str, Any], used: BoolArray) -> FloatArray:
+    """Return the influence of clusters on the rows of one outcome of a part."""
+    j = part["outcomes"].index(name)
+    return np.column_stack([result.psi[used, j] for result in part["results"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -56,19 +57,46 @@ def as_moments(data: Panel | Moments, design: Design) -> Moments:
     return Moments.from_panel(data, outcomes=[design.outcome], covariates=design.covariates)
 
 
-def cluster_labels(moments: Moments) -> pd.Index:
+def sources_of(
+    data: Panel | Moments, design: Design, outcomes: Sequence[str]
+) -> tuple[list[tuple[Moments, list[str]]], pd.Index]:
     """
-    Return cluster labels, at least two.
+    Return the moments that hold outcomes, each with the names it holds, and all cluster labels.
+
+    Raises
+    ------
+    DesignError
+        If no outcome is named, or there is one cluster.
+    """
+    if not outcomes:
+        raise DesignError(
+            "`outcomes` is empty, so there is nothing to estimate. Name at least one outcome, or "
+            "leave it out for the outcome of the design."
+        )
+    if isinstance(data, Panel):
+        data = Moments.from_panel(data, outcomes=outcomes, covariates=design.covariates)
+    sources: dict[int, tuple[Moments, list[str]]] = {}
+    for name in outcomes:
+        # an outcome with gaps has moments of its own
+        moments = data.of(name)
+        sources.setdefault(id(moments), (moments, []))[1].append(name)
+    found = list(sources.values())
+    return found, cluster_labels(*(moments for moments, _ in found))
+
+
+def cluster_labels(*sources: Moments) -> pd.Index:
+    """
+    Return cluster labels of all sources, at least two.
 
     Raises
     ------
     DesignError
         If there is one cluster.
     """
-    labels = pd.Index(pd.unique(moments.attribute("cluster")))
+    labels: pd.Index = pd.Index(pd.unique(pd.concat([m.attribute("cluster") for m in sources])))
     if len(labels) < 2:
         raise DesignError(
-            f"there is {len(labels)} cluster (`{moments.cluster_name}`), but the error of an "
+            f"there is {len(labels)} cluster (`{sources[0].cluster_name}`), but the error of an "
             "effect is measured by variation between clusters. Cluster on what enters the "
             "program, at least two of them treated and two not."
         )

@@ -95,7 +95,7 @@ def fit_leads(
     x, names = sample.covariates(covariate_effect)
     p, k = len(names), len(events)
     # a dummy is constant within a cell: its second moments there are zero
-    padded = block._replace(xx=_padded(block.xx, k), xy=_padded(block.xy, k))
+    padded = block._replace(xx=_padded(block.xx, k, 2), xy=_padded(block.xy, k, 1))
     fit = fit_sample(
         sample._replace(arranged=arranged._replace(block=padded)),
         np.column_stack([x, dummies.astype(float)]),
@@ -122,7 +122,8 @@ def fit_leads(
     )  # fmt: skip
 
 
-def _padded(moment: FloatArray | None, more: int) -> FloatArray | None:
+def _padded(moment: FloatArray | None, more: int, axes: int) -> FloatArray | None:
+    """Return second moments with zeros for more covariates, which `axes` axes are of."""
     if moment is None:
         return None
-    return np.pad(moment, [(0, 0)] + [(0, more)] * (moment.ndim - 1))
+    return np.pad(moment, [(0, 0)] + [(0, more)] * axes + [(0, 0)] * (moment.ndim - 1 - axes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -53,15 +53,15 @@ class Counts(NamedTuple):
 
 class PairResult(NamedTuple):
     """
-    One comparison, estimated or not.
+    One comparison for all m outcomes of a block, estimated or not.
 
     Parameters
     ----------
     pair : GroupTimePair
         Cohort, period, base, controls.
-    estimate : float
-        Effect; NaN where it failed.
-    psi : array, shape (G,)
+    estimate : array, shape (m,)
+        Effect on each outcome; NaN where it failed.
+    psi : array, shape (G, m)
         Influence summed by cluster; zero where it failed or is zero by definition.
     counts : Counts
         Units and clusters used.
@@ -72,7 +72,7 @@ class PairResult(NamedTuple):
     """
 
     pair: GroupTimePair
-    estimate: float
+    estimate: FloatArray
     psi: FloatArray
     counts: Counts
     failure: str | None = None
@@ -99,14 +99,15 @@ def estimate_pairs(
     """
     Estimate comparisons; those without a treated unit in the data are left out.
 
-    Pairs with the same units, weights and covariates share one propensity score and one
-    factorization, with a right-hand side for each period. Cost O(n p^2) for each such group plus
-    O(n p) for each pair.
+    Followed pairs with the same units, weights and covariates share one propensity score and one
+    factorization, with a right-hand side for each period and outcome; pairs of rows that are not
+    followed share theirs between outcomes. Cost O(n p^2) for each such group plus O(n p) for each
+    pair and outcome.
 
     Parameters
     ----------
     block : Block
-        K cells.
+        K cells, each with every outcome.
     periods : array
         Observed periods, increasing.
     pairs : list of GroupTimePair
@@ -117,9 +118,10 @@ def estimate_pairs(
         G, the rows of every influence vector.
     """
     if not settings.followed or settings.fix_weights == "varying" or settings.unbalanced == "rc":
-        rows_of = {t: np.flatnonzero(block.period == t) for t in periods}
-        results = (_cross_section(block, pair, rows_of, settings, n_clusters) for pair in pairs)
-        return [r for r in results if r is not None]
+        # rows of a period side by side, which makes taking them quick
+        block = block.take(np.argsort(block.period, kind="stable"))
+        found = (_cross_section(block, pair, settings, n_clusters) for pair in pairs)
+        return [r for r in found if r is not None]
     index = follow(block, periods)
     groups: dict[tuple[bytes, ...], list[tuple[int, GroupTimePair, Sample]]] = {}
     done: dict[int, PairResult] = {}
@@ -128,9 +130,10 @@ def estimate_pairs(
         if not sample.treated.any():
             continue
         if pair.is_reference or sample.treated.all():
-            cells, w = block.take(sample.before), block.w[sample.weight]
-            counts = _count(cells, sample.treated, w, n_clusters)
-            done[i] = _without_estimation(pair, counts, n_clusters)
+            counts = _count(
+                block, sample.before, sample.treated, block.w[sample.weight], n_clusters
+            )
+            done[i] = _without_estimation(pair, counts, block.y.shape[1])
             continue
         key = (sample.treated.tobytes(), sample.baseline.tobytes(), sample.weight.tobytes())
         groups.setdefault(key, []).append((i, pair, sample))
@@ -160,28 +163,32 @@ def _sample(
     return Sample(before[keep], after[keep], treated[keep], baseline[keep], weight[keep])
 
 
-def _count(block: Block, treated: BoolArray, w: FloatArray, n_clusters: int) -> Counts:
+def _count(
+    block: Block, cells: IntArray, treated: BoolArray, w: FloatArray, n_clusters: int
+) -> Counts:
     """Count units and clusters of the cells used, one cell (or more) a unit."""
-    note = None
+    note, unit, cluster = None, block.unit[cells], block.cluster[cells]
     for name, rows in (("treated", treated), ("comparison", ~treated)):
-        if len(np.unique(block.cluster[rows])) == 1:
+        own = cluster[rows]
+        if len(own) and own.min() == own.max():
             note = f"one {name} cluster: its own sampling error is not in std_error"
     return Counts(
-        treated_weight=sum_by_cluster(w * treated, block.cluster, n_clusters),
-        clusters=np.bincount(block.cluster, minlength=n_clusters) > 0,
-        n_treated=len(np.unique(block.unit[treated])),
-        n_comparison=len(np.unique(block.unit[~treated])),
+        treated_weight=sum_by_cluster(w * treated, cluster, n_clusters),
+        clusters=np.bincount(cluster, minlength=n_clusters) > 0,
+        n_treated=len(np.unique(unit[treated])),
+        n_comparison=len(np.unique(unit[~treated])),
         note=note,
     )
 
 
-def _without_estimation(pair: GroupTimePair, counts: Counts, n_clusters: int) -> PairResult:
+def _without_estimation(pair: GroupTimePair, counts: Counts, n_outcomes: int) -> PairResult:
     """Return the reference row, or a comparison that has nobody to compare with."""
-    zero = np.zeros(n_clusters)
+    psi = np.zeros((len(counts.clusters), n_outcomes))
     if pair.is_reference:
-        return PairResult(pair, 0.0, zero, counts)
+        return PairResult(pair, np.zeros(n_outcomes), psi, counts)
     reason = f"no comparison unit is seen at both {pair.base:g} and {pair.period:g}"
-    return PairResult(pair, np.nan, zero, counts, reason, no_comparison=True)
+    missing = np.full(n_outcomes, np.nan)
+    return PairResult(pair, missing, psi, counts, reason, no_comparison=True)
 
 
 def _estimate_group(
@@ -192,20 +199,20 @@ def _estimate_group(
 ) -> Iterator[tuple[int, PairResult]]:
     """Estimate pairs that share units, covariates and weights."""
     sample = members[0][2]
-    d, w = sample.treated, block.w[sample.weight]
-    dy = np.column_stack([block.y[s.after] - block.y[s.before] for _, _, s in members])
+    d, w, m = sample.treated, block.w[sample.weight], block.y.shape[1]
+    dy = np.concatenate([block.y[s.after] - block.y[s.before] for _, _, s in members], axis=1)
     failure: str | None = None
     try:
         z = standardise(block.x[sample.baseline], w, block.names, factors=block.factors)
         att, psi = _followed_effects(dy, d, w, z, settings)
     except ComparisonFailure as error:
         failure = str(error)
-        att, psi = np.full(len(members), np.nan), np.zeros(dy.shape)
-    cells = block.take(sample.before)
-    counts = _count(cells, d, w, n_clusters)
-    summed = sum_by_cluster(psi, cells.cluster, n_clusters)
+        att, psi = np.full(dy.shape[1], np.nan), np.zeros(dy.shape)
+    counts = _count(block, sample.before, d, w, n_clusters)
+    summed = sum_by_cluster(psi, block.cluster[sample.before], n_clusters)
     for j, (i, pair, _) in enumerate(members):
-        yield i, PairResult(pair, float(att[j]), summed[:, j], counts, failure)
+        own = slice(j * m, (j + 1) * m)
+        yield i, PairResult(pair, att[own], summed[:, own], counts, failure)
 
 
 def _followed_effects(
@@ -222,51 +229,50 @@ def _followed_effects(
 
 
 def _cross_section(
-    block: Block,
-    pair: GroupTimePair,
-    rows_of: Mapping[float, IntArray],
-    settings: Settings,
-    n_clusters: int,
+    block: Block, pair: GroupTimePair, settings: Settings, n_clusters: int
 ) -> PairResult | None:
     """Estimate one pair from the rows of its two periods; None without a treated row in each."""
-    rows = np.sort(np.concatenate([rows_of[t] for t in {pair.base, pair.period}]))
+    times = sorted({pair.base, pair.period})
+    starts = np.searchsorted(block.period, times, side="left")
+    ends = np.searchsorted(block.period, times, side="right")
+    rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
     treated, comparison = side(block.cohort[rows], pair, settings.last)
     rows, d = rows[treated | comparison], treated[treated | comparison]
     if settings.followed and settings.unbalanced != "rc" and not pair.is_reference:
-        _, place, times = np.unique(block.entity[rows], return_inverse=True, return_counts=True)
-        rows, d = rows[times[place] == 2], d[times[place] == 2]
-    cells = block.take(rows)
-    post = cells.period == pair.period
+        _, place, seen = np.unique(block.entity[rows], return_inverse=True, return_counts=True)
+        rows, d = rows[seen[place] == 2], d[seen[place] == 2]
+    post, w = block.period[rows] == pair.period, block.w[rows]
     if not (d & post).any() or not (pair.is_reference or (d & ~post).any()):
         return None
     later = post & d if settings.followed else d
-    counts = _count(cells, d, np.where(later | ~d, cells.w, 0.0), n_clusters)
+    counts = _count(block, rows, d, np.where(later | ~d, w, 0.0), n_clusters)
+    m = block.y.shape[1]
     if pair.is_reference:
-        return _without_estimation(pair, counts, n_clusters)
+        return _without_estimation(pair, counts, m)
     if not (~d & post).any() or not (~d & ~post).any():
-        return _without_estimation(pair, counts._replace(n_comparison=0), n_clusters)
+        return _without_estimation(pair, counts._replace(n_comparison=0), m)
     failure: str | None = None
-    att, psi = np.full(1, np.nan), np.zeros((len(d), 1))
+    att, psi = np.full(m, np.nan), np.zeros((len(d), m))
     try:
-        att, psi = _unfollowed_effects(cells, d, post, settings)
+        att, psi = _unfollowed_effects(block.take(rows), d, post, settings)
     except ComparisonFailure as error:
         failure = str(error)
-    summed = sum_by_cluster(psi, cells.cluster, n_clusters)
-    return PairResult(pair, float(att[0]), summed[:, 0], counts, failure)
+    return PairResult(
+        pair, att, sum_by_cluster(psi, block.cluster[rows], n_clusters), counts, failure
+    )
 
 
 def _unfollowed_effects(
     cells: Block, d: BoolArray, post: BoolArray, settings: Settings
 ) -> tuple[FloatArray, FloatArray]:
     z = standardise(cells.x, cells.w, cells.names, cells.xx, cells.factors)
-    xy = None
-    if cells.xy is not None:
-        scaled = cells.xy[:, z.kept] / z.scale
-        xy = np.concatenate([np.zeros((len(d), 1)), scaled], axis=1)[:, :, None]
-    rows = unfollowed.CrossSections(cells.y[:, None], d, post, cells.w, z, xy)
+    xy = cells.xy
+    if xy is not None and len(z.kept) < xy.shape[1]:
+        xy = np.ascontiguousarray(xy[:, z.kept])
+    rows = unfollowed.CrossSections(cells.y, d, post, cells.w, z, xy)
     if settings.method == "reg" or (z.xx is not None and len(z.kept) == 0):
         return unfollowed.outcome_regression(rows)
-    if z.xx is not None and np.abs(z.xx).max() > 1e-12 * np.abs(cells.w).max():
+    if z.varies_inside(float(np.abs(cells.w).max())):
         raise ComparisonFailure(
             f"method '{settings.method}' needs the propensity of each row, and these moments hold "
             "cells in which covariates vary; use method='reg', or the rows"

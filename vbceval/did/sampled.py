@@ -13,7 +13,8 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
-from vbceval.did.blocks import make_block
+from vbceval.did.blocks import by_pattern, make_block
+from vbceval.did.inputs import sources_of
 from vbceval.did.least_squares import Cells
 from vbceval.did.regressors import Term
 from vbceval.moments import Moments
@@ -100,7 +101,7 @@ class Sample(NamedTuple):
         block = b._replace(
             w=b.w * factor,
             xx=None if b.xx is None else b.xx * factor[:, None, None],
-            xy=None if b.xy is None else b.xy * factor[:, None],
+            xy=None if b.xy is None else b.xy * factor[:, None, None],
         )
         cells = c._replace(
             block=block,
@@ -144,25 +145,13 @@ def gather(
     DesignError
         If there is one cluster, or no cell is complete.
     """
-    if isinstance(data, Panel):
-        data = Moments.from_panel(data, outcomes=outcomes, covariates=design.covariates)
-    sources: dict[int, tuple[Moments, list[str]]] = {}
-    for name in outcomes:
-        moments = data.of(name)
-        sources.setdefault(id(moments), (moments, []))[1].append(name)
-    labels = pd.Index(pd.unique(pd.concat([m.attribute("cluster") for m, _ in sources.values()])))
-    if len(labels) < 2:
-        raise DesignError(
-            f"there is {len(labels)} cluster (`{data.cluster_name}`), but the error of an effect "
-            "is measured by variation between clusters. Cluster on what enters the program, at "
-            "least two of them treated and two not."
-        )
-    arranged = [_arrange(m, design, names, labels) for m, names in sources.values()]
+    sources, labels = sources_of(data, design, outcomes)
+    arranged = [_arrange(m, design, names, labels) for m, names in sources]
     if len(arranged) > 1:
         arranged = _align(arranged)
     found = [
         (sample, moments)
-        for whole, (moments, _) in zip(arranged, sources.values(), strict=True)
+        for whole, (moments, _) in zip(arranged, sources, strict=True)
         for sample in _by_pattern(whole)
     ]
     return found, labels
@@ -233,15 +222,9 @@ def _keys(
 
 def _by_pattern(sample: Sample) -> list[Sample]:
     """Split outcomes by the cells in which they are seen; each keeps its complete cells."""
-    block, y = sample.cells.block, sample.cells.y
-    usable = np.isfinite(block.x).all(axis=1) & (block.w > 0)
-    seen = np.isfinite(y) & usable[:, None]
-    groups: dict[bytes, list[int]] = {}
-    for j, column in enumerate(seen.T):
-        groups.setdefault(np.packbits(column).tobytes(), []).append(j)
+    y = sample.cells.y
     out = []
-    for js in groups.values():
-        rows = seen[:, js[0]]
+    for js, rows in by_pattern(sample.cells.block._replace(y=y)):
         if not rows.any():
             raise DesignError(
                 f"no row has the outcome {listed([sample.outcomes[j] for j in js])}, every "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +29,9 @@ class Regressors(NamedTuple):
         A constant, then covariates with weighted mean 0 and sd 1 over the comparison.
     names : tuple of str
         Names of the q columns, the constant as "(constant)".
-    xx : array, shape (n, q, q), or None
-        Centred second moments within each cell, in the same scale.
+    xx : array, shape (n, q - 1, q - 1), or None
+        Centred second moments of the kept covariates within each cell, in their own units: the
+        constant has none, and scaling sums of them is cheaper than scaling every cell.
     scale : array, shape (q - 1,)
         Standard deviation of each kept covariate.
     kept : array of int, shape (q - 1,)
@@ -59,6 +61,13 @@ class Regressors(NamedTuple):
         # a 0/1 column standardised is lowest where it was 0
         columns = self.x[:, np.array(self.factors) == code]
         return np.asarray((columns == columns.min(axis=0)).all(axis=1))
+
+    def varies_inside(self, largest: float) -> bool:
+        """Return whether a second moment within cells exceeds a share 1e-12 of `largest`."""
+        if self.xx is None or len(self.kept) == 0:
+            return False
+        scaled = np.abs(self.xx).max(axis=0) / np.outer(self.scale, self.scale)
+        return bool(scaled.max() > 1e-12 * largest)
 
 
 def needed_levels(x: FloatArray, factors: tuple[int, ...]) -> BoolArray:
@@ -117,16 +126,13 @@ def standardise(
     centred = x - mean
     variance = w @ centred**2
     if xx is not None:
-        variance = variance + np.einsum("kii->i", xx)
+        variance = variance + np.diagonal(xx, axis1=1, axis2=2).sum(axis=0)
     scale = np.sqrt(variance / total)
     kept = np.flatnonzero((scale > 1e-12 * (np.abs(mean) + scale)) & needed_levels(x, factors))
     columns = np.column_stack([np.ones(len(x)), centred[:, kept] / scale[kept]])
-    inner = None
-    if xx is not None:
-        q = len(kept) + 1
-        inner = np.zeros((len(x), q, q))
-        scaled = xx[:, kept[:, None], kept] / np.outer(scale[kept], scale[kept])
-        inner[:, 1:, 1:] = scaled
+    inner = xx
+    if xx is not None and len(kept) < x.shape[1]:
+        inner = np.ascontiguousarray(xx[:, kept[:, None], kept])
     labels = (CONSTANT, *(names[i] for i in kept))
     codes = (-1, *(factors[i] if factors else -1 for i in kept))
     return Regressors(columns, labels, inner, scale[kept], kept, codes)
@@ -197,8 +203,8 @@ def fit_linear(
         Weights; zero leaves a row out.
     where : str
         Whose rows these are, for messages.
-    xy : array, shape (n, q, k), optional
-        Centred cross moments within cells.
+    xy : array, shape (n, q - 1, k), optional
+        Centred cross moments of the kept covariates within cells, in their own units.
 
     Raises
     ------
@@ -215,11 +221,18 @@ def fit_linear(
     gram = xw.T @ x
     cross = xw.T @ y
     if regressors.xx is not None:
-        gram = gram + regressors.xx[live].sum(axis=0)
+        scale = regressors.scale
+        gram[1:, 1:] += _sum_of(regressors.xx, live) / np.outer(scale, scale)
         if xy is not None:
-            cross = cross + xy[live].sum(axis=0)
+            cross[1:] += _sum_of(xy, live) / scale[:, None]
     inverse = invert(gram, regressors.names, where)
     return LinearFit(inverse @ cross, inverse, w)
+
+
+def _sum_of(moments: FloatArray, live: BoolArray) -> FloatArray:
+    """Return the sum of the moments of some cells, without a copy of these cells."""
+    flat = moments.reshape(len(moments), math.prod(moments.shape[1:]))
+    return np.asarray((live.astype(float) @ flat).reshape(moments.shape[1:]))
 
 
 def linear_influence(
@@ -240,22 +253,20 @@ def linear_influence(
         The rows the fit was made on.
     y : array, shape (n, k)
         Right-hand sides.
-    direction : array, shape (q,) or (q, k)
-        Linear functional of the coefficients, one for each right-hand side or common.
-    xy : array, shape (n, q, k), optional
-        Centred cross moments within cells.
+    direction : array, shape (q,)
+        Linear functional of the coefficients, common to the right-hand sides.
+    xy : array, shape (n, q - 1, k), optional
+        Centred cross moments of the kept covariates within cells, in their own units.
     """
     target = fit.inverse @ direction
-    if target.ndim == 1:
-        target = target[:, None]
-    residual = fit.weight[:, None] * (y - regressors.x @ fit.beta)
-    out = residual * (regressors.x @ target)
+    out = (fit.weight * (regressors.x @ target))[:, None] * (y - regressors.x @ fit.beta)
     if regressors.xx is not None:
-        live = (fit.weight > 0)[:, None]
+        n, p = len(y), len(regressors.scale)
         # within-cell part of sum w x (y - x'beta), which cell means cannot show
-        target = np.broadcast_to(target, fit.beta.shape)
-        inner = -np.einsum("nij,jk,ik->nk", regressors.xx, fit.beta, target)
+        own = target[1:] / regressors.scale
+        along = (regressors.xx.reshape(n * p, p) @ own).reshape(n, p)
+        inner = -along @ (fit.beta[1:] / regressors.scale[:, None])
         if xy is not None:
-            inner = inner + np.einsum("nik,ik->nk", xy, target)
-        out = out + np.where(live, inner, 0.0)
+            inner += np.einsum("nik,i->nk", xy, own)
+        out += np.where((fit.weight > 0)[:, None], inner, 0.0)
     return np.asarray(out)

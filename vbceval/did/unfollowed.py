@@ -27,16 +27,16 @@ class CrossSections(NamedTuple):
 
     Parameters
     ----------
-    y : array, shape (n, 1)
-        Outcome.
+    y : array, shape (n, k)
+        Outcomes.
     d, post : bool array, shape (n,)
         Treated rows; rows of the later period.
     w : array, shape (n,)
         Weights.
     z : Regressors
         Covariates with a constant.
-    xy : array, shape (n, q, 1), or None
-        Centred cross moments within cells.
+    xy : array, shape (n, q - 1, k), or None
+        Centred cross moments of the covariates in `z` within cells, in their own units.
     """
 
     y: FloatArray
@@ -67,9 +67,9 @@ def outcome_regression(rows: CrossSections) -> tuple[FloatArray, FloatArray]:
 
     Returns
     -------
-    array, shape (1,)
-        Effect on the treated.
-    array, shape (n, 1)
+    array, shape (k,)
+        Effects on the treated, one an outcome.
+    array, shape (n, k)
         Influence of each row.
 
     References
@@ -139,7 +139,7 @@ def doubly_robust(
     att, psi, residual_means = _efficient(rows, fits, means)
     m = {key: hajek(z.x, w)[0] for key, w in means.items()}
     m_all, _ = hajek(z.x, rows.w * rows.d)
-    m2 = np.zeros((z.x.shape[1], 1))
+    m2 = np.zeros((z.x.shape[1], rows.y.shape[1]))
     for post, sign in ((True, 1.0), (False, -1.0)):
         residual = rows.y - z.x @ fits[False, post].beta - residual_means[post]
         m2 = m2 + sign * _odds_moment(z.x, residual, means[False, post])
@@ -184,7 +184,7 @@ def _efficient(
 ) -> tuple[FloatArray, FloatArray, dict[bool, FloatArray]]:
     """Effect and influence with nuisances held fixed, and the comparison residual means."""
     x, d = rows.z.x, rows.w * rows.d
-    att, psi = np.zeros(1), np.zeros((len(x), 1))
+    att, psi = np.zeros(rows.y.shape[1]), np.zeros(rows.y.shape)
     comparison: dict[bool, FloatArray] = {}
     for post, sign in ((True, 1.0), (False, -1.0)):
         residual = rows.y - x @ fits[False, post].beta

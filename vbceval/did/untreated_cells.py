@@ -61,7 +61,8 @@ class Arranged(NamedTuple):
     def cells(self, x: FloatArray) -> Cells:
         """Return the arrays that a fit reads, with `x` as covariates."""
         b = self.block
-        return Cells(self.entity, self.time, b.cluster, b.y, b.w, x, b.xx, b.xy)
+        xy = None if b.xy is None else b.xy[:, :, 0]
+        return Cells(self.entity, self.time, b.cluster, b.y[:, 0], b.w, x, b.xx, xy)
 
     def count_units(self, rows: BoolArray) -> int:
         """Return the number of distinct units in some cells."""

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import vbceval as vbc
+from vbceval.did import pairs
 from vbceval.inference import SSC
 
 KEYS = {"unit": "aco", "period": "year", "cohort": "entry"}
@@ -166,6 +167,76 @@ def test_too_many_covariates(typed) -> None:
 def test_options_are_checked_when_named(options, said) -> None:
     with pytest.raises(vbc.DesignError, match=said):
         vbc.did.GroupTime(**options)
+
+
+def test_outcomes_come_in_the_order_asked_for(typed) -> None:
+    panel = vbc.Panel.from_frame(typed.assign(cents=100 * typed["spend"]), **KEYS)
+    design = vbc.Design(outcome="spend", covariates=["hcc"])
+    est = vbc.did.GroupTime().fit(panel, design, outcomes=["cents", "spend", "cents"])
+    n = len(est) // 2
+    assert est.frame["outcome"].tolist() == ["cents"] * n + ["spend"] * n
+    np.testing.assert_allclose(est.estimate[:n], 100 * est.estimate[n:], rtol=1e-12)
+    # the joint law knows that one is the other, so their difference has no error
+    difference = np.hstack([np.eye(n), -100 * np.eye(n)])
+    np.testing.assert_allclose(difference @ est.vcov() @ difference.T, 0, atol=1e-10)
+    default = vbc.did.GroupTime().fit(panel, design)
+    assert default.frame["outcome"].unique().tolist() == ["spend"]
+
+
+@pytest.mark.parametrize("kind", ["panel", "repeated_cross_section"])
+def test_outcomes_of_the_same_cells_share_what_is_not_of_the_outcome(
+    typed, kind, monkeypatch
+) -> None:
+    data = typed.assign(a=np.sqrt(typed["spend"]), b=np.log(typed["spend"]))
+    data["gap"] = data["spend"].mask((data["aco"] == "G") & (data["year"] == 2013))
+    panel = vbc.Panel.from_frame(data, **KEYS, kind=kind)
+    design = vbc.Design(outcome="spend", covariates=["hcc"])
+    calls = []
+    for name in ("standardise", "_count"):
+        real = getattr(pairs, name)
+
+        def counted(*args, real=real, name=name, **options):
+            calls.append(name)
+            return real(*args, **options)
+
+        monkeypatch.setattr(pairs, name, counted)
+
+    def calls_of(*outcomes: str) -> list[str]:
+        calls.clear()
+        vbc.did.GroupTime(method="reg").fit(panel, design, outcomes=outcomes)
+        return list(calls)
+
+    one = calls_of("spend")
+    assert set(one) == {"standardise", "_count"}
+    assert calls_of("spend", "a", "b") == one
+    assert sorted(calls_of("spend", "a", "b", "gap")) == sorted(one + calls_of("gap"))
+
+
+def test_no_outcome_and_an_outcome_never_seen(typed) -> None:
+    data = typed.assign(none=typed["spend"].where(typed["aco"] == "A"))
+    panel = vbc.Panel.from_frame(data.assign(hcc=data["hcc"].mask(data["aco"] == "A")), **KEYS)
+    design = vbc.Design(outcome="spend", covariates=["hcc"])
+    with pytest.raises(vbc.DesignError, match="`outcomes` is empty"):
+        vbc.did.GroupTime().fit(panel, design, outcomes=[])
+    with pytest.raises(vbc.DesignError, match="no row has the outcome `none`, every covariate"):
+        vbc.did.GroupTime().fit(panel, design, outcomes=["spend", "none"])
+
+
+def test_failures_name_the_outcomes_of_their_cells(typed) -> None:
+    never = typed["entry"].isna()
+    data = typed.assign(early=typed["spend"].mask(never & (typed["year"] == 2016)))
+    panel = vbc.Panel.from_frame(data, **KEYS)
+    design = vbc.Design(outcome="spend", comparison="never_treated")
+    with pytest.raises(vbc.DesignError) as caught:
+        vbc.did.GroupTime().fit(panel, design, outcomes=["spend", "early"])
+    lines = str(caught.value).splitlines()[1:-1]
+    assert [line.strip().split(":")[0] for line in lines] == [
+        "`early`, cohort 2015 at period 2016", "`early`, cohort 2016 at period 2016",
+    ]  # fmt: skip
+    est = vbc.did.GroupTime(on_failure="skip").fit(panel, design, outcomes=["spend", "early"])
+    missing = est.frame[est.frame["estimate"].isna()]
+    assert missing["outcome"].tolist() == ["early"] * 2
+    assert missing["period"].tolist() == [2016] * 2
 
 
 def test_covariances_that_do_not_exist(typed) -> None:
