@@ -11,7 +11,7 @@ import pytest
 
 import vbceval as vbc
 from vbceval.did.blocks import Block
-from vbceval.did.covariances import cluster_parts
+from vbceval.did.covariances import ClusterProducts
 from vbceval.did.least_squares import Cells, Fit, Groups, least_squares
 from vbceval.did.regressors import Term, regressors
 from vbceval.inference import SSC
@@ -119,8 +119,10 @@ def voters(table) -> tuple[Fit, Groups, np.ndarray]:
 @pytest.mark.parametrize("kind", ["CR0", "CR2", "CR3"])
 def test_clubsandwich_cross_section(golden, voters, kind) -> None:
     fit, groups, contrast = voters
-    made = bias_reduced(cluster_parts(fit, groups.n), fit.inverse, contrast, kind)
-    se = np.linalg.norm(made.influence(fit.scores(0, groups), groups.n), axis=0)
+    made = bias_reduced(
+        ClusterProducts(fit, groups.n), fit.inverse, contrast, kind, [fit.scores(0, groups)]
+    )
+    se = np.linalg.norm(made.influence[0], axis=0)
     for i, name in enumerate(("treatment", "log_income")):
         row = golden("r_cr2_voters")[f"{name} {kind}"]
         assert (contrast.T @ fit.beta)[i, 0] == pytest.approx(row["estimate"], rel=1e-10)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,11 +16,10 @@ from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.least_squares import Fit
 from vbceval.did.sampled import joint_codes
 from vbceval.inference import SSC, Multiplier
-from vbceval.inference.bias_reduced import ClusterPart
+from vbceval.inference.bias_reduced import Pattern
 from vbceval.inference.wild import Wild
 
 Vcov = str | Multiplier | Wild | tuple[str, str, str]
-_BATCH_VALUES = 1 << 23
 
 
 class Law(NamedTuple):
@@ -98,9 +99,10 @@ def read_law(vcov: Vcov, ssc: SSC | None) -> Law:
     )
 
 
-def cluster_parts(fit: Fit, n_clusters: int) -> Iterator[ClusterPart]:
+@dataclass(frozen=True, eq=False)
+class ClusterProducts:
     """
-    Return cross-products of clusters, those with values in the same columns together.
+    Cross-products of the columns of a regression, by cluster.
 
     Parameters
     ----------
@@ -109,82 +111,101 @@ def cluster_parts(fit: Fit, n_clusters: int) -> Iterator[ClusterPart]:
     n_clusters : int
         G.
     """
-    rows = _root_rows(fit)
-    owner = np.tile(fit.cells.block.cluster, 1 + len(fit.z.inner))
-    order = np.argsort(owner, kind="stable")
-    rows, bounds = rows[order], np.searchsorted(owner[order], np.arange(n_clusters + 1))
-    groups: dict[bytes, list[int]] = {}
-    columns: dict[bytes, IntArray] = {}
-    for c in range(n_clusters):
-        found = np.unique(rows.indices[rows.indptr[bounds[c]] : rows.indptr[bounds[c + 1]]])
-        used = found[fit.kept[found]].astype(np.int64)
-        if len(used):
-            groups.setdefault(used.tobytes(), []).append(c)
-            columns[used.tobytes()] = used
-    levels = _levels_of(fit, n_clusters)
-    place = np.zeros(len(fit.kept), dtype=np.int64)
-    for key, members in groups.items():
-        used = columns[key]
-        # columns that were dropped fall into one more, which is cut off
-        place[:] = len(used)
-        place[used] = np.arange(len(used))
-        step = max(_BATCH_VALUES // (len(used) + 1) ** 2, 1)
-        for start in range(0, len(members), step):
-            batch = np.array(members[start : start + step], dtype=np.int64)
-            cross = _products_by_cluster(rows, bounds, batch, place, len(used) + 1)
-            if levels is not None:
-                cross -= _products_by_cluster(levels[1], levels[0], batch, place, len(used) + 1)
-            yield ClusterPart(used, batch, cross[:, :-1, :-1])
+
+    fit: Fit
+    n_clusters: int
+
+    @cached_property
+    def _rows(self) -> _Rows:
+        """Pairs of rows: cell means, slopes inside cells, and what eliminated effects take out."""
+        fit, h = self.fit, self.fit.cells.absorbed
+        left, right = [fit.z.rows], [_moved_rows(fit)]
+        owner = [np.tile(fit.cells.block.cluster, 1 + len(fit.z.inner))]
+        if h is not None:
+            left.append(fit.level_z)
+            right.append(sparse.csr_array(sparse.diags_array(-1 / fit.level) @ fit.level_z))
+            owner.append(np.zeros(len(fit.level), dtype=np.int64))
+            owner[1][h] = fit.cells.block.cluster
+        together = np.concatenate(owner)
+        order = np.argsort(together, kind="stable")
+        return _Rows(
+            _stacked(left)[order], _stacked(right)[order],
+            np.searchsorted(together[order], np.arange(self.n_clusters + 1)),
+        )  # fmt: skip
+
+    def patterns(self) -> list[Pattern]:
+        """Return clusters by the columns in which they have values, dropped ones left out."""
+        rows, _, bounds = self._rows
+        groups: dict[bytes, list[int]] = {}
+        for c in range(self.n_clusters):
+            found = np.unique(rows.indices[rows.indptr[bounds[c]] : rows.indptr[bounds[c + 1]]])
+            used = found[self.fit.kept[found]].astype(np.int64)
+            if len(used):
+                groups.setdefault(used.tobytes(), []).append(c)
+        return [
+            Pattern(np.frombuffer(key, dtype=np.int64), np.array(members, dtype=np.int64))
+            for key, members in groups.items()
+        ]
+
+    def cross(self, clusters: IntArray, columns: IntArray) -> FloatArray:
+        """Return X_c'WX_c of some columns, eliminated effects taken out, shape (b, a, a)."""
+        # all other columns fall into one more, which is cut off
+        place = np.full(len(self.fit.kept), len(columns), dtype=np.int64)
+        place[columns] = np.arange(len(columns))
+        return _products_by_cluster(self._rows, clusters, place, len(columns) + 1)[:, :-1, :-1]
 
 
-def _products_by_cluster(
-    rows: sparse.csr_array, bounds: IntArray, batch: IntArray, place: IntArray, width: int
-) -> FloatArray:
+class _Rows(NamedTuple):
+    """Rows whose products, left by right, add up to X_c'WX_c, and where clusters begin."""
+
+    left: sparse.csr_array
+    right: sparse.csr_array
+    bounds: IntArray
+
+
+def _products_by_cluster(values: _Rows, batch: IntArray, place: IntArray, width: int) -> FloatArray:
     """Cross-products of each cluster's rows, from one product with columns of their own."""
-    counts = bounds[batch + 1] - bounds[batch]
-    own = rows[np.concatenate([np.arange(bounds[c], bounds[c + 1]) for c in batch])]
-    cluster = np.repeat(np.repeat(np.arange(len(batch)), counts), np.diff(own.indptr))
-    shape = (own.shape[0], len(batch) * width)
-    apart = sparse.csr_array((own.data, cluster * width + place[own.indices], own.indptr), shape)
-    product = sparse.coo_array(apart.T @ apart)
-    out = np.zeros((len(batch), width, width))
-    first, second = product.coords
-    out[first // width, first % width, second % width] = product.data
-    return out
+    counts = values.bounds[batch + 1] - values.bounds[batch]
+    chosen = np.concatenate([np.arange(*values.bounds[c : c + 2]) for c in batch])
+    start = np.repeat(np.arange(len(batch)) * width, counts)
+    left, right = (
+        _apart(rows[chosen], start, place, len(batch) * width)
+        for rows in (values.left, values.right)
+    )
+    product = sparse.csr_array(left.T @ right)
+    out = np.zeros(len(batch) * width * width)
+    # row r of cluster c begins at (c width + r) width, and its columns are counted from c width
+    row = np.arange(len(batch) * width)
+    flat = np.repeat(row * width - row // width * width, np.diff(product.indptr))
+    flat += product.indices
+    out[flat] = product.data
+    return out.reshape(len(batch), width, width)
 
 
-def _root_rows(fit: Fit) -> sparse.csr_array:
-    """Rows whose products add up to X'WX: cell means, then the root of variation inside cells."""
+def _apart(rows: sparse.csr_array, start: IntArray, place: IntArray, size: int) -> sparse.csr_array:
+    """Move columns to their place behind where those of the row's cluster start."""
+    column = np.repeat(start, np.diff(rows.indptr)) + place[rows.indices]
+    return sparse.csr_array((rows.data, column, rows.indptr), shape=(rows.shape[0], size))
+
+
+def _moved_rows(fit: Fit) -> sparse.csr_array:
+    """Rows of the columns times weights, and times the cross-products inside cells."""
     z, block = fit.z, fit.cells.block
     size, q = len(block.w), len(z.inner)
-    parts = [sparse.csr_array(sparse.diags_array(np.sqrt(block.w)) @ z.mean)]
+    parts = [sparse.csr_array(sparse.diags_array(block.w) @ z.mean)]
     if q and block.xx is not None:
-        values, vectors = np.linalg.eigh(block.xx[:, z.inner][:, :, z.inner])
-        root = vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
+        xx = block.xx[:, z.inner][:, :, z.inner]
         slopes = [z.rows[size * (i + 1) : size * (i + 2)] for i in range(q)]
         for f in range(q):
-            scaled = [
-                sparse.diags_array(np.ascontiguousarray(root[:, i, f])) @ slope
-                for i, slope in enumerate(slopes)
-            ]
-            total = scaled[0]
-            for more in scaled[1:]:
-                total = total + more
+            total = sparse.diags_array(np.ascontiguousarray(xx[:, f, 0])) @ slopes[0]
+            for i in range(1, q):
+                total = total + sparse.diags_array(np.ascontiguousarray(xx[:, f, i])) @ slopes[i]
             parts.append(sparse.csr_array(total))
+    return _stacked(parts)
+
+
+def _stacked(parts: Sequence[sparse.csr_array]) -> sparse.csr_array:
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
-
-
-def _levels_of(fit: Fit, n_clusters: int) -> tuple[IntArray, sparse.csr_array] | None:
-    """Sums of eliminated effects over the root of their weight, sorted by cluster, and bounds."""
-    h = fit.cells.absorbed
-    if h is None:
-        return None
-    owner = np.zeros(len(fit.level), dtype=np.int64)
-    owner[h] = fit.cells.block.cluster
-    order = np.argsort(owner, kind="stable")
-    bounds = np.searchsorted(owner[order], np.arange(n_clusters + 1))
-    scaled = sparse.csr_array(sparse.diags_array(1 / np.sqrt(fit.level)) @ fit.level_z)
-    return bounds, sparse.csr_array(scaled[order])
 
 
 def iid_covariance(fit: Fit, contrast: FloatArray) -> FloatArray:

@@ -72,7 +72,9 @@ class Regression(ABC):
             ``"cluster"``, ``"cohort"``, ``"period"``, strata, or names of the source) and products
             such as ``"period:dual"``.
         vcov : str, tuple, Multiplier or Wild
-            "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom; "wild", or a
+            "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom, which cost
+            O(G a^2 (a + m)) for a columns in a cluster and m rows, whatever the number of outcomes
+            (2,000 clusters: a second at 80 columns, half a minute at 300); "wild", or a
             `vbceval.inference.wild.Wild` with its options: CR1 errors beside columns
             ``wild_p_value``, ``wild_low``, ``wild_high``; "bootstrap"; "iid"; "HC1";
             ``("two_way", key, key)``.

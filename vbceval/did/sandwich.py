@@ -12,9 +12,9 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import Array, BoolArray, FloatArray, IntArray
 from vbceval.did.covariances import (
+    ClusterProducts,
     Law,
     check_keys,
-    cluster_parts,
     codes_of,
     hc_cell_covariance,
     iid_covariance,
@@ -188,17 +188,18 @@ def _spread(pieces: Sequence[Piece], values: Sequence[float]) -> FloatArray:
 def _adjusted(
     pieces: Sequence[Piece], law: Law, psi: FloatArray, clusters: dict[int, Groups]
 ) -> Errors:
-    made: dict[int, BiasReduced] = {}
-    adjusted, df = [], []
+    together: dict[int, list[Piece]] = {}
     for piece in pieces:
-        key = id(piece.fit)
-        if key not in made:
-            made[key] = _reduced(piece, law, clusters[key].n)
-        scores = piece.fit.scores(piece.outcome, clusters[key])
-        n_clusters = clusters[key].n
-        adjusted.append(made[key].influence(scores, n_clusters) + piece.estimated(n_clusters))
-        df.append(np.where(np.isfinite(made[key].df), made[key].df, np.inf))
-    degrees = np.concatenate(df)
+        together.setdefault(id(piece.fit), []).append(piece)
+    adjusted: dict[int, FloatArray] = {}
+    df: dict[int, FloatArray] = {}
+    for key, same in together.items():
+        made = _reduced(same, law, clusters[key])
+        degrees = np.where(np.isfinite(made.df), made.df, np.inf)
+        for piece, influence in zip(same, made.influence, strict=True):
+            adjusted[id(piece)] = influence + piece.estimated(clusters[key].n)
+            df[id(piece)] = degrees
+    degrees = np.concatenate([df[id(p)] for p in pieces])
     few = int((degrees < 4).sum())
     warnings = []
     if few:
@@ -206,14 +207,17 @@ def _adjusted(
             f"{few} rows have fewer than 4 Satterthwaite degrees of freedom: few clusters decide "
             "them, and t intervals are unreliable. Compare with vcov='wild', or pool cohorts."
         )
-    return Errors(psi, np.concatenate(adjusted, axis=1), None, degrees, {}, warnings)
+    psi_vcov = np.concatenate([adjusted[id(p)] for p in pieces], axis=1)
+    return Errors(psi, psi_vcov, None, degrees, {}, warnings)
 
 
-def _reduced(piece: Piece, law: Law, n_clusters: int) -> BiasReduced:
+def _reduced(pieces: Sequence[Piece], law: Law, groups: Groups) -> BiasReduced:
+    """Adjust the outcomes of one regression, which differ in their scores only."""
+    piece = pieces[0]
     live = np.flatnonzero((piece.contrast != 0).any(axis=0))
     made = bias_reduced(
-        cluster_parts(piece.fit, n_clusters), piece.fit.inverse, piece.contrast,
-        "CR3" if law.kind == "CR3" else "CR2",
+        ClusterProducts(piece.fit, groups.n), piece.fit.inverse, piece.contrast,
+        "CR3" if law.kind == "CR3" else "CR2", [p.fit.scores(p.outcome, groups) for p in pieces],
     )  # fmt: skip
     lost = live[made.own[live] > 0]
     if len(lost) and law.kind == "CR3":

@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-from scipy import sparse
+from numpy.polynomial import Chebyshev, Polynomial
+from scipy import linalg, sparse
 
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
 Correction = Literal["CR0", "CR2", "CR3"]
 _WHOLE = 1 - 1e-9
 """Leverage from which on a direction is a cluster's own."""
-_SERIES_NORMS = (0.0, 0.03, 0.1, 0.25)
-"""Clusters of like leverage share the length of their power series; above, eigenvalues are taken."""
-_SERIES_ERROR = 1e-15
+_NORMS = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5)
+"""Clusters of like leverage share one polynomial; above the last, eigenvalues are taken."""
+_POLYNOMIAL_ERROR = 1e-15
+_BATCH_VALUES = 1 << 22
+_CACHE_VALUES = 1 << 17
+_FRAME_COST = 1e7
 
 
-class ClusterPart(NamedTuple):
+class Pattern(NamedTuple):
     """
     Clusters that have values in the same columns.
 
     Parameters
     ----------
     columns : int array, shape (a,)
-        The columns.
+        The columns, increasing.
     clusters : int array, shape (b,)
         Their positions among G clusters.
-    cross : array, shape (b, a, a)
-        Cross-product X_c'WX_c of each, effects nested in clusters taken out.
     """
 
     columns: IntArray
     clusters: IntArray
-    cross: FloatArray
+
+
+class Products(Protocol):
+    """What `bias_reduced` asks of a regression."""
+
+    def patterns(self) -> list[Pattern]:
+        """Return all clusters, by the columns in which they have values."""
+        ...
+
+    def cross(self, clusters: IntArray, columns: IntArray) -> FloatArray:
+        """Return X_c'WX_c, shape (b, a, a), effects nested in clusters taken out."""
+        ...
 
 
 class BiasReduced(NamedTuple):
@@ -44,33 +57,25 @@ class BiasReduced(NamedTuple):
 
     Parameters
     ----------
-    weights : list of (columns, clusters, array of shape (b, a, m))
-        What multiplies a cluster's scores: influence of cluster c is ``scores[columns] @ weights``.
+    influence : list of arrays, shape (G, m)
+        Of each set of scores.
     df : array, shape (m,)
         Satterthwaite degrees of freedom of each combination.
     own : array, shape (m,)
         Clusters that alone determine a direction the combination uses.
     """
 
-    weights: list[tuple[IntArray, IntArray, FloatArray]]
+    influence: list[FloatArray]
     df: FloatArray
     own: IntArray
 
-    def influence(self, scores: FloatArray | sparse.csr_array, n_clusters: int) -> FloatArray:
-        """Return adjusted influence, shape (G, m), from scores, shape (G, p)."""
-        out = np.zeros((n_clusters, len(self.df)))
-        for columns, clusters, weights in self.weights:
-            rows = scores[clusters][:, columns]
-            dense = rows if isinstance(rows, np.ndarray) else rows.toarray()
-            out[clusters] = np.einsum("ba,bam->bm", dense, weights)
-        return out
-
 
 def bias_reduced(
-    parts: Iterable[ClusterPart],
+    products: Products,
     inverse: FloatArray,
     contrast: FloatArray,
     correction: Correction,
+    scores: Sequence[sparse.csr_array],
 ) -> BiasReduced:
     """
     Adjust cluster influence for leverage, in the spectral form of CR0, CR2 and CR3.
@@ -81,21 +86,31 @@ def bias_reduced(
 
     Parameters
     ----------
-    parts : iterable of ClusterPart
-        All clusters. Effects that are not nested in clusters must be columns: taking them out
-        changes CR2, CR3 and the degrees of freedom.
+    products : Products
+        Cross-products of clusters. Effects that are not nested in clusters must be columns: taking
+        them out changes CR2, CR3 and the degrees of freedom.
     inverse : array, shape (p, p)
         M; zero rows for dropped columns.
     contrast : array, shape (p, m)
         Combinations of coefficients.
     correction : {"CR0", "CR2", "CR3"}
         Which f.
+    scores : sequence of sparse arrays, shape (G, p)
+        Scores of clusters, one array for each outcome. Nothing else depends on outcomes.
 
     Returns
     -------
     BiasReduced
-        Cost O(G a^3 + m p^3) for a columns in a cluster; small leverage takes a power series, whose
-        cost is O(G a^2 m). Memory O(m p^2).
+        Cost O(G a^2 (a + m)) for a columns in a cluster and those eliminated after them, with
+        matrix products only where leverage is below one half. Memory O(m (a^2 + s^2)) for s
+        columns that clusters of different patterns share. Where columns have no such order (few
+        columns in a cluster, of many), O(m p^3) and O(m p^2) come on top.
+
+    Notes
+    -----
+    T_c is taken in coordinates R with M = R'R, R lower triangular, columns used by few clusters
+    first: a cluster's columns then reach only those behind them in the elimination tree of
+    X'WX, and sums over pairs of clusters are sums of squares in these coordinates.
 
     References
     ----------
@@ -105,31 +120,136 @@ def bias_reduced(
        variance estimation and hypothesis testing in fixed effects models. *Journal of Business &
        Economic Statistics* 36(4), 672-683. Theorem 2.
     """
-    p, m = contrast.shape
+    m = contrast.shape[1]
     direction = inverse @ contrast
-    weights: list[tuple[IntArray, IntArray, FloatArray]] = []
-    products = np.zeros((m, p, p))
+    influence = [np.zeros((s.shape[0], m)) for s in scores]
+    frames, ordered = _frames(products.patterns(), inverse, m)
+    pairs = _Pairs(frames, inverse, m, ordered=ordered)
     trace, squares, mixed = np.zeros(m), np.zeros(m), np.zeros(m)
     own = np.zeros(m, dtype=np.int64)
-    for columns, clusters, cross in parts:
-        root = np.linalg.cholesky(inverse[np.ix_(columns, columns)])
-        u = np.linalg.solve(root, direction[columns])
-        t = root.T @ cross @ root
-        y, lost = _applied(t, u, correction)
-        own += lost
-        weights.append((columns, clusters, root @ y))
-        ty = t @ y
-        d = (y * ty).sum(axis=1)
-        ff = (ty * ty).sum(axis=1)
-        trace += (d - ff).sum(axis=0)
-        squares += (d * d).sum(axis=0)
-        mixed += (d * ff).sum(axis=0)
-        r = np.ascontiguousarray(np.moveaxis(np.linalg.inv(root).T @ ty, 2, 0))
-        products[:, columns[:, None], columns] += np.swapaxes(r, 1, 2) @ r
-    gram = np.array([np.sum((x @ inverse) * (x @ inverse).T) for x in products])
+    for columns, clusters in frames:
+        a = len(columns)
+        root = _root(inverse[np.ix_(columns, columns)])
+        u = linalg.solve_triangular(root, direction[columns], lower=True, trans="T")
+        total = np.zeros((m, a, a))
+        step = max(_BATCH_VALUES // (a * max(a, m)), 1)
+        for start in range(0, len(clusters), step):
+            batch = clusters[start : start + step]
+            t = root @ products.cross(batch, columns) @ root.T
+            y, lost = _applied(t, u, correction)
+            own += lost
+            for out, s in zip(influence, scores, strict=True):
+                at = s[batch].toarray()[:, columns] @ root.T
+                out[batch] = (at[:, None, :] @ y)[:, 0]
+            ty = t @ y
+            d = (y * ty).sum(axis=1)
+            ff = (ty * ty).sum(axis=1)
+            trace += (d - ff).sum(axis=0)
+            squares += (d * d).sum(axis=0)
+            mixed += (d * ff).sum(axis=0)
+            f = np.ascontiguousarray(np.moveaxis(ty, 2, 0))
+            total += np.swapaxes(f, 1, 2) @ f
+        pairs.add(columns, root, total)
     with np.errstate(invalid="ignore", divide="ignore"):
-        df = trace**2 / (squares - 2 * mixed + gram)
-    return BiasReduced(weights, df, own)
+        df = trace**2 / (squares - 2 * mixed + pairs.total())
+    return BiasReduced(influence, df, own)
+
+
+def _root(inverse: FloatArray) -> FloatArray:
+    """Return lower triangular R with R'R the given matrix."""
+    return np.ascontiguousarray(np.linalg.cholesky(inverse[::-1, ::-1])[::-1, ::-1].T)
+
+
+class _Pairs:
+    """
+    Sums over pairs of clusters of (f_c'f_d)^2, from sums over clusters of f_c f_c'.
+
+    In order of elimination f_c has one set of coordinates in all frames, and only those that two
+    frames share have to be kept. Otherwise coordinates are columns, and M is their metric.
+    """
+
+    def __init__(
+        self, frames: Sequence[Pattern], inverse: FloatArray, m: int, *, ordered: bool
+    ) -> None:
+        self._metric = None if ordered else inverse
+        times = np.zeros(len(inverse), dtype=np.int64)
+        for columns, _ in frames:
+            times[columns] += 1
+        self._shared = times > (1 if ordered else 0)
+        self._place = np.cumsum(self._shared) - 1
+        size = int(self._shared.sum())
+        self._kept = np.zeros((m, size, size))
+        self._done = np.zeros(m)
+
+    def add(self, columns: IntArray, root: FloatArray, total: FloatArray) -> None:
+        """Add a frame's sum over clusters, shape (m, a, a)."""
+        if self._metric is not None:
+            back = linalg.solve_triangular(root, np.eye(len(root)), lower=True)
+            total = back @ total @ back.T
+        shared = self._shared[columns]
+        between = total[:, shared]
+        self._done += (total[:, ~shared] ** 2).sum(axis=(1, 2))
+        self._done += (between[:, :, ~shared] ** 2).sum(axis=(1, 2))
+        at = self._place[columns[shared]]
+        self._kept[:, at[:, None], at] += between[:, :, shared]
+
+    def total(self) -> FloatArray:
+        """Return the sum over all pairs, shape (m,)."""
+        if self._metric is None:
+            return np.asarray(self._done + (self._kept**2).sum(axis=(1, 2)))
+        metric = self._metric[np.ix_(self._shared, self._shared)]
+        return np.array([np.sum((x @ metric) * (x @ metric).T) for x in self._kept])
+
+
+def _frames(patterns: list[Pattern], inverse: FloatArray, m: int) -> tuple[list[Pattern], bool]:
+    """Return clusters by the columns they are worked with, and whether in order of elimination."""
+    uses = np.zeros(len(inverse), dtype=np.int64)
+    for columns, clusters in patterns:
+        uses[columns] += len(clusters)
+    order = np.argsort(uses, kind="stable")
+    rank = np.argsort(order)
+    first = np.array([rank[columns].min() for columns, _ in patterns], dtype=np.int64)
+    paths = _paths(patterns, rank, first)
+    heads: dict[int, list[IntArray]] = {}
+    sizes = paths.sum(axis=1)
+    # the longest path first, so that shorter ones that it contains can join it
+    for i in np.lexsort((first, -sizes[first])):
+        at = int(first[i])
+        near = [h for h in heads if paths[h, at] and sizes[h] <= 1.2 * sizes[at] + 8]
+        heads.setdefault(min(near, key=lambda h: int(sizes[h]), default=at), []).append(
+            patterns[i].clusters
+        )
+    frames = [
+        Pattern(order[np.flatnonzero(paths[h])], np.sort(np.concatenate(members)))
+        for h, members in heads.items()
+    ]
+    apart = _cost(patterns, m) + m * len(inverse) ** 3 / 4
+    return (frames, True) if _cost(frames, m) <= apart else (patterns, False)
+
+
+def _cost(frames: Sequence[Pattern], m: int) -> float:
+    """Work of frames, in multiplications, and what starting one takes."""
+    return float(sum(len(k) * len(a) ** 2 * (len(a) + m) + _FRAME_COST for a, k in frames))
+
+
+def _paths(patterns: list[Pattern], rank: IntArray, first: IntArray) -> BoolArray:
+    """Return which columns are on the path from each to the root of the elimination tree."""
+    p = len(rank)
+    linked = np.zeros((p, p), dtype=bool)
+    for (columns, _), at in zip(patterns, first, strict=True):
+        # eliminating the first column of a cluster links all others
+        linked[at, rank[columns]] = True
+    parent = np.full(p, -1, dtype=np.int64)
+    for j in range(p):
+        later = np.flatnonzero(linked[j, j + 1 :])
+        if len(later):
+            parent[j] = j + 1 + later[0]
+            linked[parent[j]] |= linked[j]
+    paths = np.eye(p, dtype=bool)
+    for j in range(p - 1, -1, -1):
+        if parent[j] >= 0:
+            paths[j] |= paths[parent[j]]
+    return paths
 
 
 def _applied(t: FloatArray, u: FloatArray, correction: Correction) -> tuple[FloatArray, IntArray]:
@@ -138,17 +258,23 @@ def _applied(t: FloatArray, u: FloatArray, correction: Correction) -> tuple[Floa
     if correction == "CR0":
         return np.broadcast_to(u, (b, a, m)), np.zeros(m, dtype=np.int64)
     out = np.empty((b, a, m))
-    norm = np.sqrt(np.einsum("bij,bij->b", t, t))
-    small = norm < _SERIES_NORMS[-1]
-    for low, high in itertools.pairwise(_SERIES_NORMS):
+    power = -0.5 if correction == "CR2" else -1.0
+    square = t @ t
+    # the largest eigenvalue is at most the root of the Frobenius norm of the square
+    norm = np.einsum("bij,bij->b", square, square) ** 0.25
+    small = norm < _NORMS[-1]
+    for low, high in itertools.pairwise(_NORMS):
         inside = (norm >= low) & (norm < high)
         if inside.any():
-            out[inside] = _series(t[inside], u, correction, float(norm[inside].max()))
+            terms = _polynomial(power, float(norm[inside].max()))
+            # few at a time, which stay in the processor's cache
+            chosen = np.flatnonzero(inside)
+            for few in np.array_split(chosen, len(chosen) * a * max(a, m) // _CACHE_VALUES + 1):
+                out[few] = _evaluated(terms, t[few], square[few], u)
     if small.all():
         return out, np.zeros(m, dtype=np.int64)
     values, vectors = np.linalg.eigh(t[~small])
     whole = values > _WHOLE
-    power = -0.5 if correction == "CR2" else -1.0
     factor = np.where(whole, 0.0, np.where(whole, 1.0, 1 - values) ** power)
     inner = np.swapaxes(vectors, 1, 2) @ u
     out[~small] = vectors @ (factor[:, :, None] * inner)
@@ -156,14 +282,24 @@ def _applied(t: FloatArray, u: FloatArray, correction: Correction) -> tuple[Floa
     return out, (share > 1e-9 * (u * u).sum(axis=0)).sum(axis=0)
 
 
-def _series(t: FloatArray, u: FloatArray, correction: Correction, norm: float) -> FloatArray:
-    """Return the power series of (1 - T)^(-1/2) or (1 - T)^(-1), applied to u."""
-    term = np.broadcast_to(u, (len(t), *u.shape))
-    out = term.copy()
-    terms = int(np.ceil(np.log(_SERIES_ERROR) / np.log(max(norm, 1e-12)))) + 1
-    for j in range(1, terms + 1):
-        term = t @ term
-        if correction == "CR2":
-            term = term * ((2 * j - 1) / (2 * j))
-        out += term
+def _polynomial(power: float, norm: float) -> FloatArray:
+    """Return coefficients of the polynomial that equals (1 - t)^power on 0 <= t <= norm."""
+    norm = max(norm, 1e-3)
+    # Chebyshev series converge at the rate set by the distance to the pole at t = 1
+    pole = 2 / norm - 1
+    rate = pole + np.sqrt(pole**2 - 1)
+    degree = int(np.ceil(-np.log(_POLYNOMIAL_ERROR) / np.log(rate)))
+    series = Chebyshev.interpolate(lambda t: (1 - t) ** power, degree, domain=[0, norm])
+    return np.asarray(series.convert(kind=Polynomial, domain=[-1, 1], window=[-1, 1]).coef)
+
+
+def _evaluated(terms: FloatArray, t: FloatArray, square: FloatArray, u: FloatArray) -> FloatArray:
+    """Return a polynomial of T, applied to u, by its even and odd terms."""
+    terms = np.append(terms, np.zeros(len(terms) % 2))
+    once = t @ u
+    out: FloatArray = terms[-2] * u + terms[-1] * once
+    for even, odd in zip(terms[-4::-2], terms[-3::-2], strict=True):
+        out = square @ out
+        out += even * u
+        out += odd * once
     return out
