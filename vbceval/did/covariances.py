@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -64,6 +64,11 @@ class Law(NamedTuple):
         return self.kind in ("CR0", "CR1", "CR2", "CR3")
 
 
+_WITHOUT_FACTOR: Mapping[str, Literal["CR0", "CR2", "CR3", "iid"]] = {
+    "CR0": "CR0", "CR2": "CR2", "CR3": "CR3", "iid": "iid",
+}  # fmt: skip
+
+
 def read_law(vcov: Vcov, ssc: SSC | None) -> Law:
     """
     Read the options of a covariance.
@@ -85,14 +90,13 @@ def read_law(vcov: Vcov, ssc: SSC | None) -> Law:
         return Law("CR1", SSC.fixest() if ssc is None else ssc)
     if vcov == "HC1":
         return Law("HC1", SSC(G=True, K="full", name="N/(N-K)") if ssc is None else ssc)
-    if vcov in ("CR0", "CR2", "CR3", "iid"):
+    if isinstance(vcov, str) and vcov in _WITHOUT_FACTOR:
         if ssc is not None and ssc != SSC.none():
             raise EstimationError(
                 f"vcov='{vcov}' has its own correction and takes no small-sample factor, but ssc "
                 f"is '{ssc.name}'. Use vcov='CR1' with it, or leave `ssc` out."
             )
-        kind: Literal["CR0", "CR2", "CR3", "iid"] = vcov  # type: ignore[assignment]  # narrowed by the test above
-        return Law(kind, SSC.none())
+        return Law(_WITHOUT_FACTOR[vcov], SSC.none())
     raise EstimationError(
         f"`vcov` is {vcov!r}; regressions know 'CR0', 'CR1', 'CR2', 'CR3', 'wild' (or a Wild), "
         "'bootstrap' (or a Multiplier), 'iid', 'HC1' and ('two_way', key, key)."

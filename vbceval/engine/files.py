@@ -145,7 +145,7 @@ def _label(source: object) -> str:
 
 
 def _find(source: object) -> list[str]:
-    items: Sequence[Any] = [source] if isinstance(source, str | Path) else list(source)  # type: ignore[call-overload]  # a list, checked by the caller
+    items: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
     problems = Problems("the list of files" if len(items) != 1 else f"`{items[0]}`")
     if not items:
         problems.add("it is empty. Name at least one Parquet file.")

@@ -488,8 +488,8 @@ def test_no_whole_numbers_that_fit_pin_a_small_count(some_table, counts) -> None
     try:
         copy = shareable(full)
     except DataError as error:
-        # which tables fail is not known before
-        assert re.search("audit fails|no organization has cells", str(error))  # noqa: PT017 - as said
+        reasons = "audit fails|no organization has cells"
+        assert re.search(reasons, str(error))  # noqa: PT017 - which tables fail is not known before
         return
     present = [k for k in keys if truth[k]]
     report = copy.meta["share"]
