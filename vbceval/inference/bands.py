@@ -1,8 +1,9 @@
-"""Simultaneous confidence bands: the analytic sup-t law."""
+"""Simultaneous bands and tests: the law of the largest |t| of several (sup-t)."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import special
@@ -45,27 +46,81 @@ def sup_t(vcov: FloatArray, *, df: float = np.inf, seed: int = 20210101) -> Floa
        theory, implementation, and an application to SVARs. *Journal of Applied Econometrics*
        34(1), 1-17. Algorithm 1.
     """
-    from scipy.stats import qmc
-
     sd = np.sqrt(np.clip(np.diag(vcov), 0.0, None))
     keep = sd > 0
     if not keep.any():
         return np.zeros(1)
     corr = vcov[np.ix_(keep, keep)] / np.outer(sd[keep], sd[keep])
+    maxima = np.concatenate([z.max(axis=1) for z in _absolute_normals(corr, seed)])
+    return _scaled(np.sort(maxima), df, seed)
+
+
+def step_down(
+    t: FloatArray, vcov: FloatArray, *, df: float = np.inf, seed: int = 20210101
+) -> FloatArray:
+    """
+    Return p-values adjusted for several tests by steps down the joint law (Westfall-Young).
+
+    The largest |t| is compared with the law of the largest of all, the next with that of the
+    largest of the rest, and so on; a later p-value is never below an earlier one. The chance of any
+    false rejection is controlled whatever the truth of the others, as in Romano and Wolf.
+
+    Parameters
+    ----------
+    t : array, shape (k,)
+        Statistics.
+    vcov : array, shape (k, k)
+        Joint covariance of what was tested, variances above zero.
+    df : float, default infinity
+        Degrees of freedom of the common scale.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    array, shape (k,)
+        Adjusted p-values, in the order given. Cost O(k^2) for each of 2^17 draws.
+
+    References
+    ----------
+    .. [1] Romano, J. P. and Wolf, M. (2005). Exact and approximate stepdown methods for multiple
+       hypothesis testing. *JASA* 100(469), 94-108. Section 4.
+    """
+    order = np.argsort(-np.abs(t), kind="stable")
+    sd = np.sqrt(np.diag(vcov))[order]
+    corr = vcov[np.ix_(order, order)] / np.outer(sd, sd)
+    p_values = np.empty(len(t))
+    largest = np.concatenate(
+        # of each test and all after it
+        [np.maximum.accumulate(z[:, ::-1], axis=1)[:, ::-1] for z in _absolute_normals(corr, seed)]
+    )
+    for step, row in enumerate(order):
+        law = _scaled(np.sort(largest[:, step]), df, seed)
+        reached = len(law) - np.searchsorted(law, abs(t[row]) * (1 - _NO_VARIATION))
+        p_values[row] = reached / len(law)
+    p_values[order] = np.maximum.accumulate(p_values[order])
+    return p_values
+
+
+def _absolute_normals(corr: FloatArray, seed: int) -> Iterator[FloatArray]:
+    """Yield blocks of |z|, z jointly normal, from scrambled Sobol points."""
+    from scipy.stats import qmc
+
     root = _root(corr)
     sampler = qmc.Sobol(root.shape[1], scramble=True, rng=np.random.default_rng(seed))
     total = 1 << SOBOL_LOG2_POINTS
     block = 1 << max(int(np.log2(max(_BLOCK_VALUES // len(corr), 1))), 6)
-    maxima = np.empty(total)
     for start in range(0, total, block):
         uniform = np.clip(sampler.random(min(block, total - start)), 1e-16, 1 - 1e-16)
-        maxima[start : start + block] = np.abs(special.ndtri(uniform) @ root.T).max(axis=1)
-    maxima.sort()
-    if np.isfinite(df):
-        # every scale meets an even sample of the maxima: at random they would be 0.3% off
-        maxima = (maxima.reshape(-1, _SCALES) / _scales(float(df), seed)).ravel()
-        maxima.sort()
-    return maxima
+        yield np.abs(special.ndtri(uniform) @ root.T)
+
+
+def _scaled(maxima: FloatArray, df: float, seed: int) -> FloatArray:
+    """Divide sorted maxima by the common scale, and sort again."""
+    if not np.isfinite(df):
+        return maxima
+    # every scale meets an even sample of the maxima: at random they would be 0.3% off
+    return np.sort((maxima.reshape(-1, _SCALES) / _scales(float(df), seed)).ravel())
 
 
 def _root(corr: FloatArray) -> FloatArray:
