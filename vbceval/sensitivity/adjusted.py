@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
@@ -100,7 +101,7 @@ def multiplicity(
             adjusted[rows] = _romano_wolf(est, rows)
         else:
             adjusted[rows] = _from_p_values(p_values[rows], method)
-    said = np.where(np.isfinite(adjusted), np.array(_WHAT[method], dtype=object), None)
+    said = pd.Series(_WHAT[method], index=est.frame.index).where(np.isfinite(adjusted), None)
     frame = est.frame.assign(p_adjusted=adjusted, p_adjustment=said)
     return est.with_frame(frame)
 
