@@ -172,6 +172,29 @@ class Panel:
         """Observed periods, increasing."""
         return tuple(float(x) for x in np.sort(self.frame[self.period].unique()))
 
+    def keep(self, rows: pd.Series | np.ndarray, *, step: str) -> Panel:
+        """
+        Return the panel with some of its rows, and a step of attrition that says so.
+
+        Parameters
+        ----------
+        rows : array of bool, one a row of ``frame``
+            What stays.
+        step : str
+            What the remaining rows are, for the table of attrition.
+
+        Raises
+        ------
+        DataError
+            If no row stays.
+        """
+        frame = self.frame[np.asarray(rows, dtype=bool)].reset_index(drop=True)
+        if frame.empty:
+            raise DataError(f"no row of the panel is left after the step '{step}'.")
+        left = pd.DataFrame([_count(step, frame, self.unit, self.cluster)])
+        attrition = pd.concat([self.attrition, left], ignore_index=True)
+        return replace(self, frame=frame, attrition=attrition)
+
     def preceded_by(self, steps: pd.DataFrame) -> Panel:
         """Return the panel with the steps that led to its rows in place of "rows given"."""
         attrition = pd.concat([steps, self.attrition.iloc[1:]], ignore_index=True)
