@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vbceval.balance import BalanceWeights
 from vbceval.core.checks import Problems
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import BasePeriod, Comparison
@@ -36,8 +37,9 @@ class Design:
         For regression estimators: effects other than their default.
     window : (int, int), optional
         First and last event time estimated, both included.
-    balance_weights : Series or mapping, optional
-        Comparison-group weight of each cluster, by label; multiplies the analysis weight.
+    balance_weights : BalanceWeights, Series or mapping, optional
+        Weight of each cluster, by label; multiplies the analysis weight. Those of
+        `vbceval.balance` may be by unit, and carry their estimation into errors of effects.
         Clusters without one are an error, so that none is lost silently.
     unit_of_measure : str, optional
         Unit of the outcome, printed on every exhibit, for example "USD per person-year".
@@ -45,7 +47,8 @@ class Design:
     Raises
     ------
     DesignError
-        Listing every value that is not understood.
+        Listing every value that is not understood; or if balance weights use features of periods
+        in which `anticipation` allows a response.
     """
 
     outcome: str
@@ -77,12 +80,21 @@ class Design:
             problems.add(f"`window` {self.window} ends before it begins.")
         problems.raise_if_any()
         object.__setattr__(self, "covariates", tuple(self.covariates))
-        if self.balance_weights is not None:
+        if isinstance(self.balance_weights, BalanceWeights):
+            self.balance_weights.require_before(self.anticipation)
+        elif self.balance_weights is not None:
             object.__setattr__(self, "balance_weights", _weights(self.balance_weights))
 
-    def weights_for(self, clusters: pd.Series) -> np.ndarray:
+    def weights_for(self, clusters: pd.Series, units: pd.Series | None = None) -> np.ndarray:
         """
         Return the balance weight of each row, by its cluster label; ones without weights.
+
+        Parameters
+        ----------
+        clusters : Series
+            Cluster of each row.
+        units : Series, optional
+            Unit of each row, for weights by unit.
 
         Raises
         ------
@@ -91,11 +103,15 @@ class Design:
         """
         if self.balance_weights is None:
             return np.ones(len(clusters))
-        weights = clusters.map(dict(self.balance_weights)).to_numpy(dtype=float, na_value=np.nan)
-        lost = clusters[np.isnan(weights)].nunique()
+        labels, what = clusters, "clusters"
+        if isinstance(self.balance_weights, BalanceWeights) and units is not None:
+            by_unit = self.balance_weights.features.level == "unit"
+            labels, what = (units, "units") if by_unit else (clusters, "clusters")
+        weights = labels.map(dict(self.balance_weights)).to_numpy(dtype=float, na_value=np.nan)
+        lost = labels[np.isnan(weights)].nunique()
         if lost:
             raise DesignError(
-                f"{lost:,} of {clusters.nunique():,} clusters have no balance weight, so they "
+                f"{lost:,} of {labels.nunique():,} {what} have no balance weight, so they "
                 "would leave the comparison unseen. Give weight 0 to those meant to leave."
             )
         return weights

@@ -11,6 +11,7 @@ import pandas as pd
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design, GroupTimePair
 from vbceval.did.solve import needed_levels
+from vbceval.did.weight_step import refuse_estimated
 from vbceval.moments import Moments
 
 
@@ -94,7 +95,8 @@ def make_block(
     keys = [moments.cells["unit"], *[moments.cells[s] for s in moments.strata]]
     owner = {name: i for i, made in enumerate(moments.factors.values()) for name in made}
     labels = moments.attribute("cluster")
-    factor = design.weights_for(labels)
+    refuse_estimated(design)
+    factor = design.weights_for(labels, moments.cells["unit"])
     w = moments.w * factor
     # balance weights multiply a cell's moments as they multiply its rows
     xx = None if moments.xx is None else moments.xx[:, columns[:, None], columns]

@@ -25,6 +25,7 @@ from vbceval.did.inputs import (
     without_small_strata,
 )
 from vbceval.did.pairs import PairResult, Settings, estimate_pairs
+from vbceval.did.weight_step import DERIVATIVE, with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.estimates.columns import GROUP_TIME
 from vbceval.inference import SSC, Multiplier, sum_by_cluster
@@ -110,6 +111,7 @@ class GroupTime:
             problems.add(f"`trim` is {self.trim}; it is a propensity between 0 and 1.")
         problems.raise_if_any()
 
+    @with_weight_step
     def fit(
         self,
         data: Panel | Moments,
@@ -324,6 +326,10 @@ class GroupTime:
         ssc: SSC,
     ) -> dict[str, Any]:
         notes = {r.counts.note for part in parts for r in part["results"]}
+        crossed = (
+            moments.kind != "panel" or self.unbalanced == "rc" or self.fix_weights == "varying"
+        )
+        partial = crossed and (self.method == "dr_imp" or self.drdid_compat)
         return {
             "estimator": "GroupTime",
             "options": asdict(self),
@@ -339,6 +345,7 @@ class GroupTime:
             "dropped_cohorts": sorted({float(g) for part in parts for g in part["dropped"]}),
             # of several outcomes, the one that is missing most
             "incomplete_cells": shown(max(p["incomplete"] for p in parts), moments.people),
+            "influence": "as DRDID, regressions in part" if partial else DERIVATIVE,
             "language": "effect",
             "versions": versions("numpy", "scipy", "pandas"),
             "warnings": sorted(note for note in notes if note),

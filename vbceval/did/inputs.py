@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vbceval.balance import BalanceWeights
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import IntArray
@@ -119,9 +120,13 @@ def strata_of(moments: Moments) -> list[tuple[str | None, IntArray]]:
 
 
 def design_meta(design: Design) -> dict[str, Any]:
-    """Return a design as plain values; balance weights only as given or not."""
-    out = asdict(design)
-    out["balance_weights"] = None if design.balance_weights is None else "given"
+    """Return a design as plain values; of balance weights how they were made, or that some are."""
+    weights = design.balance_weights
+    out = asdict(replace(design, balance_weights=None))
+    if weights is not None:
+        out["balance_weights"] = (
+            weights.describe() if isinstance(weights, BalanceWeights) else "given"
+        )
     return out
 
 
