@@ -2,58 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from vbceval.core.checks import Problems
-from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import BoolArray, FloatArray
-from vbceval.core.version import versions
+from vbceval.core.typing import IntArray
 from vbceval.design import Design
-from vbceval.did.imputed import effect_rows, impute
-from vbceval.did.inputs import (
-    as_moments,
-    cluster_labels,
-    design_meta,
-    shown,
-    small_sample,
-    strata_of,
-    vcov_name,
-    without_small_strata,
-)
+from vbceval.did.imputed import Imputed, impute
+from vbceval.did.inputs import as_moments, cluster_labels, small_sample, strata_of, vcov_name
 from vbceval.did.leads import fit_leads
-from vbceval.did.untreated_cells import (
-    Arranged,
-    Lost,
-    arrange,
-    fit_sample,
-    lost_cells,
-    lost_records,
-    raise_lost,
-    samples,
-)
-from vbceval.estimates import Estimates, Shares
+from vbceval.did.untreated import Cells, UntreatedFit
+from vbceval.did.untreated_cells import arrange, samples
+from vbceval.did.untreated_effects import UntreatedEffects, framed, refuse_base
+from vbceval.did.weight_step import with_weight_step
+from vbceval.estimates import Estimates
 from vbceval.inference import SSC, Multiplier
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
 
-class _Part(NamedTuple):
-    """Effects of one stratum: rows, influence (G, m), treated weight (m,), clusters used (G,)."""
-
-    rows: list[dict[str, Any]]
-    psi: FloatArray
-    weight: FloatArray
-    clusters: BoolArray
-    lost: list[Lost]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Imputation:
+class Imputation(UntreatedEffects):
     """
     Group-time effects from outcomes imputed by entity and period effects.
 
@@ -94,7 +66,7 @@ class Imputation:
 
     Examples
     --------
-    >>> import vbceval as vbc
+    >>> import numpy as np, pandas as pd, vbceval as vbc
     >>> frame = pd.DataFrame({
     ...     "aco": np.repeat(list("ABCD"), 3), "year": [2014, 2015, 2016] * 4,
     ...     "entry": np.repeat([2016.0, 2016.0, np.nan, np.nan], 3),
@@ -105,154 +77,28 @@ class Imputation:
     [{'cohort': 2016.0, 'period': 2016.0, 'estimate': -1.5}]
     """
 
-    covariate_effect: Literal["level", "trend"] = "level"
     leave_one_out: bool = False
-    drop_unimputable: bool = False
 
-    def __post_init__(self) -> None:
-        if self.covariate_effect not in ("level", "trend"):
-            raise DesignError(
-                f"`covariate_effect` is {self.covariate_effect!r}; use 'level' or 'trend'."
-            )
+    influence: ClassVar[str] = "v times residual (conservative)"
 
-    def fit(
-        self,
-        data: Panel | Moments,
-        design: Design,
-        *,
-        vcov: str | Multiplier = "CR1",
-        ssc: SSC | None = None,
-    ) -> Estimates:
-        """
-        Impute untreated outcomes and average effects by cohort and period.
+    def _average(self, fit: UntreatedFit, cells: Cells, target: IntArray, m: int) -> Imputed:
+        return impute(fit, cells, target, m, leave_one_out=self.leave_one_out)
 
-        Parameters
-        ----------
-        data : Panel or Moments
-            With strata, effects are estimated for all together and within each stratum, with one
-            joint influence matrix; units have an effect of their own in each stratum.
-        design : Design
-            Outcome, anticipation (periods before entry that are not used as untreated; their
-            effects are rows), window (which effects are reported), covariates, balance weights.
-            With ``comparison="never_treated"`` a cohort's outcomes are imputed from the never
-            treated and its own untreated periods only. ``fixed_effects`` names the entity (unit
-            or cluster column) and the time (period column, or ``"period:stratum"``).
-        vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
-            Cluster-robust covariance from the influence: with or without small-sample factor.
-        ssc : SSC, optional
-            Small-sample factor. Default `SSC.cluster`, G/(G-1), for "CR1"; `SSC.none` for "CR0".
-
-        Returns
-        -------
-        Estimates
-            One row a cohort and treated period (and stratum), in the unit of the outcome, with
-            columns ``n_treated``, ``n_comparison`` (units untreated in the period) and ``note``;
-            counts of 1-10 people are missing where units may be people.
-
-        Raises
-        ------
-        DesignError
-            If treated cells cannot be imputed (with cohorts, periods and counts), there is one
-            cluster, no cell is treated or untreated, or an option does not apply.
-        EstimationError
-            If covariates are absorbed or collinear.
-        """
-        factor, multiplier = small_sample("Imputation", vcov, ssc)
-        _refuse_base(design)
-        moments = as_moments(data, design)
-        labels = cluster_labels(moments)
-        whole, complete = arrange(moments, design, labels)
-        parts = []
-        for stratum, rows in strata_of(moments):
-            arranged = whole.take(rows[complete[rows]])
-            parts.append(self._fit_part(arranged, moments, design, stratum, len(labels)))
-        lost = [x for part in parts for x in part.lost]
-        if not self.drop_unimputable:
-            raise_lost(lost, people=moments.people)
-        rows_out = [row for part in parts for row in part.rows]
-        self._check_rows(rows_out, len(lost))
-        used = np.any([part.clusters for part in parts], axis=0)
-        # a stratum found in few clusters has their factor and degrees of freedom, not those of all
-        sizes = [int(part.clusters.sum()) for part in parts for _ in part.rows]
-        root = np.sqrt([factor.factor(n_clusters=size) for size in sizes])
-        frame = _framed(rows_out, [factor.df(size) for size in sizes], moments)
-        psi = np.concatenate([part.psi for part in parts], axis=1)[used]
-        weight = np.concatenate([part.weight for part in parts])
-        name = vcov_name(factor, multiplier)
-        meta = {
-            **self._meta(moments, design, name, factor, int(used.sum())),
-            "unimputable": lost_records(lost, people=moments.people),
-            "incomplete_cells": shown(int((~complete).sum()), moments.people),
-            "first_period": float(whole.block.period[complete].min()),
-            "influence": "v times residual (conservative)",
-            "warnings": sorted({row["note"] for row in rows_out if row["note"]}),
-        }
-        return Estimates(
-            frame=without_small_strata(frame) if moments.people else frame,
-            psi=psi, psi_vcov=psi * root, clusters=labels[used],
-            cluster_name=moments.cluster_name, shares=Shares(value=weight, vcov_scale=root),
-            multiplier=multiplier, meta=meta,
-        )  # fmt: skip
-
-    def _fit_part(
-        self,
-        arranged: Arranged,
-        moments: Moments,
-        design: Design,
-        stratum: str | None,
-        n_clusters: int,
-    ) -> _Part:
-        rows: list[dict[str, Any]] = []
-        psi, weight, lost = [], [], []
-        clusters = np.zeros(n_clusters, dtype=bool)
-        for sample in samples(arranged, design, stratum):
-            x, names = sample.covariates(self.covariate_effect)
-            fit = fit_sample(sample, x, names, n_clusters=n_clusters, stratum=stratum)
-            cells = sample.arranged.cells(x)
-            covered = fit.covers(cells)
-            history, seen = fit.part_of_entity[cells.entity] >= 0, fit.part_of_time[cells.time] >= 0
-            lost += lost_cells(sample, covered, history, seen, stratum)
-            used = sample.treated & covered
-            clusters[cells.cluster[sample.untreated | used]] = True
-            if not used.any():
-                continue
-            block = sample.arranged.block
-            pairs, target = np.unique(
-                np.column_stack([block.cohort[used], block.period[used]]), axis=0,
-                return_inverse=True,
-            )  # fmt: skip
-            result = impute(
-                fit, cells.take(used), target.astype(np.int64), len(pairs),
-                leave_one_out=self.leave_one_out,
-            )  # fmt: skip
-            rows += effect_rows(
-                sample, used, pairs, result, people=moments.people, design=design, stratum=stratum
-            )
-            psi.append(result.psi)
-            weight.append(result.weight)
-        if not rows:
-            return _Part([], np.zeros((n_clusters, 0)), np.zeros(0), clusters, lost)
-        return _Part(rows, np.concatenate(psi, axis=1), np.concatenate(weight), clusters, lost)
-
-    def _check_rows(self, rows: list[dict[str, Any]], n_lost: int) -> None:
-        if not rows:
-            raise DesignError(
-                f"none of the {n_lost} treated cohort-periods can be imputed: every unit needs an "
-                "untreated period, and every period an untreated unit. Add earlier periods or "
-                "units that have not entered."
-            )
+    def _problems(self, rows: list[dict[str, Any]]) -> Problems | None:
         alone = [r for r in rows if r["note"]]
-        if self.leave_one_out and alone:
-            problems = Problems("leave_one_out=True", EstimationError)
-            for r in alone:
-                within = f"stratum `{r['stratum']}`, " if r["stratum"] is not None else ""
-                problems.add(
-                    f"{within}cohort {r['cohort']:g} at period {r['period']:g} has one treated "
-                    "cluster, and no other to compare it with."
-                )
-            problems.add("Use leave_one_out=False, or leave these cohorts or periods out.")
-            problems.raise_if_any()
+        if not (self.leave_one_out and alone):
+            return None
+        problems = Problems("leave_one_out=True", EstimationError)
+        for r in alone:
+            within = f"stratum `{r['stratum']}`, " if r["stratum"] is not None else ""
+            problems.add(
+                f"{within}cohort {r['cohort']:g} at period {r['period']:g} has one treated "
+                "cluster, and no other to compare it with."
+            )
+        problems.add("Use leave_one_out=False, or leave these cohorts or periods out.")
+        return problems
 
+    @with_weight_step
     def pretrend(
         self,
         data: Panel | Moments,
@@ -306,7 +152,7 @@ class Imputation:
            testing parallel trends.
         """
         factor, multiplier = small_sample("Imputation", vcov, ssc)
-        _refuse_base(design)
+        refuse_base(design, "Imputation")
         if leads < 1:
             raise DesignError(f"`leads` is {leads}: give the number of periods tested, 1 or more.")
         if design.comparison == "never_treated":
@@ -340,40 +186,8 @@ class Imputation:
         psi = np.concatenate([x.psi for x in fits], axis=1)[used]
         name = vcov_name(factor, multiplier)
         return Estimates(
-            frame=_framed(rows_out, dfs, moments),
+            frame=framed(rows_out, dfs, moments),
             psi=psi, psi_vcov=psi * roots, clusters=labels[used],
             cluster_name=moments.cluster_name, multiplier=multiplier,
             meta={**self._meta(moments, design, name, factor, int(used.sum())), "leads": leads},
         )  # fmt: skip
-
-    def _meta(
-        self, moments: Moments, design: Design, vcov: str, ssc: SSC, n_clusters: int
-    ) -> dict[str, Any]:
-        return {
-            "estimator": "Imputation",
-            "options": asdict(self),
-            "design": design_meta(design),
-            "vcov": vcov,
-            "ssc": ssc.name,
-            "exactness": "moments",
-            "n_clusters": n_clusters,
-            "cluster": moments.cluster_name,
-            "language": "effect",
-            "versions": versions("numpy", "scipy", "pandas"),
-        }
-
-
-def _framed(rows: list[dict[str, Any]], dfs: list[float], moments: Moments) -> pd.DataFrame:
-    frame = pd.DataFrame(rows).assign(df=dfs)
-    if moments.people and moments.xx is None and moments.unit_name == moments.cluster_name:
-        # each person is a cluster
-        frame["n_clusters"] = suppress_small(frame["n_clusters"])
-    return frame
-
-
-def _refuse_base(design: Design) -> None:
-    if design.base_period == "universal":
-        raise DesignError(
-            "imputation has no base period: every untreated period of a unit is its base. Leave "
-            "`base_period` at its default; leads come from `Imputation.pretrend`."
-        )

@@ -30,12 +30,16 @@ class Imputed(NamedTuple):
         the conservative variance of that combination.
     clusters : int array, shape (m,)
         Clusters with treated weight.
+    masses : array, shape (G, m), or None
+        Treated weight of each cluster, where `psi` is the derivative by cluster weights, so that
+        averages have the sampling error of these weights too; None takes them as fixed.
     """
 
     estimate: FloatArray
     weight: FloatArray
     psi: FloatArray
     clusters: IntArray
+    masses: FloatArray | None = None
 
 
 def impute(
@@ -75,14 +79,8 @@ def impute(
     q = cells.w / weight[target]
     effect = cells.y - fit.predict(cells)
     estimate = np.bincount(target, weights=q * effect, minlength=m)
-    shape = (len(fit.score), m)
-
-    def by_cluster(values: FloatArray) -> FloatArray:
-        return np.asarray(
-            sparse.csr_array((values, (cells.cluster, target)), shape=shape).toarray()
-        )
-
-    v, total = by_cluster(q), by_cluster(q * effect)
+    v = sums_by_cluster(fit, cells, target, m, q)
+    total = sums_by_cluster(fit, cells, target, m, q * effect)
     squares = (v**2).sum(axis=0)
     typical = (v * total).sum(axis=0) / squares
     own = total - v * typical
@@ -93,6 +91,14 @@ def impute(
     direction = fit.direction(cells, q, target, m)
     psi = own - fit.score @ (fit.inverse @ direction)
     return Imputed(estimate, weight, psi, (v > 0).sum(axis=0))
+
+
+def sums_by_cluster(
+    fit: UntreatedFit, cells: Cells, target: IntArray, m: int, values: FloatArray
+) -> FloatArray:
+    """Return the sum of cells' values, shape (K,), by cluster and target, shape (G, m)."""
+    shape = (len(fit.score), m)
+    return np.asarray(sparse.csr_array((values, (cells.cluster, target)), shape=shape).toarray())
 
 
 def effect_rows(
@@ -129,7 +135,8 @@ def effect_rows(
     out = []
     for j, (g, t) in enumerate(pairs):
         now = block.period == t
-        treated, comparison = used & now & (block.cohort == g), sample.untreated & now
+        treated = used & now & (block.cohort == g)
+        comparison = sample.untreated & now & ~treated
         n_treated = sample.arranged.count_units(treated)
         n_comparison = sample.arranged.count_units(comparison)
         note = "one treated cluster: its own sampling error is not in std_error"
