@@ -1,0 +1,121 @@
+"""What Efficient refuses, and what it says of what it leaves out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vbceval as vbc
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(2)
+    u, t = np.repeat(np.arange(30), 5), np.tile(np.arange(2011, 2016), 30)
+    return pd.DataFrame({
+        "unit": u, "period": t, "cohort": np.array([2013.0, 2014.0, np.nan])[u % 3][: len(u)],
+        "y": rng.standard_normal(150), "x": rng.standard_normal(150), "w": 1.0 + (u % 2),
+        "pair": u // 2, "trio": u % 3,
+    })  # fmt: skip
+
+
+def fit(data: pd.DataFrame, panel: dict | None = None, design: dict | None = None, **options):
+    made = vbc.Panel.from_frame(
+        data, unit="unit", period="period", cohort="cohort", **(panel or {})
+    )
+    return vbc.did.Efficient(**options).fit(made, vbc.Design(outcome="y", **(design or {})))
+
+
+def test_rows_are_named(frame) -> None:
+    table = fit(frame).tidy()
+    assert set(table["average"]) == {"simple", "cohort", "period", "event_time"}
+    assert table.groupby("average").size().to_dict() == {
+        "simple": 1, "cohort": 3, "period": 4, "event_time": 4,
+    }  # fmt: skip
+    assert table[["n_units", "n_treated", "n_comparison"]].notna().all().all()
+    assert (table["n_units"] == table["n_treated"] + table["n_comparison"]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"estimand": "dynamic"}, "`estimand` is"),
+        ({"estimand": ()}, "`estimand` is"),
+        ({"beta": "one"}, "`beta` is 'one'"),
+        ({"before": "all", "beta": 1}, "many contrasts"),
+        ({"before": "base_period"}, "`before` is"),
+        ({"without_base": "ignore"}, "`without_base` is"),
+        ({"singletons": "ignore"}, "`singletons` is"),
+        ({"permutations": -1}, "`permutations` is -1"),
+    ],
+)
+def test_options(options, message) -> None:
+    with pytest.raises(vbc.DesignError, match=message):
+        vbc.did.Efficient(**options)
+
+
+def test_what_does_not_apply(frame) -> None:
+    with pytest.raises(vbc.DesignError, match="weights do not apply"):
+        fit(frame, panel={"weight": "w"})
+    assert fit(frame.assign(w=2.0), panel={"weight": "w"}).estimate.size
+    with pytest.raises(vbc.DesignError, match="no `covariates`"):
+        fit(frame, design={"covariates": ["x"]})
+    with pytest.raises(vbc.EstimationError, match="means of followed units"):
+        fit(frame, panel={"kind": "repeated_cross_section", "cluster": "unit"})
+    with pytest.raises(vbc.DesignError, match="hold units of more than one cohort"):
+        fit(frame, panel={"cluster": "pair"})
+    with pytest.raises(vbc.DesignError, match="there is 1 cluster"):
+        fit(frame.assign(all=1), panel={"cluster": "all"})
+
+
+def test_a_cohort_of_one(frame) -> None:
+    alone = frame.assign(cohort=frame["cohort"].where(frame["unit"] != 0, 2015.0))
+    with pytest.raises(vbc.DesignError, match="`2015` has one cluster"):
+        fit(alone)
+    found = fit(alone, singletons="drop")
+    assert found.meta["left_out"]["all"]["singletons"] == [2015.0]
+    assert "2015" in found.meta["warnings"][0]
+    np.testing.assert_allclose(found.estimate, fit(frame[frame["unit"] != 0]).estimate)
+
+
+def test_treated_from_the_start(frame) -> None:
+    early = frame.assign(cohort=frame["cohort"].replace(2013.0, 2011.0))
+    kept, dropped = fit(early, estimand="cohort"), fit(early, estimand="cohort", beta=1)
+    assert kept.frame["cohort"].dropna().tolist() == [2011.0, 2014.0]
+    assert dropped.frame["cohort"].dropna().tolist() == [2014.0]
+    assert dropped.meta["left_out"]["all"]["without_base"] == [2011.0]
+    again = fit(early, estimand="cohort", without_base="drop")
+    assert again.frame["cohort"].dropna().tolist() == [2014.0]
+
+
+def test_where_everybody_enters_the_last_cohort_is_the_comparison(frame) -> None:
+    late = frame.assign(cohort=frame["cohort"].fillna(2015.0))
+    for comparison in ("never_treated", "not_yet_treated"):
+        found = fit(late, estimand="group_time", design={"comparison": comparison})
+        assert found.frame[["cohort", "period"]].values.tolist() == [
+            [2013.0, 2013.0], [2013.0, 2014.0], [2014.0, 2014.0],
+        ]  # fmt: skip
+    with pytest.raises(vbc.DesignError, match="no effect"):
+        fit(late.assign(cohort=late["cohort"].replace({2013.0: 2015.0, 2014.0: 2015.0}).where(
+            late["unit"] > 3, 2020.0)), design={"window": (3, 4)}, estimand="event_time")  # fmt: skip
+
+
+def test_units_that_miss_a_period_are_left_out_and_counted(frame) -> None:
+    gaps = frame[~((frame["unit"] == 4) & (frame["period"] == 2012))]
+    found = fit(gaps, panel={"people": False})
+    assert found.meta["left_out"]["all"]["unbalanced_units"] == 1
+    np.testing.assert_allclose(found.estimate, fit(frame[frame["unit"] != 4]).estimate)
+    missing = frame.assign(y=frame["y"].where((frame["unit"] != 4) | (frame["period"] > 2012)))
+    np.testing.assert_allclose(fit(missing).estimate, found.estimate)
+
+
+def test_no_count_of_few_people_is_shown(frame) -> None:
+    found = fit(frame, panel={"people": True})
+    assert found.frame[["n_units", "n_treated", "n_comparison"]].isna().all().all()
+    assert found.frame["n_clusters"].isna().all()
+    many = pd.concat(
+        [frame.assign(unit=frame["unit"] + 100 * k, y=frame["y"] + k) for k in range(2)]
+    )
+    found = fit(many, panel={"people": True})
+    assert found.frame["n_treated"].notna().all()
