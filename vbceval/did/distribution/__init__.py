@@ -1,0 +1,5 @@
+"""Effects on distributions: changes-in-changes and quantile difference-in-differences."""
+
+from vbceval.did.distribution.changes_in_changes import ChangesInChanges
+
+__all__ = ["ChangesInChanges"]

@@ -1,0 +1,26 @@
+"""Split the cells of a regression by the strata that results are shown for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vbceval.did.sampled import Sample
+
+
+def samples_by_stratum(whole: Sample, names: Sequence[str]) -> Iterator[Sample]:
+    """
+    Yield all cells together, then those of each level of each stratum.
+
+    Parameters
+    ----------
+    whole : Sample
+        Cells.
+    names : sequence of str
+        Strata, keys of the sample.
+    """
+    yield whole
+    for name in names:
+        for i, text in sorted(enumerate(whole.levels[name]), key=lambda pair: pair[1]):
+            rows = whole.keys[name] == i
+            if rows.any():
+                yield whole.take(rows)._replace(stratum=f"{name}={text[len(name) + 1 :]}")
