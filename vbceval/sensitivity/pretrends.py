@@ -7,6 +7,7 @@ import pandas as pd
 
 from vbceval.core.errors import DesignError
 from vbceval.estimates import Estimates
+from vbceval.sensitivity.event_path import one_comparison
 
 
 def pretrends(est: Estimates, *, level: float = 0.95) -> pd.DataFrame:
@@ -47,13 +48,7 @@ def pretrends(est: Estimates, *, level: float = 0.95) -> pd.DataFrame:
     .. [2] Ashenfelter, O. (1978). Estimating the effect of training programs on earnings. *Review
        of Economics and Statistics* 60(1), 47-57.
     """
-    mixed = [k for k in ("stratum", "outcome", "run") if k in est.frame
-             and len(est.frame[k].unique()) > 1]  # fmt: skip
-    if mixed:
-        raise DesignError(
-            f"the estimates mix several values of {', '.join(mixed)}, and one test over them would "
-            "be of no single comparison. Select one with `where`, for example stratum=None."
-        )
+    one_comparison(est)
     anticipation = int(est.meta.get("design", {}).get("anticipation", 0))
     e = est.frame["event_time"].to_numpy(dtype=float)
     live = np.isfinite(est.tidy(level)["std_error"].to_numpy(dtype=float))
