@@ -1,0 +1,164 @@
+"""Randomization inference: against every assignment refitted from rows, and its size."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vbceval as vbc
+from vbceval.core.errors import DesignError, EstimationError
+from vbceval.did import Randomization, randomization_test
+
+SPEND = vbc.Design(outcome="spend")
+
+
+def frame(seed: int, entry: list[float], effect: float = 0.0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    n = len(entry)
+    rows = pd.DataFrame({
+        "aco": np.repeat([f"a{i}" for i in range(n)], 4), "year": np.tile([1, 2, 3, 4], n),
+        "entry": np.repeat(entry, 4), "pair": np.repeat(np.arange(n) // 2, 4),
+    })  # fmt: skip
+    rows["spend"] = rng.normal(size=len(rows)) + np.repeat(rng.normal(size=n), 4)
+    rows["spend"] += effect * (rows["year"] >= rows["entry"])
+    return rows
+
+
+def panel(rows: pd.DataFrame, **options: object) -> vbc.Panel:
+    return vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry", **options)  # type: ignore[arg-type]  # column names
+
+
+def twfe(data: object, design: vbc.Design) -> vbc.Estimates:
+    return vbc.did.TWFE().fit(data, design)  # type: ignore[arg-type]  # a panel or moments
+
+
+def quick(moments: vbc.Moments, design: vbc.Design) -> vbc.Estimates:
+    """Two-by-two differences of cluster means, entry in period 3, with influence by hand."""
+    y = moments.y_mean[:, moments.column(design.outcome)].reshape(-1, 4)
+    change = y[:, 2:].mean(axis=1) - y[:, :2].mean(axis=1)
+    cohort = moments.units["cohort"]
+    treated = cohort.notna().to_numpy()
+    gap = change - np.where(treated, change[treated].mean(), change[~treated].mean())
+    psi = gap * np.where(treated, 1 / treated.sum(), -1 / (~treated).sum())
+    estimate = change[treated].mean() - change[~treated].mean()
+    table = pd.DataFrame({
+        "estimand": ["att_simple"], "outcome": [design.outcome], "estimate": [estimate],
+    })  # fmt: skip
+    return vbc.Estimates(frame=table, psi=psi[:, None], clusters=cohort.index)
+
+
+ENTRY = [3.0, 2.0, np.nan, np.nan, np.nan, np.nan]
+
+
+@pytest.mark.parametrize("statistic", ["t", "estimate"])
+def test_p_value_is_that_of_all_assignments_refitted(statistic: str) -> None:
+    rows = frame(1, ENTRY, effect=-1.0)
+    law = Randomization(statistic=statistic)  # type: ignore[arg-type]  # from the list above
+    found = randomization_test(twfe, panel(rows), SPEND, law=law)
+    assert found.meta["randomization"]["assignments"] == 30  # 6! / 4!
+    assert found.meta["randomization"]["enumerated"]
+
+    def value(table: pd.DataFrame) -> float:
+        est = twfe(panel(table), SPEND)
+        return float(abs(est.estimate[0]) / (est.std_error[0] if statistic == "t" else 1.0))
+
+    own = value(rows)
+    seen = set(permutations([0.0 if np.isnan(g) else g for g in ENTRY]))
+    others = [
+        value(rows.assign(entry=np.repeat([np.nan if g == 0 else g for g in order], 4)))
+        for order in seen
+    ]
+    expected = np.mean(np.array(others) >= own * (1 - 1e-9))
+    assert found.frame["randomization_p_value"].iloc[0] == pytest.approx(expected)
+
+
+def test_interval_holds_the_effects_that_are_not_rejected() -> None:
+    rows = frame(2, [3.0, 3.0, 3.0, np.nan, np.nan, np.nan, np.nan], effect=-2.0)
+    law = Randomization(level=0.9)
+    row = randomization_test(quick, panel(rows), SPEND, law=law).frame.iloc[0]
+    treated = rows["year"] >= rows["entry"]
+
+    def p_value(effect: float) -> float:
+        table = rows.assign(spend=rows["spend"] - effect * treated)
+        found = randomization_test(quick, panel(table), SPEND, law=law)
+        return float(found.frame["randomization_p_value"].iloc[0])
+
+    assert row["randomization_low"] < row["estimate"] < row["randomization_high"]
+    for end, outward in ((row["randomization_low"], -1), (row["randomization_high"], 1)):
+        assert p_value(end + outward * 1e-3) <= 0.1
+        assert p_value(end - outward * 1e-3) > 0.1
+
+
+def test_blocks_change_places_within_only() -> None:
+    entry = [3.0, np.nan] * 6
+    rows = frame(3, entry)
+    found = randomization_test(quick, panel(rows), SPEND, law=Randomization(blocks="pair"))
+    assert found.meta["randomization"]["assignments"] == 2**6
+    seen = []
+
+    def fit(moments: vbc.Moments, design: vbc.Design) -> vbc.Estimates:
+        seen.append(moments.units["cohort"].notna().to_numpy().reshape(6, 2).sum(axis=1))
+        return quick(moments, design)
+
+    clusters = {f"a{i}": i // 2 for i in range(12)}
+    again = randomization_test(fit, panel(rows), SPEND, law=Randomization(blocks=clusters))
+    assert np.all(np.array(seen) == 1)
+    assert again.frame["randomization_p_value"].equals(found.frame["randomization_p_value"])
+
+
+def test_drawn_assignments_agree_with_all_of_them() -> None:
+    rows = frame(4, [3.0] * 4 + [np.nan] * 4)
+    every = randomization_test(quick, panel(rows), SPEND, law=Randomization(draws=70))
+    some = randomization_test(quick, panel(rows), SPEND, law=Randomization(draws=60, seed=5))
+    assert every.meta["randomization"]["enumerated"]
+    assert not some.meta["randomization"]["enumerated"]
+    p, q = (float(x.frame["randomization_p_value"].iloc[0]) for x in (every, some))
+    assert q == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / 60) + 0.02)
+
+
+def test_aggregates_of_group_time_effects_and_moments_of_people() -> None:
+    rows = frame(5, [3.0, 2.0, 2.0, np.nan, np.nan, np.nan], effect=-1.0)
+    moments = vbc.Moments.from_panel(panel(rows), outcomes=["spend"])
+
+    def fit(data: vbc.Moments, design: vbc.Design) -> vbc.Estimates:
+        return vbc.did.GroupTime().fit(data, design).aggregate("simple")
+
+    one = randomization_test(fit, moments, SPEND)
+    two = randomization_test(fit, panel(rows), SPEND)
+    assert one.meta["randomization"]["assignments"] == 60
+    assert one.frame["randomization_p_value"].equals(two.frame["randomization_p_value"])
+    assert one.estimate[0] == fit(moments, SPEND).estimate[0]
+
+
+def test_size_with_three_treated_clusters() -> None:
+    """Rejections at 10 % in 30 draws without effect (MC error .055); the usual t is too large."""
+    rejected, usual = [], []
+    for seed in range(30):
+        rows = frame(seed, [3.0] * 3 + [np.nan] * 5)
+        row = randomization_test(quick, panel(rows), SPEND, law=Randomization(level=0.9)).tidy()
+        rejected.append(row["randomization_p_value"].iloc[0] <= 0.1)
+        usual.append(row["p_value"].iloc[0] <= 0.1)
+    assert abs(np.mean(rejected) - 0.1) < 2.5 * 0.055
+    assert np.mean(usual) > np.mean(rejected)
+
+
+def test_what_cannot_be_tested() -> None:
+    with pytest.raises(DesignError, match="only 6 assignments"):
+        randomization_test(quick, panel(frame(6, [3.0, 3.0, np.nan, np.nan])), SPEND)
+    rows = frame(7, ENTRY)
+    with pytest.raises(DesignError, match="column `market`"):
+        randomization_test(twfe, panel(rows), SPEND, law=Randomization(blocks="market"))
+    with pytest.raises(DesignError, match="5 of 6 clusters have no block"):
+        randomization_test(twfe, panel(rows), SPEND, law=Randomization(blocks={"a1": 1}))
+    wide = rows.assign(group=rows["pair"] // 2)
+    with pytest.raises(DesignError, match="1 clusters hold units"):
+        randomization_test(twfe, panel(wide, cluster="group"), SPEND)
+    with pytest.raises(EstimationError, match="have none"):
+        randomization_test(
+            lambda m, d: vbc.did.TWFE().fit(m, d, vcov="iid"), panel(rows), SPEND
+        )  # fmt: skip
+    with pytest.raises(DesignError, match="at least 19"):
+        Randomization(draws=5)

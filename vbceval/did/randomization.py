@@ -1,0 +1,354 @@
+"""Randomization inference: the law of a statistic over assignments that could have been drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.progress import counting
+from vbceval.core.rng import generator
+from vbceval.core.typing import FloatArray, IntArray
+from vbceval.design import Design
+from vbceval.did.inputs import as_moments
+from vbceval.estimates import Estimates, columns
+from vbceval.inference.wild import bound
+from vbceval.moments import Moments
+from vbceval.panel import Panel
+
+_TREATED = "treated (actual)"
+_TIE = 1e-10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Randomization:
+    """
+    A test by drawing assignments again.
+
+    Parameters
+    ----------
+    blocks : mapping or Series of cluster label to block, or str, optional
+        Strata within which assignment was drawn (matched sets, strata of markets); a name is a
+        column of the panel. Default: all clusters could have changed places.
+    draws : int, default 999
+        Assignments drawn; all of them when there are no more.
+    statistic : {"t", "estimate"}
+        "t" divides by the cluster-robust error, and is valid in large samples also when only the
+        average effect is zero; "estimate" tests that no cluster has any effect, exactly.
+    level : float, default 0.95
+        Content of the interval, which inverts the test under one constant effect.
+    seed : int, default 20210101
+        Seed of the draws.
+
+    References
+    ----------
+    .. [1] Wu, J. and Ding, P. (2021). Randomization tests for weak null hypotheses in randomized
+       experiments. *JASA* 116(536), 1898-1913.
+    .. [2] MacKinnon, J. G. and Webb, M. D. (2020). Randomization inference for
+       difference-in-differences with few treated clusters. *Journal of Econometrics* 218(2),
+       435-450.
+    """
+
+    blocks: Mapping[Any, Any] | pd.Series | str | None = None
+    draws: int = 999
+    statistic: Literal["t", "estimate"] = "t"
+    level: float = 0.95
+    seed: int = 20210101
+
+    def __post_init__(self) -> None:
+        if self.draws < 19 or self.statistic not in ("t", "estimate") or not 0 < self.level < 1:
+            raise DesignError(
+                "a randomization test needs at least 19 `draws`, `statistic` 't' or 'estimate', and "
+                f"a `level` between 0 and 1; they are {self.draws}, {self.statistic!r} and "
+                f"{self.level}."
+            )
+
+
+class _Reading(NamedTuple):
+    """Statistics of one assignment as functions of a constant effect r, each shape (k,)."""
+
+    value: FloatArray
+    slope: FloatArray
+    square: FloatArray
+    cross: FloatArray
+    slope_square: FloatArray
+
+    def statistic(self, r: FloatArray | float, row: int, *, studentised: bool) -> FloatArray:
+        """Return |estimate| or |t| of the outcome less r on treated cells."""
+        size = np.abs(self.value[row] - r * self.slope[row])
+        if not studentised:
+            return np.asarray(size)
+        variance = self.square[row] - 2 * r * self.cross[row] + r**2 * self.slope_square[row]
+        return np.asarray(size / np.sqrt(np.maximum(variance, 0.0)))
+
+
+def randomization_test(
+    fit: Callable[[Moments, Design], Estimates],
+    data: Panel | Moments,
+    design: Design,
+    *,
+    law: Randomization | None = None,
+) -> Estimates:
+    """
+    Test effects by the law of the statistic over assignments, and invert the test.
+
+    Entry (and exit) dates change places among clusters, within blocks; the whole analysis runs for
+    each assignment, on the outcome and on treatment as it was, so that the test of any constant
+    effect needs no further run.
+
+    Parameters
+    ----------
+    fit : callable
+        ``fit(moments, design)`` of an estimator that is linear in the outcome, with influence by
+        cluster, for example ``lambda m, d: GroupTime().fit(m, d).aggregate("simple")``.
+    data : Panel or Moments
+        As observed.
+    design : Design
+        Passed on; balance weights stay with their clusters.
+    law : Randomization, optional
+        Options.
+
+    Returns
+    -------
+    Estimates
+        Those of `fit`, with columns ``randomization_p_value``, ``randomization_low``,
+        ``randomization_high``, ``randomization_level``. ``meta["randomization"]`` says how many
+        assignments there are, and how many were used.
+
+    Raises
+    ------
+    DesignError
+        If blocks are not known, or there are so few assignments that no p-value can be below
+        1 - level.
+    EstimationError
+        If an assignment gives other rows or cannot be estimated.
+
+    Notes
+    -----
+    A block in which all clusters enter together, or none does, carries no information. Cost: two
+    fits an assignment.
+    """
+    law = law or Randomization()
+    moments = _with_treatment(as_moments(data, design), design)
+    labels, entry = _assignment(moments)
+    block = _blocks(law.blocks, labels, data)
+    total = _number(entry.codes, block)
+    if 1 / total > 1 - law.level:
+        raise DesignError(
+            f"there are only {total:,} assignments, so the smallest possible p-value is "
+            f"{1 / total:.2g} and an interval of level {law.level:g} does not exist. Merge blocks, "
+            "or use a method that rests on a model of the errors."
+        )
+    observed = fit(moments, design)
+    first = _read(observed, fit(moments, _effect(design)))
+    enumerated = total <= law.draws
+    orders = (
+        _all_orders(entry.codes, block)
+        if enumerated
+        else _drawn_orders(block, law.draws, generator(law.seed, "randomization"))
+    )
+    readings = []
+    with counting("assignments", total if enumerated else law.draws) as done:
+        for order in orders:
+            moved = replace(moments, units=_moved(moments.units, labels, entry, order))
+            one = _same_rows(fit(moved, design), observed)
+            readings.append(_read(one, _same_rows(fit(moved, _effect(design)), observed)))
+            done()
+    drawn = _Reading(*(np.stack(part, axis=1) for part in zip(*readings, strict=True)))
+    return _reported(observed, first, drawn, law, total, enumerated)
+
+
+def _reported(
+    observed: Estimates,
+    first: _Reading,
+    drawn: _Reading,
+    law: Randomization,
+    total: int,
+    enumerated: bool,
+) -> Estimates:
+    """Add p-values and intervals of each row."""
+    studentised = law.statistic == "t"
+    known: dict[str, list[float]] = {"p_value": [], "low": [], "high": []}
+    for row, error in enumerate(observed.std_error):
+        if not np.isfinite(error):
+            for values in known.values():
+                values.append(np.nan)
+            continue
+
+        def p_value(r: float, row: int = row) -> float:
+            own = float(first.statistic(r, row, studentised=studentised))
+            others = drawn.statistic(r, row, studentised=studentised)
+            reached = int(np.sum(np.nan_to_num(others) >= own * (1 - _TIE)))
+            # a list of all assignments has the observed one in it
+            return reached / len(others) if enumerated else (1 + reached) / (1 + len(others))
+
+        alpha, centre = 1 - law.level, float(first.value[row])
+        known["p_value"].append(p_value(0.0))
+        known["low"].append(bound(p_value, centre, -float(error), alpha))
+        known["high"].append(bound(p_value, centre, float(error), alpha))
+    frame = observed.frame.assign(**{f"randomization_{k}": v for k, v in known.items()})
+    frame["randomization_level"] = frame["randomization_p_value"].where(
+        frame["randomization_p_value"].isna(), law.level
+    )
+    said = {
+        "assignments": total, "used": drawn.value.shape[1], "enumerated": enumerated,
+        "statistic": law.statistic, "seed": law.seed, "blocks": law.blocks is not None,
+    }  # fmt: skip
+    return replace(observed, frame=frame, meta={**observed.meta, "randomization": said})
+
+
+def _with_treatment(moments: Moments, design: Design) -> Moments:
+    """Return the moments with treatment as it was as a second outcome."""
+    y = moments.y_mean[:, [moments.column(design.outcome)]]
+    cohort = moments.attribute("cohort").to_numpy(dtype=float)
+    period = moments.cells["period"].to_numpy(dtype=float)
+    on = period >= np.where(np.isnan(cohort), np.inf, cohort)
+    left = moments.attribute("exit").to_numpy(dtype=float)
+    on &= ~(period > np.where(np.isnan(left), np.inf, left))
+    treated = np.where(np.isnan(y[:, 0]), np.nan, on.astype(float))[:, None]
+    j = [moments.column(design.outcome)]
+    none = np.zeros((len(moments), 1))
+    return replace(
+        moments, outcomes=(design.outcome, _TREATED), y_mean=np.concatenate([y, treated], axis=1),
+        xy=None if moments.xy is None
+        else np.concatenate([moments.xy[:, :, j], np.zeros_like(moments.xy[:, :, j])], axis=2),
+        yy=None if moments.yy is None else np.concatenate([moments.yy[:, j], none], axis=1),
+        sums=None, blocks={},
+    )  # fmt: skip
+
+
+def _effect(design: Design) -> Design:
+    return replace(design, outcome=_TREATED)
+
+
+class _Entry(NamedTuple):
+    """What each cluster was given: a code, and cohort and exit of each code."""
+
+    codes: IntArray
+    values: pd.DataFrame
+
+
+def _assignment(moments: Moments) -> tuple[pd.Index, _Entry]:
+    """Return cluster labels and what each was given."""
+    table = moments.units.drop_duplicates(["cluster", "cohort", "exit"])
+    several = int(table["cluster"].duplicated().sum())
+    if several:
+        raise DesignError(
+            f"{several:,} clusters hold units that enter at different times, so entry was not "
+            "assigned to clusters and they cannot change places. Cluster on what was assigned."
+        )
+    given = table.set_index("cluster")[["cohort", "exit"]]
+    values = given.drop_duplicates().reset_index(drop=True)
+    keys = pd.MultiIndex.from_frame(values.fillna(np.inf))
+    codes = keys.get_indexer(pd.MultiIndex.from_frame(given.fillna(np.inf)))
+    return given.index, _Entry(codes.astype(np.int64), values)
+
+
+def _blocks(
+    blocks: Mapping[Any, Any] | pd.Series | str | None, labels: pd.Index, data: Panel | Moments
+) -> IntArray:
+    """Return the block of each cluster as a code."""
+    if blocks is None:
+        return np.zeros(len(labels), dtype=np.int64)
+    if isinstance(blocks, str):
+        if not isinstance(data, Panel) or blocks not in data.frame:
+            raise DesignError(
+                f"`blocks` names the column `{blocks}`, which these data do not have. Give a "
+                "mapping of cluster to block."
+            )
+        pairs = data.frame[[data.cluster, blocks]].drop_duplicates()
+        if pairs[data.cluster].duplicated().any():
+            raise DesignError(f"`{blocks}` changes within clusters, so it is no block of them.")
+        blocks = pairs.set_index(data.cluster)[blocks]
+    table = dict(blocks)
+    found = pd.Series([table.get(label) for label in labels])
+    lost = int(found.isna().sum())
+    if lost:
+        raise DesignError(f"{lost:,} of {len(labels):,} clusters have no block.")
+    return pd.factorize(found)[0].astype(np.int64)
+
+
+def _number(codes: IntArray, block: IntArray) -> int:
+    """Return how many different assignments keep what each block was given."""
+    total = 1
+    for b in np.unique(block):
+        counts = np.bincount(codes[block == b])
+        total *= math.factorial(int(counts.sum())) // math.prod(
+            math.factorial(int(c)) for c in counts
+        )
+    return total
+
+
+def _drawn_orders(block: IntArray, draws: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """Yield positions from which each cluster takes its assignment."""
+    places = [np.flatnonzero(block == b) for b in np.unique(block)]
+    for _ in range(draws):
+        order = np.arange(len(block))
+        for place in places:
+            order[place] = rng.permutation(place)
+        yield order
+
+
+def _all_orders(codes: IntArray, block: IntArray) -> Iterator[IntArray]:
+    """Yield one order for every different assignment."""
+    places = [np.flatnonzero(block == b) for b in np.unique(block)]
+
+    def fill(order: IntArray, rest: list[IntArray]) -> Iterator[IntArray]:
+        if not rest:
+            yield order.copy()
+            return
+        place = rest[0]
+        for source in _different(place, codes):
+            order[place] = source
+            yield from fill(order, rest[1:])
+
+    yield from fill(np.arange(len(block)), places)
+
+
+def _different(place: IntArray, codes: IntArray) -> Iterator[list[int]]:
+    """Yield orders of some positions that differ in their codes."""
+    if len(place) == 0:
+        yield []
+        return
+    for code in np.unique(codes[place]):
+        first = int(place[codes[place] == code][0])
+        for others in _different(place[place != first], codes):
+            yield [first, *others]
+
+
+def _moved(units: pd.DataFrame, labels: pd.Index, entry: _Entry, order: IntArray) -> pd.DataFrame:
+    """Return units with the entry and exit that their cluster was given."""
+    given = entry.values.iloc[entry.codes[order]].set_axis(labels)
+    return units.assign(
+        cohort=units["cluster"].map(given["cohort"]), exit=units["cluster"].map(given["exit"])
+    )
+
+
+def _read(outcome: Estimates, treatment: Estimates) -> _Reading:
+    """Return what the statistic needs for any constant effect."""
+    if outcome.psi_vcov is None or treatment.psi_vcov is None:
+        raise EstimationError(
+            "randomization inference studentises by influence, and these estimates have none. Use "
+            "a covariance by cluster in `fit`."
+        )
+    y, d = outcome.psi_vcov, treatment.psi_vcov
+    return _Reading(
+        outcome.estimate, treatment.estimate,
+        (y * y).sum(axis=0), (y * d).sum(axis=0), (d * d).sum(axis=0),
+    )  # fmt: skip
+
+
+def _same_rows(run: Estimates, observed: Estimates) -> Estimates:
+    keys = [k for k in columns.KEYS if k != "outcome"]
+    if not run.frame[keys].astype(object).equals(observed.frame[keys].astype(object)):
+        raise EstimationError(
+            f"under another assignment the estimates have {len(run)} rows instead of "
+            f"{len(observed)}, or others, so there is no law of each. Let `fit` return an aggregate "
+            "that every assignment has."
+        )
+    return run
