@@ -45,6 +45,9 @@ def aggregate(
     weights_random: bool,
 ) -> Estimates:
     """Average group-time effects; see `Estimates.aggregate`."""
+    averaged = _averaged(estimates.frame, kind)
+    if averaged.any() and balance is None and window is None:
+        return estimates.where(averaged)
     _check(estimates, kind, balance)
     frame = estimates.frame
     averages: list[_Average] = []
@@ -55,6 +58,9 @@ def aggregate(
     d = np.array([x.d for x in averages])
     out = pd.DataFrame([x.record for x in averages])
     out["estimate"] = a @ estimates.estimate
+    degrees = None if estimates.degrees is None else estimates.degrees.combined(a)
+    if degrees is not None:
+        out["df"] = degrees.df(out["df"].to_numpy(dtype=float))
     covariance = estimates.covariance
     shares = estimates.shares
     psi, psi_vcov = estimates.psi, estimates.psi_vcov
@@ -73,8 +79,23 @@ def aggregate(
         samples=None if estimates.samples is None else estimates.samples @ a.T,
         covariance=None if covariance is None else a @ covariance @ a.T,
         shares=None,
+        degrees=degrees,
         meta={**estimates.meta, "aggregate": kind, "weights_random": random},
     )
+
+
+def _averaged(frame: pd.DataFrame, kind: Kind) -> BoolArray:
+    """Return which rows are averages of that kind already; none where there are effects to average."""
+    if kind not in _ESTIMAND or (frame["estimand"] == columns.GROUP_TIME).any():
+        return np.zeros(len(frame), dtype=bool)
+    if "average" in frame:
+        return np.asarray(frame["average"] == kind, dtype=bool)
+    own = frame["estimand"] == _ESTIMAND[kind]
+    others = [e for k, e in _ESTIMAND.items() if k != kind]
+    if own.any() and not frame["estimand"].isin(others).any():
+        # the overall row is the mean of these
+        own |= frame["estimand"] == columns.OVERALL
+    return np.asarray(own, dtype=bool)
 
 
 def _check(estimates: Estimates, kind: Kind, balance: int | None) -> None:

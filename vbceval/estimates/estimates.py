@@ -14,8 +14,10 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import Array, FloatArray, IntArray
 from vbceval.estimates import algebra, columns, tables
 from vbceval.estimates.selection import Rows, positions
+from vbceval.estimates.shapes import misfits
 from vbceval.estimates.shares import Shares
-from vbceval.inference import Multiplier, WaldTest, sup_t, wald_test
+from vbceval.inference import Multiplier, WaldTest, sup_t
+from vbceval.inference.satterthwaite import Satterthwaite
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,6 +52,8 @@ class Estimates:
         Weights by which `aggregate` averages rows.
     multiplier : Multiplier, optional
         Take standard errors and bands from this bootstrap of `psi_vcov`.
+    degrees : Satterthwaite, optional
+        The regressions rows come from, where ``df`` and joint tests of combinations follow them.
     interval : {"confidence", "credible"}
         What the intervals are.
     meta : mapping
@@ -72,6 +76,7 @@ class Estimates:
     covariance: FloatArray | None = None
     shares: Shares | None = None
     multiplier: Multiplier | None = None
+    degrees: Satterthwaite | None = None
     interval: Literal["confidence", "credible"] = "confidence"
     meta: Mapping[str, Any] = field(default_factory=dict)
     tree: Any = None
@@ -90,32 +95,11 @@ class Estimates:
                 "Estimates need exactly one of `psi`, `samples` and `covariance`, so that there "
                 f"is one joint law; {sum(laws)} were given."
             )
-        self._check_shapes(len(frame))
-        if self.psi is not None and self.psi_vcov is None:
-            object.__setattr__(self, "psi_vcov", self.psi)
-
-    def _check_shapes(self, k: int) -> None:
-        wrong = []
-        if self.psi is not None:
-            labels = -1 if self.clusters is None else len(self.clusters)
-            if self.psi.shape != (labels, k):
-                wrong.append(f"`psi` is {self.psi.shape}, expected ({labels} clusters, {k} rows)")
-            if self.psi_vcov is not None and self.psi_vcov.shape != self.psi.shape:
-                wrong.append(f"`psi_vcov` is {self.psi_vcov.shape}, `psi` {self.psi.shape}")
-            if self.clusters is not None and self.clusters.has_duplicates:
-                wrong.append("`clusters` has repeated labels")
-        if self.samples is not None and (self.samples.ndim != 2 or self.samples.shape[1] != k):
-            wrong.append(f"`samples` is {self.samples.shape}, expected (draws, {k})")
-        if self.covariance is not None and self.covariance.shape != (k, k):
-            wrong.append(f"`covariance` is {self.covariance.shape}, expected ({k}, {k})")
-        elif self.covariance is not None and not algebra.is_covariance(self.covariance):
-            wrong.append(
-                "`covariance` is not symmetric (give both triangles) or has negative eigenvalues"
-            )
-        if self.shares is not None and self.shares.value.shape != (k,):
-            wrong.append(f"`shares` is {self.shares.value.shape}, expected ({k},)")
+        wrong = misfits(self)
         if wrong:
             raise EstimationError("Estimates do not fit together: " + "; ".join(wrong) + ".")
+        if self.psi is not None and self.psi_vcov is None:
+            object.__setattr__(self, "psi_vcov", self.psi)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -221,7 +205,8 @@ class Estimates:
 
         ``conf_*`` hold row by row; ``band_*`` hold simultaneously over the rows shown that share
         an ``estimand``. For posteriors they are equal-tailed quantiles, ``estimate`` is the mean,
-        ``std_error`` the standard deviation and ``p_value`` is missing. A row without sampling
+        ``std_error`` the standard deviation and ``p_value`` is missing; for bootstrap draws it is
+        twice the share beyond zero. A row without sampling
         variation (the reference period) has estimate 0 and missing errors.
 
         Parameters
@@ -274,7 +259,10 @@ class Estimates:
 
     def _take(self, rows: IntArray) -> Estimates:
         shares = None if self.shares is None else self.shares.take(rows)
-        return self._linear(self.frame.iloc[rows], lambda x: x[..., rows], shares=shares)
+        degrees = None if self.degrees is None else self.degrees.take(rows)
+        return self._linear(
+            self.frame.iloc[rows], lambda x: x[..., rows], shares=shares, degrees=degrees
+        )
 
     def _linear(
         self, frame: pd.DataFrame, apply: Callable[[Array], Array], **changes: Any
@@ -291,7 +279,7 @@ class Estimates:
             psi_vcov=None if self.psi_vcov is None else apply(self.psi_vcov),
             samples=None if self.samples is None else apply(self.samples),
             covariance=covariance,
-            **{"shares": None, **changes},
+            **{"shares": None, "degrees": None, **changes},
         )
 
     def by(self, stratum: str) -> Estimates:
@@ -327,13 +315,19 @@ class Estimates:
         -------
         Estimates, m rows
             ``estimand`` is the name; keys that all used rows share are kept. Degrees of freedom
-            are the smallest of the rows used (conservative).
+            are those of the combination where its rows are one outcome of one regression with
+            bias-reduced errors (CR2, CR3), otherwise the smallest of the rows used (conservative).
         """
         names, matrix = algebra.contrast_matrix(self.frame, weights)
         used = (matrix != 0).any(axis=0)  # 0 times missing is missing, so others are left out
         algebra.require_present(self.frame, np.flatnonzero(used))
         frame = algebra.contrast_frame(self.frame, matrix, names, self.estimate)
-        out = self._linear(frame, lambda x: np.asarray(np.where(used, x, 0.0) @ matrix.T))
+        degrees = None if self.degrees is None else self.degrees.combined(matrix)
+        if degrees is not None:
+            frame["df"] = degrees.df(frame["df"].to_numpy(dtype=float))
+        out = self._linear(
+            frame, lambda x: np.asarray(np.where(used, x, 0.0) @ matrix.T), degrees=degrees
+        )
         if out.psi_vcov is None or out.psi is None:
             return out
         same = algebra.rounding_only(matrix, self.std_error, out.psi_vcov)
@@ -344,7 +338,8 @@ class Estimates:
         """Return the rows multiplied by known constants, in a new unit of measure."""
         factors = np.broadcast_to(np.asarray(factor, dtype=float), (len(self),))
         frame = algebra.scaled_frame(self.frame, factors).assign(unit_of_measure=unit_of_measure)
-        return self._linear(frame, lambda x: x * factors, shares=self.shares)
+        degrees = None if self.degrees is None else self.degrees.scaled(factors)
+        return self._linear(frame, lambda x: x * factors, shares=self.shares, degrees=degrees)
 
     def with_frame(self, frame: pd.DataFrame) -> Estimates:
         """Return the same estimates with other describing columns; the joint law is kept.
@@ -371,21 +366,14 @@ class Estimates:
         """
         Test jointly that the selected rows are zero; rows without variance are left out.
 
-        With finite ``df`` the statistic over its rank is compared with F(rank, smallest df);
-        otherwise with the chi-square law.
+        Rows of one regression with bias-reduced errors (CR2, CR3) are tested by the approximate
+        Hotelling law (HTZ). Otherwise the statistic over its rank is compared with F(rank, smallest
+        df) where ``df`` is finite, and the statistic with the chi-square law where it is not.
         """
+        from vbceval.estimates.joint import joint_test
+
         part = self if rows is None else self.where(rows)
-        if part.samples is not None:
-            raise EstimationError(
-                "a posterior has no Wald test: ask for the probability of the hypothesis with "
-                "`probability`, or for the draws."
-            )
-        live = np.flatnonzero(np.isfinite(part.std_error))
-        part = part._take(live)
-        df = float(part.frame["df"].min()) if len(live) else np.inf
-        return wald_test(
-            part.estimate, part.vcov(), df=df, allow_rank_deficient=allow_rank_deficient
-        )
+        return joint_test(part, allow_rank_deficient=allow_rank_deficient)
 
     def aggregate(
         self,
@@ -402,7 +390,8 @@ class Estimates:
         cohort shares; "event_time" averages cohorts at each e = t - g; "cohort" averages each
         cohort over its treated periods; "period" averages treated cohorts in each period. The
         last three add one row ``att_overall``: the plain mean over event times e >= 0 or over
-        periods, and the share-weighted mean over cohorts.
+        periods, and the share-weighted mean over cohorts. Estimates that are averages already
+        (`TWFE`, `EventStudy`, `Efficient`) return their rows of that kind.
 
         Parameters
         ----------

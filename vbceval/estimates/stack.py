@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from vbceval.core.typing import IntArray
 from vbceval.estimates import algebra
 from vbceval.estimates.estimates import Estimates
 from vbceval.estimates.shares import Shares
+from vbceval.inference.satterthwaite import Satterthwaite
 
 
 def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) -> Estimates:
@@ -61,9 +63,18 @@ def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) ->
         clusters=union,
         cluster_name=parts[0].cluster_name,
         multiplier=parts[0].multiplier,
+        degrees=_stack_degrees(parts),
         shares=_stack_shares([p.shares for p in parts], places, len(union)),
         meta=_stack_meta([p.meta for p in parts]),
     )
+
+
+def _stack_degrees(parts: Sequence[Estimates]) -> Satterthwaite | None:
+    """Put regressions side by side; rows of parts that have none come from none."""
+    if all(p.degrees is None for p in parts):
+        return None
+    found = [Satterthwaite.none(len(p)) if p.degrees is None else p.degrees for p in parts]
+    return reduce(Satterthwaite.beside, found)
 
 
 def _stack_shares(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.errors import DesignError
+from vbceval.core.typing import FloatArray
 from vbceval.estimates import algebra, columns
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
         tails = np.quantile(estimates.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
         out["conf_low"], out["conf_high"] = tails[0], tails[1]
         out["p_value"] = np.nan
+        if estimates.interval == "confidence":
+            out["p_value"] = np.where(np.isfinite(sd), _from_draws(estimates.samples), np.nan)
     else:
         out["conf_low"] = estimate - quantile * sd
         out["conf_high"] = estimate + quantile * sd
@@ -51,3 +54,9 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
     out["interval"] = estimates.interval
     first = [*columns.KEYS, *columns.VALUES]
     return out[[*first, *[c for c in out.columns if c not in first]]]
+
+
+def _from_draws(draws: FloatArray) -> FloatArray:
+    """Return twice the share of bootstrap draws beyond zero, as their percentile interval tests."""
+    beyond = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+    return np.asarray(np.minimum(2 * (1 + beyond) / (1 + len(draws)), 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -27,12 +28,16 @@ class WaldTest:
         ``statistic / q`` is compared with F(q, df).
     p_value : float
         Probability of a statistic at least as large when all are zero.
+    method : {"Wald", "HTZ"}
+        "HTZ": ``(eta - q + 1) / (eta q)`` times the statistic, eta = df + q - 1, is compared with
+        F(q, df), the approximate Hotelling law of bias-reduced covariances.
     """
 
     statistic: float
     restrictions: int
     df: float
     p_value: float
+    method: Literal["Wald", "HTZ"] = "Wald"
 
 
 def wald_test(

@@ -243,6 +243,16 @@ def test_posteriors_have_draws_and_probabilities() -> None:
         group_time().draws()
 
 
+def test_bootstrap_draws_give_p_values_and_a_joint_test() -> None:
+    draws = np.random.default_rng(1).normal([-2.0, 0.0, 1.0], 1.0, (4000, 3))
+    est = vbc.Estimates(frame=group_time().frame.assign(estimate=[-2.0, 0.0, 1.0]), samples=draws)
+    expected = [2 * stats.norm.sf(2), 1.0, 2 * stats.norm.sf(1)]
+    np.testing.assert_allclose(est.tidy()["p_value"], expected, atol=0.04)
+    assert est.wald().statistic > 3
+    with pytest.raises(vbc.EstimationError, match="posterior has no Wald test"):
+        vbc.Estimates(frame=est.frame, samples=draws, interval="credible").wald()
+
+
 def test_only_a_posterior_gives_probabilities() -> None:
     bootstrap = vbc.Estimates(frame=group_time().frame, samples=np.zeros((5, 3)))
     for est in (bootstrap, group_time()):
@@ -285,3 +295,20 @@ def test_positions_are_kept_in_their_order() -> None:
     assert est.where([2, 0, 1], cohort=2014.0).estimate.tolist() == [-1.0, -3.0]
     with pytest.raises(vbc.DesignError, match="positions from 0 to 2"):
         est.where([3])
+
+
+def test_averages_are_not_averaged_again() -> None:
+    frame = pd.DataFrame({
+        "estimand": ["att_event_time", "att_event_time", "att_overall"],
+        "outcome": "spend", "event_time": [0.0, 1.0, np.nan], "estimate": [1.0, 2.0, 1.5],
+    })  # fmt: skip
+    est = vbc.Estimates(frame=frame, covariance=np.eye(3))
+    assert est.aggregate("event_time").estimate.tolist() == [1.0, 2.0, 1.5]
+    for kind in ("simple", "cohort"):
+        with pytest.raises(vbc.DesignError, match="averages group-time effects"):
+            est.aggregate(kind)
+    with pytest.raises(vbc.DesignError, match="averages group-time effects"):
+        est.aggregate("event_time", window=(0, 0))
+    several = frame.assign(average=["event_time", "cohort", "event_time"])
+    est = vbc.Estimates(frame=several, covariance=np.eye(3))
+    assert est.aggregate("event_time").estimate.tolist() == [1.0, 1.5]
