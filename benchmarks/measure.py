@@ -37,7 +37,16 @@ class Cost:
 
 def measure(script: Path, *words: str, python: str = sys.executable, runs: int = 1) -> Cost:
     """Run a step of a script `runs` times and return its median cost; its output is JSON."""
-    found = [_once([python, str(script), *words]) for _ in range(runs)]
+    return _median([_once([python, str(script), *words]) for _ in range(runs)])
+
+
+def measure_command(*words: str, runs: int = 1) -> Cost:
+    """Run a command of `vbceval` `runs` times and return its median cost."""
+    program = "from vbceval.study.cli import main; main()"
+    return _median([_once([sys.executable, "-c", program, *words]) for _ in range(runs)])
+
+
+def _median(found: list[Cost]) -> Cost:
     return Cost(
         cpu=statistics.median(x.cpu for x in found),
         wall=statistics.median(x.wall for x in found),
@@ -49,26 +58,33 @@ def measure(script: Path, *words: str, python: str = sys.executable, runs: int =
 def _once(command: list[str]) -> Cost:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    peak = [0.0]
-    cpu = [0.0]
+    peak, cpu = [0.0], [0.0]
+    ended = threading.Event()
 
     def watch() -> None:
-        while process.poll() is None:
+        while not ended.wait(0.05):
             memory, used = _family(process.pid)
             peak[0], cpu[0] = max(peak[0], memory), max(cpu[0], used)
-            time.sleep(0.05)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     assert process.stdout is not None
     text = process.stdout.read()
-    _, _, usage = os.wait4(process.pid, 0) if process.returncode is None else (0, 0, None)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    ended.set()
     watcher.join()
     wall = time.perf_counter() - start
     lines = text.strip().splitlines()
-    said = json.loads(lines[-1]) if lines else {"failed": True}
-    total = cpu[0] if usage is None else usage.ru_utime + usage.ru_stime
-    return Cost(cpu=max(total, cpu[0]), wall=wall, peak=peak[0], said=said)
+    said: dict[str, Any] = {"failed": process.returncode}
+    if process.returncode == 0:
+        # a command prints lines for people, a step JSON
+        is_json = bool(lines) and lines[-1].startswith("{")
+        said = json.loads(lines[-1]) if is_json else {"lines": lines}
+    # what a process left running at its end (Spark's) is not in its own account
+    return Cost(
+        cpu=max(usage.ru_utime + usage.ru_stime, cpu[0]), wall=wall, peak=peak[0], said=said
+    )
 
 
 def _family(pid: int) -> tuple[float, float]:

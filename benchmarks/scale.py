@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measure import Cost, measure
+from measure import Cost, measure, measure_command
 from panel_sql import COVARIATES, OUTCOMES, STRATUM, write_panel
 
 MEMORY = "600MB"
@@ -91,6 +91,34 @@ def moments(files: str, engine: str, memory: str, out: str, **changed: Any) -> d
         made = vbc.Moments.from_table(files, engine=found, **(OPTIONS | changed))
     made.save(out)
     return {"cells": len(made)}
+
+
+def configure(files: str, engine: str, memory: str, out: Path) -> Path:
+    """Write the file that `vbceval moments build` reads, and return its path."""
+    columns = {k: v for k, v in OPTIONS.items() if k != "digits"} | {"unit": "bene_id"}
+    limit = f'memory_limit = "{memory}"' if engine == "duckdb" else ""
+    lines = [
+        f'source = "{files}"', f'output = "{out}"', "[engine]", f'name = "{engine}"', limit,
+        "[columns]", *(f"{k} = {json.dumps(v)}" for k, v in columns.items()),
+        "[digits]", *(f"{k} = {v}" for k, v in OPTIONS["digits"].items()),
+    ]  # fmt: skip
+    path = out.with_suffix(".toml")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def commands(files: str, engine: str, memory: str, out: Path, base: Cost, runs: int) -> None:
+    """Measure `vbceval moments build`, `inspect` and `share`."""
+    config = configure(files, engine, memory, out)
+    shared = out.with_suffix(".shared.parquet")
+    for words in (
+        ("build", str(config), "--force"), ("inspect", str(out)),
+        ("share", str(out), "--out", str(shared), "--force"),
+    ):  # fmt: skip
+        cost = measure_command("moments", *words, runs=runs)
+        report(f"vbceval moments {words[0]}, {engine}", cost, base)
+        for line in cost.said.get("lines", [f"failed: {cost.said.get('failed')}"]):
+            print(f"      {line}")
 
 
 def _fits() -> list[tuple[str, Callable[[Any, Any], Any]]]:
@@ -224,6 +252,8 @@ def compare(rows: int, folder: Path, skip: set[str], peer_python: str, runs: int
     report("moments", ours, exact)
     people = step("moments with people", files, "duckdb", MEMORY, out)
     report("moments, people counted", people, exact)
+    if "commands" not in skip:
+        commands(files, "duckdb", MEMORY, place.with_suffix(".cli.parquet"), exact, runs)
     if "estimates" not in skip:
         fits = step("estimates", out)
         report("all estimators", fits, ours)
@@ -251,6 +281,8 @@ def compare(rows: int, folder: Path, skip: set[str], peer_python: str, runs: int
         print(f"    memory ratio {rival.peak / both.peak:.1f}; {both.said} and {rival.said}")
     if "spark" not in skip:
         report("moments in Spark, local", step("moments", files, "spark", MEMORY, out), ours)
+        if "commands" not in skip:
+            commands(files, "spark", MEMORY, place.with_suffix(".cli.spark.parquet"), exact, runs)
 
 
 def main() -> None:
@@ -262,7 +294,7 @@ def main() -> None:
         "--skip",
         nargs="*",
         default=[],
-        choices=["limit", "estimates", "posterior", "passes", "peer", "spark"],
+        choices=["limit", "commands", "estimates", "posterior", "passes", "peer", "spark"],
     )
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--runs", type=int, default=1)

@@ -18,6 +18,7 @@ from vbceval.panel import Panel
 
 if TYPE_CHECKING:
     from vbceval import (
+        balance,
         bayes,
         data,
         did,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from vbceval.engine import connect
 
 _ROOMS = (
-    "bayes", "data", "did", "engine", "equity", "evidence", "figures", "inference", "passes",
-    "savings", "sensitivity", "simulate", "study",
+    "balance", "bayes", "data", "did", "engine", "equity", "evidence", "figures", "inference",
+    "passes", "savings", "sensitivity", "simulate", "study",
 )  # fmt: skip
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "StudyError",
     "VbcevalError",
     "__version__",
+    "balance",
     "bayes",
     "connect",
     "data",

@@ -16,7 +16,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("engine", "data"),
     ("panel",),
     ("moments",),
-    ("passes",),
+    ("passes", "balance"),
     ("design",),
     ("did", "bayes", "simulate"),
     ("sensitivity",),

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vbceval import figures
+from vbceval import balance, did, figures, sensitivity
+from vbceval.design import Design
 from vbceval.estimates import Estimates, stack
+from vbceval.panel import Panel
 
 UNIT = "USD per person-year, nominal"
 META = {
@@ -24,6 +26,7 @@ META = {
     "vcov": "CR1",
     "seed": 7,
 }
+SPENDING = Design(outcome="spending", unit_of_measure=UNIT)
 STRATA = (None, "enrollment=esrd", "enrollment=disabled", "enrollment=aged", "dual=yes", "dual=no")
 
 
@@ -210,8 +213,86 @@ def flow() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
+def balance_weights() -> balance.BalanceWeights:
+    """Weights of 150 organizations, 50 of which enter; four features, one with a long name."""
+    rng = np.random.default_rng(4)
+    z = rng.standard_normal((150, 4))
+    enters = z[:, 0] + 2 * rng.standard_normal(150) > 1.2
+    names = ["hcc", "spending", "rural", "share_of_beneficiaries_in_rural_counties"]
+    frame = pd.DataFrame(z, columns=names).assign(
+        aco=[f"A{i:03d}" for i in range(150)], entry=np.where(enters, 2014.0, np.nan)
+    )
+    both = pd.concat([frame.assign(year=2013), frame.assign(year=2014)])
+    panel = Panel.from_frame(both, unit="aco", period="year", cohort="entry")
+    return balance.propensity(panel, names)
+
+
+@pytest.fixture(scope="session")
+def specifications() -> sensitivity.SpecificationCurve:
+    """Twelve specifications of one effect on the same organizations, three choices each."""
+    rng = np.random.default_rng(6)
+    psi = influence(rng, 60, rng.uniform(32.0, 44.0, 12))
+    frame = pd.DataFrame(
+        {"estimand": "att_simple", "outcome": "spending", "unit_of_measure": UNIT,
+         "estimate": rng.normal(-85.0, 25.0, 12)}
+    )  # fmt: skip
+    parts = {
+        f"s{j}": Estimates(frame=frame.iloc[[j]], psi=psi[:, [j]], clusters=clusters(60),
+                           cluster_name="aco", meta=META)
+        for j in range(12)
+    }  # fmt: skip
+    choices = {
+        f"s{j}": {
+            "comparison": ("never treated", "not yet treated")[j % 2],
+            "adjustment": (None, "risk score", "risk score and region of the beneficiary")[j % 3],
+            "without_2020": j >= 6,
+        }
+        for j in range(12)
+    }
+    return sensitivity.specification_curve(parts, choices=choices)
+
+
+@pytest.fixture(scope="session")
+def staggered() -> Panel:
+    """Twenty organizations in seven years, entry in two years, always or never; effects grow."""
+    rng = np.random.default_rng(9)
+    entry = np.repeat([2008.0, 2013.0, 2015.0, np.nan], [3, 6, 5, 6])
+    rows = pd.DataFrame(
+        {"aco": np.repeat([f"A{i:02d}" for i in range(20)], 7),
+         "year": np.tile(np.arange(2011, 2018), 20), "entry": np.repeat(entry, 7)}
+    )  # fmt: skip
+    since = (rows["year"] - rows["entry"] + 1).clip(lower=0).fillna(0)
+    rows["spending"] = 9800 + rng.normal(0, 90, 140) - 40 * since
+    return Panel.from_frame(rows, unit="aco", period="year", cohort="entry")
+
+
+@pytest.fixture(scope="session")
+def parts(staggered: Panel) -> sensitivity.Decomposition:
+    return sensitivity.bacon(staggered, SPENDING)
+
+
+@pytest.fixture(scope="session")
+def left_out(staggered: Panel) -> sensitivity.LeaveOneOut:
+    return sensitivity.leave_one_out(did.TWFE().fit, staggered, SPENDING)
+
+
+@pytest.fixture(scope="session")
 def every_figure(
-    by_event_time, strata, gap, posterior, means, effect, ledger, rates, synthesis, cohorts, flow
+    by_event_time,
+    strata,
+    gap,
+    posterior,
+    means,
+    effect,
+    ledger,
+    rates,
+    synthesis,
+    cohorts,
+    flow,
+    balance_weights,
+    specifications,
+    parts,
+    left_out,
 ) -> dict[str, Callable[..., object]]:
     """Every figure of the room on its example, as a function of the style."""
     some = [by_event_time(f"enrollment={name}", i) for i, name in enumerate("abcd")]
@@ -242,4 +323,11 @@ def every_figure(
         "sample_flow": lambda **o: figures.sample_flow(
             flow, counts={"acos": "ACOs", "rows": "ACO-years"}, **o
         ),
+        "love": lambda **o: figures.love(balance_weights, **o),
+        "propensity_overlap": lambda **o: figures.propensity_overlap(balance_weights, **o),
+        "specification_curve": lambda **o: figures.specification_curve(
+            specifications, main="s3", **o
+        ),
+        "decomposition": lambda **o: figures.decomposition(parts, design=SPENDING, **o),
+        "leave_one_out": lambda **o: figures.leave_one_out(left_out, labels={"aco": "ACO"}, **o),
     }  # fmt: skip

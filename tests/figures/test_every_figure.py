@@ -18,7 +18,8 @@ from vbceval.figures.style import STYLES
 NAMES = (
     "event_study", "event_study_strata", "trend", "forest", "forest_posterior", "forest_synthesis",
     "gross_to_net", "caterpillar", "caterpillar_many", "threshold_curve", "threshold_strata",
-    "posterior_density", "cohort_sizes", "sample_flow",
+    "posterior_density", "cohort_sizes", "sample_flow", "love", "propensity_overlap",
+    "specification_curve", "decomposition", "leave_one_out",
 )  # fmt: skip
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -91,7 +92,8 @@ def test_the_examples_cover_the_room(every_figure, drawn) -> None:
     kinds = {figures.record(fig).kind for fig in drawn.values()}
     assert kinds == {
         "event_study", "trend", "forest", "gross_to_net", "caterpillar", "threshold_curve",
-        "posterior_density", "cohort_sizes", "sample_flow",
+        "posterior_density", "cohort_sizes", "sample_flow", "love", "propensity_overlap",
+        "specification_curve", "decomposition", "leave_one_out",
     }  # fmt: skip
 
 
@@ -129,6 +131,9 @@ def test_minus_signs_are_true_ones_and_numbers_never_formulas(name: str, drawn) 
         ("posterior_density", "percent of baseline", "negative = lower spending"),
         ("gross_to_net", "USD millions, nominal", "positive = savings"),
         ("caterpillar", "fraction of benchmark", "positive = savings"),
+        ("specification_curve", "USD per person-year, nominal", "negative = lower spending"),
+        ("decomposition", "USD per person-year, nominal", "negative = lower spending"),
+        ("leave_one_out", "USD per person-year, nominal", "negative = lower spending"),
     ],
 )
 def test_an_axis_names_unit_and_sign(name: str, unit: str, sign: str, drawn) -> None:

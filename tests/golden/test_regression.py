@@ -16,7 +16,7 @@ from vbceval.did.least_squares import Cells, Fit, Groups, least_squares
 from vbceval.did.regressors import Term, regressors
 from vbceval.inference import SSC
 from vbceval.inference.bias_reduced import bias_reduced
-from vbceval.inference.wild import Wild, wild_test
+from vbceval.inference.wild import Wild, wild_tests
 
 DINS = vbc.Design(outcome="dins")
 
@@ -146,9 +146,9 @@ def test_wild_bootstrap(golden, voters) -> None:
     part = fit.products(fit.project(direction)[:, 0], groups).toarray()
     draws, law = Wild(weights="rademacher").multipliers(groups.n)
     assert law == "rademacher"
-    found = wild_test(
-        fit.scores(0, groups).toarray(), part, fit.inverse, contrast[:, 0],
-        float(contrast[:, 0] @ fit.beta[:, 0]), draws, level=0.95,
+    ((found,),) = wild_tests(
+        [fit.scores(0, groups).toarray()], [part], fit.inverse, contrast[:, :1],
+        contrast[:, :1].T @ fit.beta, draws, level=0.95,
     )  # fmt: skip
     factor = SSC.statsmodels().factor(n_clusters=groups.n, n_rows=fit.n_rows, n_params=fit.n_full)
     assert found.t / factor**0.5 == pytest.approx(row["t"], abs=6e-4)

@@ -9,10 +9,14 @@ import pytest
 from scipy import sparse
 
 from vbceval.inference import bias_reduced as module
-from vbceval.inference.bias_reduced import Pattern, bias_reduced
+from vbceval.inference import frames as framing
+from vbceval.inference.bias_reduced import bias_reduced
+from vbceval.inference.frames import Pattern
 
 RARE = [[0, 1, 2, 9, 10], [3, 4, 5, 9, 10], [6, 7, 8, 9, 10], [9, 10], [4, 5, 9, 10]]
 """Columns of cohorts beside two that all use, and of clusters that miss one of them."""
+EQUAL = [[*range(6)], [*range(6), 6, 7, 8, 9], [*range(6), 7, 8, 9, 10], [0, 1, 2, 4, 5, 6, 7, 9]]
+"""Periods, and event times of two cohorts, which equal periods 1 to 4; one cluster misses a period."""
 MIXED = [[0, 5, 9], [1, 5, 7], [2, 6, 10], [3, 6, 8], [4, 7, 9], [0, 8, 10], [1, 2, 3], [4, 6, 9]]
 
 
@@ -28,6 +32,10 @@ class Rows(NamedTuple):
             found.setdefault(tuple(columns), []).append(c)
         return [Pattern(np.array(k), np.array(v)) for k, v in found.items()]
 
+    def alike(self, pattern: Pattern) -> np.ndarray:
+        whole = np.concatenate([self.x[c] for c in pattern.clusters])[:, pattern.columns]
+        return (whole[:, :, None] == whole[:, None, :]).all(axis=0).argmax(axis=0)
+
     def cross(self, clusters: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.stack([self.x[c][:, columns].T @ self.x[c][:, columns] for c in clusters])
 
@@ -39,6 +47,10 @@ def rows_of(kinds: list[list[int]], *, n_clusters: int = 40, large: float = 1.0)
     for c, columns in enumerate(used):
         part = np.zeros((9, 11))
         part[:, columns] = rng.standard_normal((9, len(columns))) * (large if c == 0 else 1.0)
+        if kinds is EQUAL and max(columns) > 5:
+            entry = 2 if 10 in columns else 1
+            events = [j for j in columns if j > 5]
+            part[:, events] = part[:, [j - 4 - entry for j in events]]
         x.append(part)
     return Rows(x, used)
 
@@ -50,19 +62,25 @@ def power_of(matrix: np.ndarray, power: float) -> np.ndarray:
 
 @pytest.mark.parametrize("correction", ["CR0", "CR2", "CR3"])
 @pytest.mark.parametrize("large", [1.0, 8.0])
-@pytest.mark.parametrize("kinds", [RARE, MIXED])
+@pytest.mark.parametrize("kinds", [RARE, MIXED, EQUAL])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_definition_by_rows(correction, large, kinds, ordered, monkeypatch) -> None:
-    # where starting a frame costs something, few frames in order of elimination are cheaper
-    monkeypatch.setattr(module, "_FRAME_COST", 1e7 if ordered else 0.0)
     rows = rows_of(kinds, large=large)
+    frames = (
+        framing._ordered(rows.patterns(), 11) if ordered
+        else framing._joined(rows.patterns(), rows, 3)[0]
+    )  # fmt: skip
+    if kinds is EQUAL and not ordered:
+        # equal columns count once, and the cluster that misses a period is with its cohort
+        assert [len(np.unique(rows.alike(f))) for f in frames] == [6, 6, 6]
+        assert sorted(len(f.clusters) for f in frames) == [10, 10, 20]
+    monkeypatch.setattr(module, "frames_of", lambda *_: (frames, ordered))
     rng = np.random.default_rng(12)
     contrast = rng.standard_normal((11, 3))
     errors = [rng.standard_normal(9) for _ in rows.x]
     whole = np.concatenate(rows.x)
     inverse = np.linalg.inv(whole.T @ whole)
     scores = np.stack([x.T @ e for x, e in zip(rows.x, errors, strict=True)])
-    assert module._frames(rows.patterns(), inverse, 3)[1] == ordered
     made = bias_reduced(
         rows, inverse, contrast, correction,
         [sparse.csr_array(scores), sparse.csr_array(2 * scores)],

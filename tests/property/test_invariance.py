@@ -37,6 +37,8 @@ CASES = {
     "imputation, trends": Case(vbc.did.Imputation(covariate_effect="trend")),
     "imputation, cross-sections": Case(vbc.did.Imputation(), kind=RC),
     "imputation, leave one out": Case(vbc.did.Imputation(leave_one_out=True), covariates=()),
+    "two stages": Case(vbc.did.TwoStage()),
+    "two stages, cross-sections": Case(vbc.did.TwoStage(), kind=RC),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 

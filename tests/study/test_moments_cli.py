@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 import vbceval as vbc
 from vbceval.core.errors import DataError
+from vbceval.engine.duckdb import DuckDBEngine
 from vbceval.study.cli import main
 from vbceval.study.moments_config import read_build
 
@@ -102,6 +106,52 @@ def test_paths_of_the_file_begin_at_its_folder(folder) -> None:
     assert plan.options["digits"] == {"spend": 2}
     (folder / "moments.toml").write_text(CONFIG.replace('"panel.parquet"', '"panel_table"'))
     assert read_build(folder / "moments.toml").source == "panel_table"
+
+
+def test_paths_of_the_engine_begin_at_the_folder_of_the_file(folder) -> None:
+    changed = CONFIG.replace("threads = 1", 'path = "in.duckdb"\ntemp_directory = "spill"')
+    (folder / "moments.toml").write_text(changed)
+    options = read_build(folder / "moments.toml").engine_options
+    assert options == {"path": str(folder / "in.duckdb"), "temp_directory": str(folder / "spill")}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("threads = 1", "path = 3", "`path` is 3"),
+        ("threads = 1", "memory_limit = 4", "`memory_limit` is 4"),
+        ('weight = "months"', "never = nan", "`never` is nan"),
+        ("spend = 2", "spend = 2\n[pivots]\nvisits = inf", "`visits` is inf"),
+    ],
+)
+def test_values_of_another_kind_are_named(folder, old, new, said) -> None:
+    (folder / "moments.toml").write_text(CONFIG.replace(old, new))
+    with pytest.raises(DataError, match=said):
+        read_build(folder / "moments.toml")
+
+
+def test_ctrl_c_ends_with_one_line_and_no_file(folder, capsys, monkeypatch) -> None:
+    run_query = DuckDBEngine.run
+
+    def interrupted(self, query):
+        os.kill(os.getpid(), signal.SIGINT)
+        return run_query(self, query)
+
+    monkeypatch.setattr(DuckDBEngine, "run", interrupted)
+    assert run("moments", "build", folder / "moments.toml") == 130
+    assert "Interrupted, nothing written." in capsys.readouterr().err
+    assert sorted(p.name for p in folder.iterdir()) == ["moments.toml", "panel.parquet"]
+
+
+def test_a_full_disk_is_said_and_leaves_no_file(folder, capsys) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        assert run("moments", "build", folder / "moments.toml") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "out.parquet` is full" in capsys.readouterr().err
+    assert sorted(p.name for p in folder.iterdir()) == ["moments.toml", "panel.parquet"]
 
 
 def test_everything_wrong_with_a_file_comes_together(folder) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from vbceval.core.errors import EstimationError
 
 
 def sha256(path: Path) -> str:
@@ -35,6 +38,36 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def say_full(path: Path, left: Callable[[], str] | None = None) -> Iterator[None]:
+    """
+    Say it in words when the disk of `path` has no room for what the block writes.
+
+    Parameters
+    ----------
+    path : Path
+        What is written.
+    left : callable, optional
+        Gives a sentence on what is left. Default: that nothing is.
+
+    Raises
+    ------
+    EstimationError
+        If the disk is full, or a quota is used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+    else:
+        return
+    said = "Nothing was left under its name." if left is None else left()
+    raise EstimationError(
+        f"the disk of `{path}` is full, so it could not be written. Free space. {said}"
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,11 +14,12 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.least_squares import Fit
-from vbceval.did.sampled import joint_codes
+from vbceval.did.regressors import joint_codes
 from vbceval.inference import SSC, Multiplier
-from vbceval.inference.bias_reduced import Pattern
+from vbceval.inference.frames import Pattern
 from vbceval.inference.wild import Wild
 
+Working = Literal["inverse_weight", "identity"]
 Vcov = str | Multiplier | Wild | tuple[str, str, str]
 
 
@@ -38,6 +39,8 @@ class Law(NamedTuple):
         Bootstrap of the influence.
     wild : Wild or None
         Bootstrap of the scores.
+    working : {"inverse_weight", "identity"}
+        For "CR2": variance of errors in its working model.
     """
 
     kind: Literal["CR0", "CR1", "CR2", "CR3", "iid", "HC1", "two_way"]
@@ -45,6 +48,7 @@ class Law(NamedTuple):
     keys: tuple[str, ...] = ()
     multiplier: Multiplier | None = None
     wild: Wild | None = None
+    working: Working = "inverse_weight"
 
     @property
     def name(self) -> str:
@@ -69,15 +73,24 @@ _WITHOUT_FACTOR: Mapping[str, Literal["CR0", "CR2", "CR3", "iid"]] = {
 }  # fmt: skip
 
 
-def read_law(vcov: Vcov, ssc: SSC | None) -> Law:
+def read_law(vcov: Vcov, ssc: SSC | None, working: Working = "inverse_weight") -> Law:
     """
     Read the options of a covariance.
 
     Raises
     ------
     EstimationError
-        If it is not known, or takes no small-sample factor and is given one.
+        If it is not known, or takes no small-sample factor or working model and is given one.
     """
+    if working not in ("inverse_weight", "identity"):
+        raise EstimationError(f"`working` is {working!r}; use 'inverse_weight' or 'identity'.")
+    if working == "identity":
+        if vcov != "CR2":
+            raise EstimationError(
+                f"working='identity' is the working model of vcov='CR2', but vcov is {vcov!r}, "
+                "which has none to choose. Leave `working` out, or use vcov='CR2'."
+            )
+        return read_law(vcov, ssc)._replace(working=working)
     if isinstance(vcov, Multiplier) or vcov == "bootstrap":
         multiplier = vcov if isinstance(vcov, Multiplier) else Multiplier()
         return Law("CR1", SSC.none() if ssc is None else ssc, multiplier=multiplier)
@@ -140,16 +153,31 @@ class ClusterProducts:
     def patterns(self) -> list[Pattern]:
         """Return clusters by the columns in which they have values, dropped ones left out."""
         rows, _, bounds = self._rows
-        groups: dict[bytes, list[int]] = {}
-        for c in range(self.n_clusters):
-            found = np.unique(rows.indices[rows.indptr[bounds[c]] : rows.indptr[bounds[c + 1]]])
-            used = found[self.fit.kept[found]].astype(np.int64)
-            if len(used):
-                groups.setdefault(used.tobytes(), []).append(c)
+        used = np.zeros((self.n_clusters, rows.shape[1]), dtype=bool)
+        used[np.repeat(np.arange(self.n_clusters), np.diff(rows.indptr[bounds])), rows.indices] = (
+            True
+        )
+        used &= self.fit.kept
+        found, of = np.unique(np.packbits(used, axis=1), axis=0, return_inverse=True)
+        columns = np.unpackbits(found, axis=1, count=used.shape[1])
+        members = np.split(np.argsort(of, kind="stable"), np.cumsum(np.bincount(of.ravel()))[:-1])
         return [
-            Pattern(np.frombuffer(key, dtype=np.int64), np.array(members, dtype=np.int64))
-            for key, members in groups.items()
+            Pattern(np.flatnonzero(row), clusters)
+            for row, clusters in zip(columns, members, strict=True)
+            if row.any()
         ]
+
+    def alike(self, pattern: Pattern) -> IntArray:
+        """Return for each column of a pattern which of them it equals in all of its clusters."""
+        rows = self._rows.left[_ranges(self._rows.bounds, pattern.clusters)]
+        by_column = sparse.csc_array(rows)
+        first: dict[bytes, int] = {}
+        out = []
+        for i, j in enumerate(pattern.columns):
+            part = slice(*by_column.indptr[j : j + 2])
+            key = by_column.indices[part].tobytes() + by_column.data[part].tobytes()
+            out.append(first.setdefault(key, i))
+        return np.array(out, dtype=np.int64)
 
     def cross(self, clusters: IntArray, columns: IntArray) -> FloatArray:
         """Return X_c'WX_c of some columns, eliminated effects taken out, shape (b, a, a)."""
@@ -170,7 +198,7 @@ class _Rows(NamedTuple):
 def _products_by_cluster(values: _Rows, batch: IntArray, place: IntArray, width: int) -> FloatArray:
     """Cross-products of each cluster's rows, from one product with columns of their own."""
     counts = values.bounds[batch + 1] - values.bounds[batch]
-    chosen = np.concatenate([np.arange(*values.bounds[c : c + 2]) for c in batch])
+    chosen = _ranges(values.bounds, batch)
     start = np.repeat(np.arange(len(batch)) * width, counts)
     left, right = (
         _apart(rows[chosen], start, place, len(batch) * width)
@@ -184,6 +212,13 @@ def _products_by_cluster(values: _Rows, batch: IntArray, place: IntArray, width:
     flat += product.indices
     out[flat] = product.data
     return out.reshape(len(batch), width, width)
+
+
+def _ranges(bounds: IntArray, which: IntArray) -> IntArray:
+    """Return the rows of some clusters, one after the other."""
+    counts = bounds[which + 1] - bounds[which]
+    ends = np.cumsum(counts)
+    return np.asarray(np.arange(ends[-1]) + np.repeat(bounds[which] - (ends - counts), counts))
 
 
 def _apart(rows: sparse.csr_array, start: IntArray, place: IntArray, size: int) -> sparse.csr_array:

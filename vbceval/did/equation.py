@@ -78,6 +78,28 @@ class Equation(NamedTuple):
     estimated: Estimated | None = None
     meta: Mapping[str, Any] = {}
 
+    def take(self, rows: IntArray, n_clusters: int) -> Equation:
+        """Return the regression on some of its cells, with shares as fixed."""
+        terms = [
+            t._replace(codes=t.codes[rows], centre=None if t.centre is None else t.centre[rows])
+            for t in self.terms
+        ]
+        out = self._replace(
+            sample=self.sample.take(rows), terms=tuple(terms), support=self.support[rows]
+        )
+        if self.shares is None:
+            return out
+        shares = treated_shares(out.sample, out.support, (n_clusters, len(self.rows)), random=False)
+        return out._replace(shares=shares)
+
+
+def treated_shares(
+    sample: Sample, support: IntArray, shape: tuple[int, int], *, random: bool
+) -> Shares:
+    """Return treated weight of each row, and whose it is if its sampling error counts."""
+    mass = cluster_sums(sample, sample.cells.block.w, support, shape)
+    return Shares(mass.sum(axis=0), mass if random else None)
+
 
 def refuse_never_treated(sample: Sample, design: Design, estimator: str, instead: str) -> None:
     """
@@ -94,6 +116,15 @@ def refuse_never_treated(sample: Sample, design: Design, estimator: str, instead
             f"{estimator} compares with treated cells of other cohorts ({len(cohorts)} enter), so "
             f"comparison='never_treated' cannot be kept. Use {instead}."
         )
+
+
+def without_partly_treated(sample: Sample, design: Design) -> Sample:
+    """Leave out cells in the periods of anticipation, and treated ones outside the window."""
+    e = sample.event_time
+    left_out = (e < 0) & (e >= -design.anticipation)
+    if design.window is not None:
+        left_out |= (e >= 0) & ((e < design.window[0]) | (e > design.window[1]))
+    return sample.take(~left_out)
 
 
 def plain_covariates(sample: Sample) -> list[Term]:

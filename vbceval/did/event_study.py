@@ -12,14 +12,14 @@ from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
 from vbceval.did.equation import Equation, plain_covariates, refuse_never_treated
-from vbceval.did.regression import Regression
+from vbceval.did.regression import LeastSquares
 from vbceval.did.regressors import Term
 from vbceval.did.sampled import Sample
 from vbceval.estimates.columns import EVENT_TIME, OVERALL
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventStudy(Regression):
+class EventStudy(LeastSquares):
     """
     Regress the outcome on dummies of periods since entry, unit and period effects, covariates.
 
@@ -61,6 +61,7 @@ class EventStudy(Regression):
     endpoints: Literal["keep", "bin"] = "keep"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.endpoints not in ("keep", "bin"):
             raise DesignError(f"`endpoints` is {self.endpoints!r}; use 'keep' or 'bin'.")
         if not self._references or any(r >= 0 for r in self._references):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from vbceval.did.regressors import Regressors
 COLLINEAR = 1e-9
 """A column is dropped when what is left of its square, given those before it, is less."""
 _LARGEST_CONDITION = 1e12
-_BLOCK_VALUES = 1 << 24
+_FEW = 16
+"""Directions below which products with sparse scores are quick."""
 
 
 class Cells(NamedTuple):
@@ -71,12 +73,18 @@ class Groups:
         sizes = np.bincount(self.codes, minlength=self.n)
         return order, np.concatenate([[0], np.cumsum(sizes)])
 
+    @cached_property
+    def _orders(self) -> dict[int, IntArray]:
+        return {}
+
     def sums(self, values: FloatArray) -> sparse.csr_array:
         """Return the matrix that multiplies by values, (K times any,), and adds up in groups."""
         size = len(self.codes)
         times = len(values) // max(size, 1)
-        order, bounds = self._sorted
-        order = (order[:, None] + size * np.arange(times)).ravel()
+        first, bounds = self._sorted
+        if times not in self._orders:
+            self._orders[times] = (first[:, None] + size * np.arange(times)).ravel()
+        order = self._orders[times]
         shape = (self.n, len(values))
         return sparse.csr_array((values[order], order, bounds * times), shape=shape)
 
@@ -177,6 +185,18 @@ class Fit(NamedTuple):
         The groups must nest the eliminated effect; see `influence` for others.
         """
         return sparse.csr_array(groups.sums(self.weighted[:, outcome]) @ self.z.rows)
+
+    def combined(self, outcome: int, direction: FloatArray, groups: Groups) -> FloatArray:
+        """Return `scores` times columns of `direction`, (p, r): shape (n, r)."""
+        scores = self.scores(outcome, groups)
+        if direction.shape[1] < _FEW:
+            return np.asarray(scores @ direction)
+        out = np.zeros((groups.n, direction.shape[1]))
+        blocks, rest = _dense_blocks(scores)
+        for block in blocks:
+            out[block.rows] = block.values @ direction[block.columns]
+        out[rest] = scores[rest] @ direction
+        return out
 
     def products(self, projected: FloatArray, groups: Groups) -> sparse.csr_array:
         """Return X_c'WX_c times a direction, from its `project`, (K (1 + q),): shape (n, p)."""
@@ -283,14 +303,17 @@ def _cross(cells: Cells, z: Regressors) -> FloatArray:
     cross = (mean.T @ (sparse.diags_array(w) @ mean)).toarray()
     if not z.inner:
         return np.asarray(cross)
-    xx = _inner(cells.block.xx, z)
-    slopes = [z.rows[size * (i + 1) : size * (i + 2)] for i in range(len(z.inner))]
-    for i, a in enumerate(slopes):
-        for j, b in enumerate(slopes[: i + 1]):
-            weight = sparse.diags_array(np.ascontiguousarray(xx[:, i, j]))
-            part = (a.T @ (weight @ b)).toarray()
-            cross += part if i == j else part + part.T
-    return np.asarray(cross)
+    # cells of one kind have the same columns, so their sums stand for them
+    xx, q = _inner(cells.block.xx, z), len(z.inner)
+    kinds = Groups(z.kind, int(z.kind.max()) + 1)
+    total = (kinds.sums(np.ones(size)) @ xx.reshape(size, q * q)).reshape(-1, q, q)
+    one = np.zeros(kinds.n, dtype=np.int64)
+    one[z.kind] = np.arange(size)
+    slopes = sparse.csr_array(z.rows[(one + size * np.arange(1, q + 1)[:, None]).ravel()])
+    weights = sparse.block_array(
+        [[sparse.diags_array(total[:, f, i].copy()) for i in range(q)] for f in range(q)]
+    )
+    return np.asarray(cross + (slopes.T @ (weights @ slopes)).toarray())
 
 
 def _means(y: FloatArray, w: FloatArray, codes: IntArray, total: FloatArray) -> FloatArray:
@@ -299,17 +322,45 @@ def _means(y: FloatArray, w: FloatArray, codes: IntArray, total: FloatArray) -> 
 
 
 def _squares(rows: sparse.csr_array) -> FloatArray:
-    """Return A'A of a sparse matrix, dense where rows are so full that it is faster."""
-    counts = np.diff(rows.indptr).astype(float)
-    p = rows.shape[1]
-    if 16 * np.sum(counts**2) < len(counts) * p * p:
-        return np.asarray((rows.T @ rows).toarray())
-    out = np.zeros((p, p))
-    step = max(_BLOCK_VALUES // max(p, 1), 1)
-    for start in range(0, rows.shape[0], step):
-        dense = rows[start : start + step].toarray()
-        out += dense.T @ dense
+    """Return A'A of a sparse matrix."""
+    out = np.zeros((rows.shape[1], rows.shape[1]))
+    blocks, rest = _dense_blocks(rows)
+    for block in blocks:
+        out[block.columns[:, None], block.columns] += block.values.T @ block.values
+    if len(rest):
+        out += (rows[rest].T @ rows[rest]).toarray()
     return out
+
+
+class _Block(NamedTuple):
+    """Rows of a sparse matrix that have values in the same columns."""
+
+    rows: IntArray
+    columns: IntArray
+    values: FloatArray
+
+
+def _dense_blocks(rows: sparse.csr_array) -> tuple[Iterator[_Block], IntArray]:
+    """Return blocks of a matrix so full that dense products are quicker, and its other rows."""
+    rows = rows.sorted_indices()
+    counts = np.diff(rows.indptr)
+    # sums of two random marks of columns tell rows with different columns apart
+    marks = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
+    pattern = sparse.csr_array((np.ones(rows.nnz), rows.indices, rows.indptr), shape=rows.shape)
+    found = (pattern @ marks).view(complex)[:, 0]
+    _, of, times = np.unique(found, return_inverse=True, return_counts=True)
+    alike = (times[of] * 8 > counts) & (counts > 0)
+    order = np.flatnonzero(alike)
+    order = order[np.argsort(of[order], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
+    blocks = (
+        _Block(
+            same, rows.indices[rows.indptr[same[0]] : rows.indptr[same[0] + 1]].astype(np.int64),
+            rows[same].data.reshape(len(same), -1),
+        )
+        for same in groups if len(same)
+    )  # fmt: skip
+    return blocks, np.flatnonzero(~alike)
 
 
 def _invert(
@@ -327,8 +378,10 @@ def _invert(
     rows = np.flatnonzero(kept)
     inverse = np.zeros((p, p))
     if len(rows):
-        half = linalg.solve_triangular(root, np.diag(scale[rows]), lower=True)
-        inverse[np.ix_(rows, rows)] = half.T @ half
+        half = linalg.lapack.dpotri(root, lower=1)[0]
+        half *= scale[rows, None]
+        half *= scale[rows]
+        inverse[rows[:, None], rows] = np.tril(half) + np.tril(half, -1).T
         norm = np.linalg.norm(scaled[np.ix_(rows, rows)], 1)
         condition = 1 / linalg.lapack.dpocon(root.T, norm)[0]
         if condition > _LARGEST_CONDITION:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,19 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.core.version import versions
 from vbceval.design import Design
-from vbceval.did.covariances import Law, Vcov, read_law
+from vbceval.did.covariances import Law, Vcov, Working, read_law
 from vbceval.did.equation import Equation
 from vbceval.did.inputs import design_meta, shown, without_small_strata
 from vbceval.did.least_squares import Fit, least_squares
-from vbceval.did.regressors import regressors
-from vbceval.did.sampled import Sample, gather, joint_codes, with_effects
+from vbceval.did.regressors import joint_codes, regressors
+from vbceval.did.sampled import (
+    Sample,
+    gather,
+    with_effects,
+    without_singletons,
+)
 from vbceval.did.sandwich import Errors, Piece, joint_errors
+from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.inference import SSC
 from vbceval.moments import Moments
@@ -50,6 +56,7 @@ class Regression(ABC):
     def equation(self, sample: Sample, design: Design, n_clusters: int) -> Equation:
         """Return the regression of a sample."""
 
+    @with_weight_step
     def fit(
         self,
         data: Panel | Moments,
@@ -59,46 +66,16 @@ class Regression(ABC):
         ssc: SSC | None = None,
         outcomes: Sequence[str] | None = None,
     ) -> Estimates:
-        """
-        Fit the regression by weighted least squares.
+        """Fit the regression; see the estimators."""
+        return self._estimates(data, design, read_law(vcov, ssc), outcomes)
 
-        Parameters
-        ----------
-        data : Panel or Moments
-            With strata, all together and within each stratum, jointly.
-        design : Design
-            Outcome, anticipation, covariates (as columns of the regression), window, balance
-            weights. ``fixed_effects`` replaces the effects of the estimator: keys (``"unit"``,
-            ``"cluster"``, ``"cohort"``, ``"period"``, strata, or names of the source) and products
-            such as ``"period:dual"``.
-        vcov : str, tuple, Multiplier or Wild
-            "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom, which cost
-            O(G a^2 (a + m)) for a columns in a cluster and m rows, whatever the number of outcomes
-            (2,000 clusters: a second at 80 columns, half a minute at 300); "wild", or a
-            `vbceval.inference.wild.Wild` with its options: CR1 errors beside columns
-            ``wild_p_value``, ``wild_low``, ``wild_high``; "bootstrap"; "iid"; "HC1";
-            ``("two_way", key, key)``.
-        ssc : SSC, optional
-            Small-sample factor. Default for "CR1", "wild" and two-way: `SSC.fixest`.
-        outcomes : sequence of str, optional
-            Outcomes estimated together, in place of that of the design; those seen in the same
-            cells share one factorisation.
-
-        Returns
-        -------
-        Estimates
-            In the unit of the outcome, outcomes in order, then strata. With "iid", "HC1" and
-            two-way there is a covariance and no influence.
-
-        Raises
-        ------
-        DesignError
-            If an effect cannot be told from others or from fixed effects, or an option does not
-            apply.
-        EstimationError
-            If the covariance is not defined for these data.
-        """
-        law = read_law(vcov, ssc)
+    def _estimates(
+        self,
+        data: Panel | Moments,
+        design: Design,
+        law: Law,
+        outcomes: Sequence[str] | None,
+    ) -> Estimates:
         refusal = self._refusal(design)
         if refusal is not None:
             raise DesignError(refusal)
@@ -130,7 +107,7 @@ class Regression(ABC):
 
     def _pieces(self, sample: Sample, design: Design, n_clusters: int) -> list[Piece]:
         try:
-            equation = self.equation(sample, design, n_clusters)
+            equation = self._kept(self.equation(sample, design, n_clusters), design, n_clusters)
             fit, contrast = self._fitted(equation, design)
         except (DesignError, EstimationError) as error:
             if sample.stratum is None:
@@ -138,9 +115,12 @@ class Regression(ABC):
             raise type(error)(f"stratum '{sample.stratum}': {error}") from error
         return [Piece(equation, fit, j, contrast) for j in range(len(sample.outcomes))]
 
+    def _kept(self, equation: Equation, design: Design, n_clusters: int) -> Equation:
+        """Return the equation without the rows that the estimator leaves out of any regression."""
+        return equation
+
     def _fitted(self, equation: Equation, design: Design) -> tuple[Fit, FloatArray]:
-        effects = equation.effects if design.fixed_effects is None else design.fixed_effects
-        sample, dummies = with_effects(equation.sample, effects)
+        sample, dummies = with_effects(equation.sample, _effects(equation, design))
         z = regressors(sample.cells.block, [*dummies, *equation.terms])
         fit = least_squares(sample.cells, z)
         treatments = z.where("treatment")
@@ -200,7 +180,7 @@ class Regression(ABC):
             return Estimates(covariance=errors.covariance, **shared)
         return Estimates(
             psi=errors.psi[used], psi_vcov=errors.psi_vcov[used], clusters=labels[used],
-            multiplier=law.multiplier, **shared,
+            multiplier=law.multiplier, degrees=errors.degrees, **shared,
         )  # fmt: skip
 
     def _meta(
@@ -241,11 +221,114 @@ class Regression(ABC):
             "versions": versions("numpy", "scipy", "pandas"),
             "warnings": sorted({*said, *errors.warnings, *(str(n) for n in notes.dropna() if n)}),
         }
-        return {**meta, **errors.meta, **pieces[0].equation.meta, **self._diagnostics(pieces)}
+        said_by = dict(pieces[0].equation.meta)
+        if "singleton_rows" in said_by:
+            said_by["singleton_rows"] = shown(said_by["singleton_rows"], moments.people)
+        return {**meta, **errors.meta, **said_by, **self._diagnostics(pieces)}
 
     def _diagnostics(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         """Return what an estimator adds to meta after the fit."""
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares(Regression):
+    """
+    What the linear estimators of the family share.
+
+    Parameters
+    ----------
+    singletons : {"keep", "drop"}
+        What happens to rows that are alone in a level of a fixed effect, which change no
+        coefficient. "keep" counts them in N and their clusters in G, as R `fixest` does by default;
+        "drop" leaves them out, again until none is alone, as Stata `reghdfe` does.
+        ``meta["singleton_rows"]`` says how many were left out.
+    """
+
+    singletons: Literal["keep", "drop"] = "keep"
+
+    def __post_init__(self) -> None:
+        if self.singletons not in ("keep", "drop"):
+            raise DesignError(f"`singletons` is {self.singletons!r}; use 'keep' or 'drop'.")
+
+    @with_weight_step
+    def fit(
+        self,
+        data: Panel | Moments,
+        design: Design,
+        *,
+        vcov: Vcov = "CR1",
+        ssc: SSC | None = None,
+        outcomes: Sequence[str] | None = None,
+        working: Working = "inverse_weight",
+    ) -> Estimates:
+        """
+        Fit the regression by weighted least squares.
+
+        Parameters
+        ----------
+        data : Panel or Moments
+            With strata, all together and within each stratum, jointly.
+        design : Design
+            Outcome, anticipation, covariates (as columns of the regression), window, balance
+            weights. ``fixed_effects`` replaces the effects of the estimator: keys (``"unit"``,
+            ``"cluster"``, ``"cohort"``, ``"period"``, strata, or names of the source) and products
+            such as ``"period:dual"``.
+        vcov : str, tuple, Multiplier or Wild
+            "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom, which cost
+            O(G a^2 (a + m)) for a columns in a cluster and m rows, whatever the number of outcomes
+            (2,000 clusters: a second at 80 columns, half a minute at 300); "wild", or a
+            `vbceval.inference.wild.Wild` with its options: CR1 errors beside columns
+            ``wild_p_value``, ``wild_low``, ``wild_high``; "bootstrap"; "iid"; "HC1";
+            ``("two_way", key, key)``.
+        ssc : SSC, optional
+            Small-sample factor. Default for "CR1", "wild" and two-way: `SSC.fixest`.
+        outcomes : sequence of str, optional
+            Outcomes estimated together, in place of that of the design; those seen in the same
+            cells share one factorisation.
+        working : {"inverse_weight", "identity"}
+            Variance of errors in the working model of "CR2": 1/weight, exact from moments; or equal
+            for all, which R clubSandwich takes for a weighted ``lm`` and which needs rows.
+
+        Returns
+        -------
+        Estimates
+            In the unit of the outcome, outcomes in order, then strata. With "iid", "HC1" and
+            two-way there is a covariance and no influence.
+
+        Raises
+        ------
+        DesignError
+            If an effect cannot be told from others or from fixed effects, or an option does not
+            apply.
+        EstimationError
+            If the covariance is not defined for these data.
+        """
+        return self._estimates(data, design, read_law(vcov, ssc, working), outcomes)
+
+    def _kept(self, equation: Equation, design: Design, n_clusters: int) -> Equation:
+        """Return the equation without singletons, where they are to be dropped."""
+        if self.singletons == "keep":
+            return equation
+        if equation.estimated is not None:
+            raise EstimationError(
+                "singletons='drop' takes means and shares as fixed: they are counted before rows "
+                "are left out. Use weights_random=False with it."
+            )
+        left = without_singletons(equation.sample, _effects(equation, design))
+        if not len(left):
+            raise DesignError(
+                "every row is alone in a level of a fixed effect, so singletons='drop' leaves none. "
+                "Use coarser effects."
+            )
+        dropped = len(equation.support) - len(left)
+        made = equation.take(left, n_clusters)
+        return made._replace(meta={**equation.meta, "singleton_rows": dropped})
+
+
+def _effects(equation: Equation, design: Design) -> tuple[str, ...]:
+    """Return the fixed effects in force."""
+    return equation.effects if design.fixed_effects is None else tuple(design.fixed_effects)
 
 
 def _lost(fit: Fit, treatments: set[int], reported: set[int]) -> tuple[list[int], list[int]]:

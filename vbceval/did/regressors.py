@@ -12,6 +12,8 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.did.blocks import Block
 
 Role = Literal["effect", "covariate", "treatment"]
+_COUNTED = 8
+"""Possible combinations for each cell up to which they are counted in a table."""
 CONSTANT = -1
 """Variable of a term that is a dummy: the constant of the moments."""
 
@@ -67,6 +69,8 @@ class Regressors(NamedTuple):
         Which term each column belongs to.
     own : array, shape (p,)
         Weighted sum of squares of each column, covariates about their overall mean.
+    kind : int array, shape (K,)
+        Code without gaps of cells in which the same columns move with covariates.
     """
 
     rows: sparse.csr_array
@@ -76,6 +80,7 @@ class Regressors(NamedTuple):
     nested: BoolArray
     term: IntArray
     own: FloatArray
+    kind: IntArray
 
     @property
     def mean(self) -> sparse.csr_array:
@@ -140,4 +145,31 @@ def regressors(block: Block, terms: Sequence[Term]) -> Regressors:
         np.array([t.role for t in terms for _ in t.names], dtype=object),
         np.array([t.nested for t in terms for _ in t.names], dtype=bool),
         np.repeat(np.arange(len(terms)), [len(t.names) for t in terms]), own,
+        _kinds([t.codes for t in terms if inner and t.variable != CONSTANT], size),
     )  # fmt: skip
+
+
+def _kinds(codes: Sequence[IntArray], size: int) -> IntArray:
+    """Codes of cells by the columns of terms they are in; one kind when there is no term."""
+    distinct = {id(c): c + 1 for c in codes}
+    return joint_codes([*distinct.values()])[0] if distinct else np.zeros(size, dtype=np.int64)
+
+
+def joint_codes(keys: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+    """Return codes without gaps of combinations of keys, and where each is found first."""
+    joint, size = np.zeros(len(keys[0]), dtype=np.int64), 1
+    for key in keys:
+        levels = int(key.max(initial=0)) + 1
+        if size > _COUNTED * (len(joint) + 1):
+            # numbered again, so that products of many keys stay small
+            joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
+            size = int(joint.max(initial=0)) + 1
+        joint, size = joint * levels + key, size * levels
+    if size > _COUNTED * (len(joint) + 1):
+        _, first, codes = np.unique(joint, return_index=True, return_inverse=True)
+        return codes.astype(np.int64), first
+    # so few combinations that a table of them is quicker than sorting
+    table = np.full(size, -1, dtype=np.int64)
+    table[joint[::-1]] = np.arange(len(joint))[::-1]
+    present = table >= 0
+    return (np.cumsum(present) - 1)[joint], table[present]

@@ -16,7 +16,7 @@ from vbceval.design import Design
 from vbceval.did.blocks import by_pattern, make_block
 from vbceval.did.inputs import sources_of
 from vbceval.did.least_squares import Cells
-from vbceval.did.regressors import Term
+from vbceval.did.regressors import Term, joint_codes
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
@@ -285,6 +285,27 @@ def with_effects(sample: Sample, effects: Sequence[str]) -> tuple[Sample, list[T
     return sample._replace(cells=cells), terms
 
 
+def without_singletons(sample: Sample, effects: Sequence[str]) -> IntArray:
+    """
+    Return cells whose levels of every effect have a second row, again until none is alone.
+
+    Returns
+    -------
+    int array
+        Positions of the cells that are left.
+    """
+    codes = [_effect(sample, name)[0] for name in effects]
+    n = sample.cells.n
+    left = np.arange(len(n))
+    while True:
+        alone = np.zeros(len(left), dtype=bool)
+        for code in codes:
+            alone |= np.bincount(code[left], weights=n[left])[code[left]] == 1
+        if not alone.any():
+            return left
+        left = left[~alone]
+
+
 def _effect(sample: Sample, name: str) -> tuple[IntArray, tuple[str, ...], bool]:
     """Codes without gaps of an effect, their names, and whether clusters nest them."""
     parts = list(sample.owner) if name == "owner" else name.split(":")
@@ -304,12 +325,3 @@ def _effect(sample: Sample, name: str) -> tuple[IntArray, tuple[str, ...], bool]
         return codes, ("",) * len(first), True
     names = tuple(" ".join(sample.levels[p][sample.keys[p][k]] for p in parts) for k in first)
     return codes, names, False
-
-
-def joint_codes(keys: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-    """Return codes without gaps of combinations of keys, and where each is found first."""
-    joint = np.zeros(len(keys[0]), dtype=np.int64)
-    for key in keys:
-        joint = joint * (int(key.max(initial=0)) + 1) + key
-    _, first, codes = np.unique(joint, return_index=True, return_inverse=True)
-    return codes.astype(np.int64), first

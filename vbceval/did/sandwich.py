@@ -19,10 +19,12 @@ from vbceval.did.covariances import (
     hc_cell_covariance,
     iid_covariance,
 )
+from vbceval.did.equal_variances import EqualVariances
 from vbceval.did.equation import Equation
 from vbceval.did.least_squares import Fit, Groups
-from vbceval.inference.bias_reduced import BiasReduced, bias_reduced
-from vbceval.inference.wild import Wild, wild_test
+from vbceval.inference.bias_reduced import Adjusted, BiasReduced, Correction, bias_reduced
+from vbceval.inference.satterthwaite import Origin, Satterthwaite, Source
+from vbceval.inference.wild import Wild, WildResult, wild_tests
 
 
 class Piece(NamedTuple):
@@ -55,11 +57,10 @@ class Piece(NamedTuple):
         """Return influence of groups of cells, shape (n, r)."""
         return self.fit.influence(self.outcome, self.fit.inverse @ self.contrast, groups)
 
-    def by_cluster(self, groups: Groups) -> FloatArray:
+    def by_cluster(self, groups: Groups, direction: FloatArray) -> FloatArray:
         """Return influence of clusters, that through estimated means included, shape (G, r)."""
-        scores = self.fit.scores(self.outcome, groups)
-        direction = self.fit.inverse @ self.contrast
-        return np.asarray(scores @ direction) + self.estimated(groups.n)
+        out = self.fit.combined(self.outcome, direction, groups)
+        return out if self.equation.estimated is None else out + self.estimated(groups.n)
 
     def estimated(self, n_clusters: int) -> FloatArray:
         """Return influence through estimated means or weights, shape (G, r)."""
@@ -88,7 +89,7 @@ class Piece(NamedTuple):
         keys = [self.equation.sample.keys[k] for k in law.keys]
         for columns in _effect_terms(fit):
             level = _level_codes(fit, columns)
-            if not any(_is_nested(level, key) for key in keys):
+            if level is None or not any(_is_nested(level, key) for key in keys):
                 out += int(fit.kept[columns].sum())
         absorbed = fit.cells.absorbed
         if absorbed is not None and not any(_is_nested(absorbed, key) for key in keys):
@@ -105,9 +106,12 @@ def _effect_terms(fit: Fit) -> list[IntArray]:
     return [c for c in found if fit.z.names[c[0]] != "constant"]
 
 
-def _level_codes(fit: Fit, columns: IntArray) -> IntArray:
+def _level_codes(fit: Fit, columns: IntArray) -> IntArray | None:
+    """Return levels of an effect from its dummies; None for slopes, which are no levels."""
     part = fit.z.mean[:, columns]
-    return np.asarray(part @ np.arange(1, len(columns) + 1)).round().astype(np.int64)
+    if (part.data != 1).any():
+        return None
+    return np.asarray(part @ np.arange(1, len(columns) + 1)).astype(np.int64)
 
 
 def _is_nested(level: IntArray, key: IntArray) -> bool:
@@ -133,7 +137,9 @@ class Errors(NamedTuple):
     warnings : list of str
         What the reader should know.
     meta : dict
-        How a bootstrap was drawn.
+        How a bootstrap was drawn; the working model.
+    degrees : Satterthwaite or None
+        The regressions, where degrees of freedom of combinations follow them.
     """
 
     psi: FloatArray | None
@@ -143,6 +149,7 @@ class Errors(NamedTuple):
     columns: dict[str, FloatArray]
     warnings: list[str]
     meta: Mapping[str, Any] = {}
+    degrees: Satterthwaite | None = None
 
 
 def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
@@ -162,7 +169,11 @@ def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
             )
         return _by_rows(pieces, law)
     clusters = _cluster_groups(pieces, n_clusters)
-    psi = np.concatenate([p.by_cluster(clusters[id(p.fit)]) for p in pieces], axis=1)
+    # outcomes of one regression have the same combinations
+    turned = {id(p.contrast): p.fit.inverse @ p.contrast for p in _distinct(pieces)}
+    psi = np.concatenate(
+        [p.by_cluster(clusters[id(p.fit)], turned[id(p.contrast)]) for p in pieces], axis=1
+    )
     if law.kind in ("CR2", "CR3"):
         return _adjusted(pieces, law, psi, clusters)
     sizes = [int(p.clusters(n_clusters).sum()) for p in pieces]
@@ -188,17 +199,15 @@ def _spread(pieces: Sequence[Piece], values: Sequence[float]) -> FloatArray:
 def _adjusted(
     pieces: Sequence[Piece], law: Law, psi: FloatArray, clusters: dict[int, Groups]
 ) -> Errors:
-    together: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        together.setdefault(id(piece.fit), []).append(piece)
     adjusted: dict[int, FloatArray] = {}
     df: dict[int, FloatArray] = {}
-    for key, same in together.items():
-        made = _reduced(same, law, clusters[key])
-        degrees = np.where(np.isfinite(made.df), made.df, np.inf)
+    sources: dict[int, Source] = {}
+    for same in _by_fit(pieces):
+        key = id(same[0].fit)
+        sources[key], made = _reduced(same, law, clusters[key])
         for piece, influence in zip(same, made.influence, strict=True):
             adjusted[id(piece)] = influence + piece.estimated(clusters[key].n)
-            df[id(piece)] = degrees
+            df[id(piece)] = made.df
     degrees = np.concatenate([df[id(p)] for p in pieces])
     few = int((degrees < 4).sum())
     warnings = []
@@ -208,17 +217,25 @@ def _adjusted(
             "them, and t intervals are unreliable. Compare with vcov='wild', or pool cohorts."
         )
     psi_vcov = np.concatenate([adjusted[id(p)] for p in pieces], axis=1)
-    return Errors(psi, psi_vcov, None, degrees, {}, warnings)
+    origins = [Origin(sources[id(p.fit)], p.contrast) for p in pieces]
+    return Errors(
+        psi, psi_vcov, None, degrees, {}, warnings, {"working": law.working},
+        Satterthwaite.of(origins),
+    )  # fmt: skip
 
 
-def _reduced(pieces: Sequence[Piece], law: Law, groups: Groups) -> BiasReduced:
+def _reduced(pieces: Sequence[Piece], law: Law, groups: Groups) -> tuple[Source, BiasReduced]:
     """Adjust the outcomes of one regression, which differ in their scores only."""
     piece = pieces[0]
-    live = np.flatnonzero((piece.contrast != 0).any(axis=0))
+    if law.working == "identity" and not _unweighted(piece):
+        equal = _equal_variances(piece, groups)
+        return equal, equal.adjusted(piece.contrast, [p.outcome for p in pieces])
+    correction: Correction = "CR3" if law.kind == "CR3" else "CR2"
     made = bias_reduced(
-        ClusterProducts(piece.fit, groups.n), piece.fit.inverse, piece.contrast,
-        "CR3" if law.kind == "CR3" else "CR2", [p.fit.scores(p.outcome, groups) for p in pieces],
+        ClusterProducts(piece.fit, groups.n), piece.fit.inverse, piece.contrast, correction,
+        [p.fit.scores(p.outcome, groups) for p in pieces],
     )  # fmt: skip
+    live = np.flatnonzero((piece.contrast != 0).any(axis=0))
     lost = live[made.own[live] > 0]
     if len(lost) and law.kind == "CR3":
         names = [describe(piece.equation.rows[i]) for i in lost]
@@ -227,7 +244,25 @@ def _reduced(pieces: Sequence[Piece], law: Law, groups: Groups) -> BiasReduced:
             "without one of them: it alone determines the effect. Merge cohorts or periods, or "
             "cluster on finer units that still contain what enters together."
         )
-    return made
+    # results keep the regression, and not the products that were made of it here
+    return Adjusted(ClusterProducts(piece.fit, groups.n), piece.fit.inverse, correction), made
+
+
+def _unweighted(piece: Piece) -> bool:
+    """Whether all rows weigh the same, so that both working models are one."""
+    cells = piece.fit.cells
+    each = cells.block.w / cells.n
+    return bool(np.allclose(each, each[0], rtol=1e-12, atol=0.0))
+
+
+def _equal_variances(piece: Piece, groups: Groups) -> EqualVariances:
+    if piece.equation.sample.sums:
+        raise EstimationError(
+            "vcov='CR2' with working='identity' needs weighted rows one by one, but these cells "
+            "are sums of rows with different weights. Fit the rows as a Panel, or use "
+            "working='inverse_weight', which is exact from moments."
+        )
+    return EqualVariances(piece.fit, groups.codes, groups.n)
 
 
 def describe(row: dict[str, Any]) -> str:
@@ -309,33 +344,56 @@ def _wild_columns(
         raise EstimationError(
             "the wild bootstrap takes means and shares as fixed; use weights_random=False with it."
         )
-    out: dict[str, list[float]] = {"wild_p_value": [], "wild_low": [], "wild_high": []}
+    size = sum(p.contrast.shape[1] for p in pieces)
+    names = ("wild_p_value", "wild_low", "wild_high", "wild_distinct")
+    out = {name: np.full(size, np.nan) for name in names}
+    starts = dict(
+        zip(map(id, pieces), np.cumsum([0, *[p.contrast.shape[1] for p in pieces]]), strict=False)
+    )
     laws: set[str] = set()
     drawn: dict[int, tuple[Array, str]] = {}
-    for piece in pieces:
-        fit = piece.fit
-        used = piece.clusters(n_clusters)
-        size = int(used.sum())
-        groups = Groups((np.cumsum(used) - 1)[fit.cells.block.cluster], size)
-        if size not in drawn:
-            drawn[size] = wild.multipliers(size)
-        v, law = drawn[size]
+    for same in _by_fit(pieces):
+        used = same[0].clusters(n_clusters)
+        n_used = int(used.sum())
+        if n_used not in drawn:
+            drawn[n_used] = wild.multipliers(n_used)
+        v, law = drawn[n_used]
         laws.add(f"{law}, {len(v):,} draws")
-        scores = fit.scores(piece.outcome, groups).toarray()
-        projected = fit.project(fit.inverse @ piece.contrast)
-        for r, estimate in enumerate(piece.estimate):
-            if not piece.contrast[:, r].any():
-                for values in out.values():
-                    values.append(np.nan)
-                continue
-            part = fit.products(projected[:, r], groups)
-            found = wild_test(
-                scores, part.toarray(), fit.inverse, piece.contrast[:, r], float(estimate), v,
-                level=wild.level,
-            )  # fmt: skip
-            out["wild_p_value"].append(found.p_value)
-            out["wild_low"].append(found.low)
-            out["wild_high"].append(found.high)
-    known = {k: np.array(x) for k, x in out.items()}
-    known["wild_level"] = np.where(np.isnan(known["wild_p_value"]), np.nan, wild.level)
-    return known, sorted(laws)
+        groups = Groups((np.cumsum(used) - 1)[same[0].fit.cells.block.cluster], n_used)
+        live, found = _wild_fit(same, groups, v, wild.level)
+        for r, results in zip(live, found, strict=True):
+            for piece, result in zip(same, results, strict=True):
+                at = starts[id(piece)] + r
+                out["wild_p_value"][at] = result.p_value
+                out["wild_low"][at], out["wild_high"][at] = result.low, result.high
+                out["wild_distinct"][at] = result.distinct
+    out["wild_level"] = np.where(np.isnan(out["wild_p_value"]), np.nan, wild.level)
+    return out, sorted(laws)
+
+
+def _wild_fit(
+    pieces: Sequence[Piece], groups: Groups, multipliers: Array, level: float
+) -> tuple[IntArray, list[list[WildResult]]]:
+    """Test the rows of one regression that are not zero by construction, for all outcomes."""
+    fit, contrast = pieces[0].fit, pieces[0].contrast
+    live = np.flatnonzero((contrast != 0).any(axis=0))
+    projected = fit.project(fit.inverse @ contrast[:, live])
+    return live, wild_tests(
+        [fit.scores(p.outcome, groups).toarray() for p in pieces],
+        (fit.products(column, groups).toarray() for column in projected.T),
+        fit.inverse, contrast[:, live], np.stack([p.estimate[live] for p in pieces]),
+        multipliers, level=level,
+    )  # fmt: skip
+
+
+def _distinct(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return one piece of each regression and set of combinations."""
+    return list({(id(p.fit), id(p.contrast)): p for p in pieces}.values())
+
+
+def _by_fit(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Return outcomes of one regression together."""
+    together: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        together.setdefault(id(piece.fit), []).append(piece)
+    return list(together.values())

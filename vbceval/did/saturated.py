@@ -10,10 +10,10 @@ import numpy as np
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.design import Design, GroupTimePair, group_time_pairs
-from vbceval.did.equation import Equation, Shares, cluster_sums, plain_covariates
+from vbceval.did.equation import Equation, cluster_sums, plain_covariates, treated_shares
 from vbceval.did.least_squares import Fit
-from vbceval.did.regression import Regression
-from vbceval.did.regressors import Term
+from vbceval.did.regression import LeastSquares
+from vbceval.did.regressors import Term, joint_codes
 from vbceval.did.sampled import Sample
 from vbceval.estimates.columns import GROUP_TIME
 
@@ -60,14 +60,13 @@ def saturate(sample: Sample, design: Design, *, leads: bool) -> Saturated:
     sample = sample.take(~np.isin(sample.cohort, dropped))
     if not leads:
         pairs = [p for p in pairs if p.period >= p.cohort - design.anticipation]
-    observed = set(zip(sample.cohort, sample.period, strict=True))
+    code, first = joint_codes([sample.keys["cohort"], sample.keys["period"]])
+    observed = set(zip(sample.cohort[first], sample.period[first], strict=True))
     pairs = [p for p in pairs if (p.cohort, p.period) in observed]
     place = {(p.cohort, p.period): i for i, p in enumerate(pairs)}
-    keys = np.column_stack([np.nan_to_num(sample.cohort, nan=np.inf), sample.period])
-    found, inverse = np.unique(keys, axis=0, return_inverse=True)
-    of_key = np.array([place.get((g, t), -1) for g, t in found], dtype=np.int64)
+    of_key = [place.get((sample.cohort[i], sample.period[i]), -1) for i in first]
     return Saturated(
-        sample, pairs, of_key[inverse.ravel()],
+        sample, pairs, np.array(of_key, dtype=np.int64)[code],
         {"dropped_cohorts": sorted(float(g) for g in dropped)},
     )  # fmt: skip
 
@@ -128,18 +127,19 @@ def saturated_equation(
             "estimand": GROUP_TIME, "cohort": p.cohort, "period": p.period,
             "event_time": p.event_time, "base": p.base,
         })  # fmt: skip
-    mass = cluster_sums(made.sample, made.sample.cells.block.w, support, (n_clusters, len(rows)))
     if means is not None:
         means = means._replace(rows=_row_of_dummies(made, shown))
     return Equation(
         made.sample, ("owner", "period"), terms, rows, contrast, support,
-        shares=Shares(mass.sum(axis=0), mass if weights_random else None),
+        shares=treated_shares(
+            made.sample, support, (n_clusters, len(rows)), random=weights_random
+        ),
         estimated=means, meta=made.meta,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class ETWFE(Regression):
+class ETWFE(LeastSquares):
     """
     Estimate group-time effects by the saturated regression of Wooldridge.
 
@@ -218,7 +218,7 @@ class ETWFE(Regression):
 
 def _about_cohorts(sample: Sample, s: int) -> tuple[IntArray, FloatArray, FloatArray]:
     """Cohort of each cell, covariate s, and its mean in the cohort."""
-    codes = np.unique(sample.keys["cohort"], return_inverse=True)[1].astype(np.int64)
+    codes = joint_codes([sample.keys["cohort"]])[0]
     x = sample.cells.block.x[:, s]
     return codes, x, sample.mean(x, codes)
 
@@ -239,8 +239,7 @@ def _slopes(sample: Sample, s: int, name: str) -> list[Term]:
     """A slope for each cohort, and for each period but the first: trends and levels depend on x."""
     block = sample.cells.block
     centre = np.full(len(block.w), np.average(block.x[:, s], weights=block.w))
-    cohort = np.unique(sample.keys["cohort"], return_inverse=True)[1].astype(np.int64)
-    period = np.unique(sample.period, return_inverse=True)[1].astype(np.int64)
+    cohort, period = (joint_codes([sample.keys[k]])[0] for k in ("cohort", "period"))
     return [
         Term(cohort, tuple(f"{name} x cohort {i}" for i in range(cohort.max() + 1)), "effect",
              s, centre),
@@ -250,7 +249,7 @@ def _slopes(sample: Sample, s: int, name: str) -> list[Term]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SunAbraham(Regression):
+class SunAbraham(LeastSquares):
     """
     Estimate group-time effects by the interaction-weighted event study of Sun and Abraham.
 

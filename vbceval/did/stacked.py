@@ -14,7 +14,7 @@ from vbceval.design import Design
 from vbceval.did.equation import Equation
 from vbceval.did.event_study import event_time_equation
 from vbceval.did.least_squares import Fit, Groups
-from vbceval.did.regression import Regression
+from vbceval.did.regression import LeastSquares
 from vbceval.did.sampled import Sample
 
 
@@ -28,7 +28,7 @@ class _Stack(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stacked(Regression):
+class Stacked(LeastSquares):
     """
     Estimate an event study on stacked sub-experiments, one for each adoption.
 
@@ -41,8 +41,10 @@ class Stacked(Regression):
 
     Parameters
     ----------
-    share : {"clusters", "weight"}
-        What shares count, in the reference period: clusters, or their analysis weight.
+    share : {"rows", "weight", "clusters"}
+        What shares count, in the reference period: rows, as the authors' code does; analysis weight,
+        which makes comparisons weigh by sub-experiment as the treated do when rows are weighted; or
+        clusters. They agree where every cluster has one row of one weight.
     weights_random : bool, default False
         Add the sampling error of the corrective weights.
 
@@ -71,12 +73,13 @@ class Stacked(Regression):
     [0.0, 0.0, -1.5, -1.5]
     """
 
-    share: Literal["clusters", "weight"] = "clusters"
+    share: Literal["rows", "weight", "clusters"] = "rows"
     weights_random: bool = False
 
     def __post_init__(self) -> None:
-        if self.share not in ("clusters", "weight"):
-            raise DesignError(f"`share` is {self.share!r}; use 'clusters' or 'weight'.")
+        super().__post_init__()
+        if self.share not in ("rows", "weight", "clusters"):
+            raise DesignError(f"`share` is {self.share!r}; use 'rows', 'weight' or 'clusters'.")
 
     def equation(self, sample: Sample, design: Design, n_clusters: int) -> Equation:
         """Return the weighted regression on the stack."""
@@ -121,13 +124,14 @@ class Stacked(Regression):
     def _sizes(self, sample: Sample, stack: _Stack, reference: int, n_clusters: int) -> FloatArray:
         """Size of every cluster, treated and comparison: shape (2, sub-experiments, G)."""
         out = np.zeros((2, len(stack.adoptions), n_clusters))
-        cluster, w = sample.cells.block.cluster, sample.cells.block.w
+        cluster = sample.cells.block.cluster
+        counted = sample.cells.block.w if self.share == "weight" else sample.cells.n
         for i, adoption in enumerate(stack.adoptions):
             at = sample.period == adoption + reference
             for side, cells in enumerate((stack.treated[i], stack.controls[i])):
                 here = cells & at
-                size = np.bincount(cluster[here], weights=w[here], minlength=n_clusters)
-                out[side, i] = size if self.share == "weight" else size > 0
+                size = np.bincount(cluster[here], weights=counted[here], minlength=n_clusters)
+                out[side, i] = size > 0 if self.share == "clusters" else size
         return out
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError
 from vbceval.design import Design
-from vbceval.did.equation import Equation, plain_covariates
-from vbceval.did.regression import Regression
+from vbceval.did.equation import Equation, plain_covariates, without_partly_treated
+from vbceval.did.regression import LeastSquares
 from vbceval.did.regressors import Term
 from vbceval.did.sampled import Sample
 from vbceval.did.saturated import dummy_codes, saturate, saturated_equation
@@ -20,7 +20,7 @@ from vbceval.estimates.columns import SIMPLE
 
 
 @dataclass(frozen=True, kw_only=True)
-class TripleDifference(Regression):
+class TripleDifference(LeastSquares):
     """
     Regress the outcome on treatment within one stratum, given the treatment of both.
 
@@ -39,7 +39,8 @@ class TripleDifference(Regression):
         The level whose effect is estimated, as text. Default: the last in sorted order ("yes", 1).
     effect : {"group_time", "static"}
         An effect for every cohort and period, which `aggregate` averages by treated weight; or one
-        coefficient, which mixes them when entry is staggered.
+        coefficient, which mixes them when entry is staggered; as in `TWFE` it leaves out cells in
+        the periods of anticipation and treated cells outside `window`.
 
     Notes
     -----
@@ -74,6 +75,7 @@ class TripleDifference(Regression):
     effect: Literal["group_time", "static"] = "group_time"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.effect not in ("group_time", "static"):
             raise DesignError(f"`effect` is {self.effect!r}; use 'group_time' or 'static'.")
 
@@ -98,19 +100,22 @@ class TripleDifference(Regression):
                 "triple differences with covariates and several cohorts cannot pool cohorts that "
                 "are not yet treated: their covariates differ. Use comparison='never_treated'."
             )
-        inside, level = self._inside(sample)
         effects = ("owner", f"period:{self.by}", "cohort:period")
         if self.effect == "static":
-            on = inside & (sample.event_time >= -design.anticipation)
+            sample = without_partly_treated(sample, design)
+            inside, level = self._inside(sample)
+            on = inside & (sample.event_time >= 0)
             if not on.any():
-                raise DesignError(f"no treated cell has {self.by} {level}.")
+                raise DesignError(
+                    f"no treated cell has {self.by} {level}: check `cohort`, `window` and `level`."
+                )
             codes = np.where(on, 0, -1).astype(np.int64)
             name = f"treatment of {self.by} {level}"
             rows: list[dict[str, Any]] = [{"estimand": SIMPLE}]
             terms = (*plain_covariates(sample), Term(codes, (name,), "treatment"))
             return Equation(sample, effects, terms, rows, np.eye(1), codes, meta={"level": level})
         made = saturate(sample, design, leads=design.comparison == "never_treated")
-        inside = self._inside(made.sample)[0]
+        inside, level = self._inside(made.sample)
         made = made._replace(
             codes=np.where(inside, made.codes, -1), meta={**made.meta, "level": level}
         )

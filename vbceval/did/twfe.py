@@ -10,16 +10,21 @@ import numpy as np
 
 from vbceval.core.errors import DesignError
 from vbceval.design import Design
-from vbceval.did.equation import Equation, plain_covariates, refuse_never_treated
-from vbceval.did.regression import Regression
-from vbceval.did.regressors import Term
+from vbceval.did.equation import (
+    Equation,
+    plain_covariates,
+    refuse_never_treated,
+    without_partly_treated,
+)
+from vbceval.did.regression import LeastSquares
+from vbceval.did.regressors import Term, joint_codes
 from vbceval.did.sampled import Sample
 from vbceval.did.sandwich import Piece
 from vbceval.estimates.columns import SIMPLE
 
 
 @dataclass(frozen=True, kw_only=True)
-class TWFE(Regression):
+class TWFE(LeastSquares):
     """
     Regress the outcome on treatment, unit and period effects, and covariates.
 
@@ -67,11 +72,7 @@ class TWFE(Regression):
     def equation(self, sample: Sample, design: Design, n_clusters: int) -> Equation:
         """Return the regression on treatment."""
         refuse_never_treated(sample, design, "TWFE", "GroupTime, ETWFE or SunAbraham")
-        e = sample.event_time
-        left_out = (e < 0) & (e >= -design.anticipation)
-        if design.window is not None:
-            left_out |= (e >= 0) & ((e < design.window[0]) | (e > design.window[1]))
-        sample = sample.take(~left_out)
+        sample = without_partly_treated(sample, design)
         treated = np.where(sample.event_time >= 0, 0, -1).astype(np.int64)
         if not (treated == 0).any():
             raise DesignError("no cell is treated: check `cohort`, `window` and the periods.")
@@ -83,14 +84,13 @@ class TWFE(Regression):
     def _diagnostics(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         """Weights of cohort-period effects in the coefficient, for each stratum."""
         found = {}
-        for piece in pieces:
+        for piece in {id(p.fit): p for p in pieces}.values():  # outcomes of a fit have the same
             fit, sample = piece.fit, piece.equation.sample
             j = fit.z.where("treatment")[0]
             v = fit.cells.block.w * fit.project(fit.inverse[:, [j]])[: len(sample.units), 0]
             on = piece.equation.support == 0
-            pairs = np.column_stack([sample.cohort[on], sample.period[on]])
-            _, codes = np.unique(pairs, axis=0, return_inverse=True)
-            weight = np.bincount(codes.ravel(), weights=v[on])
+            codes, _ = joint_codes([sample.keys[k][on] for k in ("cohort", "period")])
+            weight = np.bincount(codes, weights=v[on])
             found[sample.stratum or "all"] = {
                 "cohort_periods": len(weight),
                 "negative": int((weight < 0).sum()),

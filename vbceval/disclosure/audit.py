@@ -14,6 +14,7 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.disclosure.moves import nearby
 
 _NEAR = 1e-6
+_ROUNDING = 1e-11
 # the stubs know dense arrays only
 _linprog: Any = optimize.linprog
 _SECONDS = 10.0
@@ -295,8 +296,9 @@ def _checked(part: _Part, table: FloatArray) -> FloatArray | None:
     """Return a table that fits every published number, or nothing."""
     clean = np.maximum(np.rint(table) if part.whole else np.where(table < _NEAR, 0.0, table), 0.0)
     error = np.abs(part.links @ clean - part.totals)
-    allowed = 0.0 if part.whole else _NEAR * max(1.0, float(np.abs(part.totals).max(initial=0.0)))
-    return clean if error.max(initial=0.0) <= allowed else None
+    # a total of a hundred million person-years may be off by rounding, and not by a person
+    allowed = 0.0 if part.whole else _NEAR + _ROUNDING * np.abs(part.totals)
+    return clean if (error <= allowed).all() else None
 
 
 def _exists(part: _Part, place: int, low: float, high: float) -> bool:

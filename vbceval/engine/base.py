@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from vbceval.core.errors import DataError
+from vbceval.engine import sql
 from vbceval.engine.failures import CANCELLED, QueryCancelled, translate
-from vbceval.engine.relation import Relation
+from vbceval.engine.relation import Relation, Source, choose
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,12 +62,13 @@ class Engine(ABC):
 
         Parameters
         ----------
-        source : str, Path, list of paths, pandas.DataFrame, pyarrow.Table or pyspark DataFrame
+        source : str, Path, list of paths, pandas.DataFrame, pyarrow.Table, pyspark DataFrame, Relation
             Parquet: a file, a folder (read with its subfolders), a pattern such as
             ``"panel/*.parquet"``, or a list of files. Folders named ``key=value`` become columns:
             BIGINT when every value is a whole number, text otherwise. Or a table in memory (NaN of
             pandas becomes NULL), or the name of a table or view: of the database given as
-            ``path`` of DuckDB, of Spark's catalog. With Spark, also a DataFrame of its session.
+            ``path`` of DuckDB, of Spark's catalog. With Spark, also a DataFrame of its session. Or a
+            relation that this engine made.
         columns : sequence of str, optional
             Columns to keep, in this order. Default keeps all.
 
@@ -105,6 +107,21 @@ class Engine(ABC):
     @abstractmethod
     def create(self, name: str, expression: exp.Expression) -> Relation:
         """Run a query, keep its result under a name from `temporary`, and return what it holds."""
+
+    @abstractmethod
+    def define(self, name: str, expression: exp.Expression, source: Source) -> Relation:
+        """
+        Keep a query under a name from `temporary`; it is run when the relation is read.
+
+        Parameters
+        ----------
+        name : str
+            From `temporary`.
+        expression : Expression
+            What the relation holds.
+        source : Source
+            Where its rows come from, for provenance.
+        """
 
     @abstractmethod
     def drop(self, name: str) -> None:
@@ -163,6 +180,19 @@ class Engine(ABC):
                 "tables of yours are never replaced or dropped."
             )
         return name
+
+    def _again(self, relation: Relation, columns: Sequence[str] | None) -> Relation:
+        """Return a relation of this engine, with the columns wanted."""
+        if relation.name not in self._names:
+            raise DataError(
+                f"the relation of {relation.source.label} was made by another engine. Register its "
+                "source with this one."
+            )
+        chosen = choose(relation.columns, columns, relation.source.label)
+        if chosen == list(relation.columns):
+            return relation
+        query = sql.select(*map(sql.column, chosen), of=relation.name)
+        return self.define(self.temporary("part"), query, relation.source)
 
     def _remember(self, relation: Relation) -> Relation:
         # for the closest name in a message; the order of registration is kept

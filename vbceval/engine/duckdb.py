@@ -85,6 +85,8 @@ class DuckDBEngine(Engine):
 
     def register(self, source: Any, columns: Sequence[str] | None = None) -> Relation:
         """Make a table known to the engine; see `Engine.register`."""
+        if isinstance(source, Relation):
+            return self._again(source, columns)
         if is_frame(source):
             return self._register_frame(source, columns)
         if is_path(source) or isinstance(source, list | tuple):
@@ -153,6 +155,11 @@ class DuckDBEngine(Engine):
         """Keep a query's result as a table in memory that spills; see `Engine.create`."""
         self._make("TABLE", self._own(name), expression)
         return self._describe(name, Source(origin="table", label=name))
+
+    def define(self, name: str, expression: exp.Expression, source: Source) -> Relation:
+        """Keep a query as a view; see `Engine.define`."""
+        self._make("VIEW", self._own(name), expression)
+        return self._describe(name, source)
 
     def drop(self, name: str) -> None:
         """Drop a table that this engine made."""

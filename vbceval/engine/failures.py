@@ -36,7 +36,7 @@ CANCELLED = "the query was cancelled before it finished; nothing was written. Ru
 # A word of the failure, and what to say. The first that is found wins, so the order matters:
 # what the disk or the memory did comes before the operation that suffered from it.
 _CLASSES: tuple[tuple[str, type[VbcevalError], str], ...] = (
-    (r"No space left on device|max_temp_directory_size|\"errno\":\"28\"", EstimationError, DISK),
+    (r"No space left on device|Disk quota exceeded|File too large|max_temp_directory_size|\"errno\":\"28\"", EstimationError, DISK),
     (r"^Out of Memory Error|OutOfMemory|UNABLE_TO_ACQUIRE_MEMORY|Java heap", EstimationError, MEMORY),
     (
         r"^Out of Range Error|ARITHMETIC_OVERFLOW|NUMERIC_VALUE_OUT_OF_RANGE|CAST_OVERFLOW"

@@ -110,11 +110,25 @@ class SourceFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a relation came from: its origin, a name to show, and its files if it has any."""
+    """
+    Where a relation came from.
+
+    Attributes
+    ----------
+    origin : Origin
+        What was registered.
+    label : str
+        A name to show.
+    files : tuple of SourceFile
+        Its files, if it has any.
+    derived : str or None
+        SHA-256 of what was done to its rows since (query and parameters); None for nothing.
+    """
 
     origin: Origin
     label: str
     files: tuple[SourceFile, ...] = ()
+    derived: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

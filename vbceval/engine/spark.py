@@ -56,6 +56,8 @@ class SparkEngine(Engine):
 
     def register(self, source: Any, columns: Sequence[str] | None = None) -> Relation:
         """Make a table known to the engine; see `Engine.register`."""
+        if isinstance(source, Relation):
+            return self._again(source, columns)
         if is_frame(source):
             table = to_arrow(source)
             chosen = choose(table.column_names, columns, "the table in memory")
@@ -162,6 +164,13 @@ class SparkEngine(Engine):
 
         self._kept[name] = self._do(work)
         return self._describe(name, Source(origin="table", label=name))
+
+    def define(self, name: str, expression: exp.Expression, source: Source) -> Relation:
+        """Keep a query as a view; see `Engine.define`."""
+        self._own(name)
+        text = sql.render(expression, self.dialect)
+        self._do(lambda: self._session.sql(text).createOrReplaceTempView(name))
+        return self._describe(name, source)
 
     def drop(self, name: str) -> None:
         """Drop a view that this engine made, and free what it kept."""

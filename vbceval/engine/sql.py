@@ -249,10 +249,10 @@ def render(expression: exp.Expression, dialect: str) -> str:
     def lower(node: exp.Expression) -> exp.Expression:
         if not isinstance(node, exp.Anonymous) or node.this not in (_SUM, _WIDE):
             return node
-        # DuckDB adds 128-bit integers faster than decimals; Spark has only decimals beyond BIGINT
-        wide = "DECIMAL(19, 0)" if dialect == "spark" else "INT128"
         if node.this == _WIDE:
-            first, second = (exp.cast(part.transform(lower), wide) for part in node.expressions)
+            first, second = (
+                exp.cast(part.transform(lower), _wide(part, dialect)) for part in node.expressions
+            )
             return exp.Mul(this=first, expression=second)
         inner = node.expressions[0].transform(lower)
         # Spark adds BIGINT as BIGINT, which overflows
@@ -260,6 +260,17 @@ def render(expression: exp.Expression, dialect: str) -> str:
         return exp.cast(exp.Sum(this=added), "DECIMAL(38, 0)")
 
     return expression.transform(lower).sql(dialect=dialect)
+
+
+def _wide(factor: exp.Expression, dialect: str) -> str:
+    """Return the type in which a factor is multiplied, so that the product has up to 38 digits."""
+    from sqlglot import exp
+
+    # DuckDB adds 128-bit integers faster than decimals; Spark has only decimals beyond BIGINT
+    if dialect != "spark":
+        return "INT128"
+    is_product = isinstance(factor, exp.Anonymous) and factor.this == _WIDE
+    return "DECIMAL(38, 0)" if is_product else "DECIMAL(19, 0)"
 
 
 def _check(name: str, kind: Column, scale: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ from vbceval.core.checks import Problems, listed, missing_columns
 from vbceval.core.disclosure import SMALLEST_SHOWN, is_small
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
-from vbceval.disclosure import complement, unproven
+from vbceval.disclosure import Pattern, complement, unproven
 
 _DEARER = 4.0
+# sets of rates that add up to 1 are looked for among all sets up to here, above it among all rates
+_MOST_TOGETHER = 12
 _NEAR = 1e-6
 
 
@@ -88,7 +91,8 @@ def suppress(
         Number of people of the row (or episodes, claims, person-years), 0 or more.
     rates : sequence of str
         Columns with shares of `count`, from 0 to 1: with the count they give a number of people
-        with the event and of people without, and both are protected. Unrounded.
+        with the event and of people without, and both are protected. Rates that add up to 1 in
+        all rows (shares of races) are protected together. Unrounded.
     values : sequence of str
         Other columns calculated from the people of the row; missing where its count is.
     total : object
@@ -130,24 +134,27 @@ def suppress(
     n = _checked(table, keys, count, rates, values, margins)
     sums = _sums(table, tuple(keys), total, margins)
     depth = (table[list(keys)] == total).sum(axis=1).to_numpy(dtype=float)
-    hidden, method = _protect([_system(n, sums, minimum)], depth, minimum, suppress_zero, None)
+    hidden, method = _protect_counts(_system(n, sums, minimum), depth, minimum, suppress_zero)
     out = table.reset_index(drop=True).copy()
     out[count] = np.where(hidden, np.nan, n)
     for name in values:
         out[name] = out[name].where(~hidden)
     lost = {}
-    for name in rates:
-        events = _events(table[name], n, name)
-        parts = [_system(x, sums, minimum) for x in (n, events, n - events)]
-        gone, _ = _protect(parts, depth, minimum, suppress_zero, hidden)
-        out[name] = out[name].where(~gone)
-        lost[name] = int(gone.sum())
+    events = {name: _events(table[name], n, name) for name in dict.fromkeys(rates)}
+    for names, wholes in _together(events, n):
+        systems = [_system(n, sums, minimum)]
+        for name in names:
+            systems += [_system(x, sums, minimum) for x in (events[name], n - events[name])]
+        gone = _protect_rates(systems, wholes, depth, minimum, suppress_zero, hidden)
+        for name, lines in zip(names, gone, strict=True):
+            out[name] = out[name].where(~lines)
+            lost[name] = int(lines.sum())
     out["suppressed"] = hidden
     report = {
         "minimum": minimum,
         "rows": len(table),
         "counts_suppressed": int(hidden.sum()),
-        "rates_suppressed": lost,
+        "rates_suppressed": {name: lost[name] for name in events},
         "totals_known_from_elsewhere": [list(m) for m in margins],
         "method": method,
         "audit": f"every suppressed count below {minimum} can be 0 and can be {minimum} or more",
@@ -274,40 +281,101 @@ def _whole(n: FloatArray) -> bool:
     return bool((n == np.rint(n)).all())
 
 
-def _protect(
-    systems: Sequence[_System], depth: FloatArray, minimum: int, suppress_zero: bool,
-    given: BoolArray | None,
-) -> tuple[BoolArray, str]:  # fmt: skip
+def _together(
+    events: Mapping[str, FloatArray], n: FloatArray
+) -> list[tuple[list[str], list[list[int]]]]:
     """
-    Choose what to suppress, audit it, and return it for the rows of the table.
+    Return groups of rates that give each other away, and the sets in each that add up to all.
 
-    `systems` are the counts alone, or (with `given`, the counts already suppressed) the counts,
-    those with an event and those without, which are shown or not together.
+    Rates of one group are connected by such sets; a rate in none is a group of its own.
+    """
+    names = list(events)
+    slack = _NEAR * np.maximum(n, 1.0)
+    sets = [
+        set(found)
+        for size in range(2, len(names) + 1)
+        for found in itertools.combinations(names, size)
+        if len(names) <= _MOST_TOGETHER or size == len(names)
+        if (np.abs(sum(events[x] for x in found) - n) <= slack).all()
+    ]
+    groups = [{name} for name in names]
+    for found in sets:
+        joined = [g for g in groups if g & found]
+        groups = [g for g in groups if not g & found] + [set().union(*joined)]
+    out = []
+    for group in groups:
+        mine = [x for x in names if x in group]
+        out.append((mine, [[mine.index(x) for x in sorted(s)] for s in sets if s <= group]))
+    return out
+
+
+def _protect_counts(
+    system: _System, depth: FloatArray, minimum: int, suppress_zero: bool
+) -> tuple[BoolArray, str]:
+    """Choose which counts to suppress, audit it, and return it for the rows of the table."""
+    hidden = system.rest & ~system.known
+    pattern = _chosen(
+        system.values, system.links, known=system.known, hidden=hidden, tied=None,
+        cost=_cost([system], depth), minimum=minimum, suppress_zero=suppress_zero,
+    )  # fmt: skip
+    return pattern.suppressed[: len(depth)], pattern.method
+
+
+def _protect_rates(
+    systems: Sequence[_System], wholes: Sequence[Sequence[int]], depth: FloatArray, minimum: int,
+    suppress_zero: bool, given: BoolArray,
+) -> list[BoolArray]:  # fmt: skip
+    """
+    Choose which rates to suppress where the counts `given` are, and audit it.
+
+    `systems` are the counts, then for each rate those with the event and those without, which are
+    shown or not together; `wholes` are sets of rates whose events add up to the counts.
     """
     size, width = len(depth), len(systems[0].values)
+    rates = (len(systems) - 1) // 2
     values = np.concatenate([s.values for s in systems])
-    links = sparse.block_diag([s.links for s in systems], format="csr")
     known = np.concatenate([s.known for s in systems])
     hidden = np.concatenate([s.rest for s in systems]) & ~known
     tied = np.arange(len(values))
-    if given is not None:
-        each = sparse.eye_array(width)
-        links = sparse.vstack([links, sparse.hstack([-each, each, each])], format="csr")
-        tied[2 * width : 2 * width + size] = tied[width : width + size]
-        known[:size] = ~given
-        hidden[:size] |= given
-        hidden[width : width + size] |= given
+    sums = [[2 * k + 1, 2 * k + 2] for k in range(rates)]
+    sums += [[2 * k + 1 for k in found] for found in wholes]
+    links = [sparse.block_diag([s.links for s in systems], format="csr")]
+    for parts in sums:
+        signs = np.zeros((1, len(systems)))
+        signs[0, 0], signs[0, parts] = -1.0, 1.0
+        links.append(sparse.kron(signs, sparse.eye_array(width), format="csr"))
+    known[:size] = ~given
+    hidden[:size] |= given
+    for k in range(rates):
+        with_, without = (2 * k + 1) * width, (2 * k + 2) * width
+        tied[without : without + size] = tied[with_ : with_ + size]
+        hidden[with_ : with_ + size] |= given
+    pattern = _chosen(
+        values, sparse.vstack(links, format="csr"), known=known, hidden=hidden, tied=tied,
+        cost=_cost(systems, depth), minimum=minimum, suppress_zero=suppress_zero,
+    )  # fmt: skip
+    starts = [(2 * k + 1) * width for k in range(rates)]
+    return [pattern.suppressed[start : start + size] for start in starts]
+
+
+def _cost(systems: Sequence[_System], depth: FloatArray) -> FloatArray:
+    """Cost of suppressing each number: totals are dearer than their parts."""
+    row = np.zeros(len(systems[0].values))
+    row[: len(depth)] = depth
+    return np.concatenate([np.log1p(s.values) * _DEARER**row for s in systems])
+
+
+def _chosen(
+    values: FloatArray, links: Any, *, known: BoolArray, hidden: BoolArray, tied: IntArray | None,
+    cost: FloatArray, minimum: int, suppress_zero: bool,
+) -> Pattern:  # fmt: skip
     primary = is_small(values, minimum=minimum) & ~known
-    row = np.zeros(width)
-    row[:size] = depth
-    dear = _DEARER ** np.tile(row, len(systems))
     pattern = complement(
         values, links, primary=primary, minimum=minimum, tied=tied, hidden=hidden, shown=known,
-        cost=np.log1p(values) * dear, suppress_zero=suppress_zero,
+        cost=cost, suppress_zero=suppress_zero,
     )  # fmt: skip
     _audit(values, links, ~pattern.suppressed, primary, minimum)
-    start = 0 if given is None else width
-    return pattern.suppressed[start : start + size], pattern.method
+    return pattern
 
 
 def _audit(

@@ -111,12 +111,17 @@ def series_of(frame: pd.DataFrame, labels: Labels | None = None) -> pd.Series:
     if not parts:
         return pd.Series([""] * len(frame), index=frame.index, dtype=object)
     joined = [", ".join(w for w in row if w) for row in zip(*parts, strict=True)]
-    joined = [f"{text[:1].upper()}{text[1:]}" for text in joined]
+    joined = [capital(text) for text in joined]
     return pd.Series(joined, index=frame.index, dtype=object)
 
 
 def _given(value: Any) -> bool:
     return value is not None and value == value
+
+
+def capital(text: str) -> str:
+    """Return a text with its first letter as a capital, the others as they are."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def listing(words: list[str]) -> str:

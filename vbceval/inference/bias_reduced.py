@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 from scipy import linalg, sparse
 
-from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.core.typing import FloatArray, IntArray
+from vbceval.inference.frames import Pattern, Products, frames_of
+from vbceval.inference.satterthwaite import Pieces
 
 Correction = Literal["CR0", "CR2", "CR3"]
 _WHOLE = 1 - 1e-9
@@ -20,35 +23,6 @@ _NORMS = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5)
 _POLYNOMIAL_ERROR = 1e-15
 _BATCH_VALUES = 1 << 22
 _CACHE_VALUES = 1 << 17
-_FRAME_COST = 1e7
-
-
-class Pattern(NamedTuple):
-    """
-    Clusters that have values in the same columns.
-
-    Parameters
-    ----------
-    columns : int array, shape (a,)
-        The columns, increasing.
-    clusters : int array, shape (b,)
-        Their positions among G clusters.
-    """
-
-    columns: IntArray
-    clusters: IntArray
-
-
-class Products(Protocol):
-    """What `bias_reduced` asks of a regression."""
-
-    def patterns(self) -> list[Pattern]:
-        """Return all clusters, by the columns in which they have values."""
-        ...
-
-    def cross(self, clusters: IntArray, columns: IntArray) -> FloatArray:
-        """Return X_c'WX_c, shape (b, a, a), effects nested in clusters taken out."""
-        ...
 
 
 class BiasReduced(NamedTuple):
@@ -122,24 +96,23 @@ def bias_reduced(
     """
     m = contrast.shape[1]
     direction = inverse @ contrast
+    size = (contrast * direction).sum(axis=0)
     influence = [np.zeros((s.shape[0], m)) for s in scores]
-    frames, ordered = _frames(products.patterns(), inverse, m)
+    frames, ordered = frames_of(products, inverse, m)
     pairs = _Pairs(frames, inverse, m, ordered=ordered)
     trace, squares, mixed = np.zeros(m), np.zeros(m), np.zeros(m)
     own = np.zeros(m, dtype=np.int64)
-    for columns, clusters in frames:
-        a = len(columns)
-        root = _root(inverse[np.ix_(columns, columns)])
-        u = linalg.solve_triangular(root, direction[columns], lower=True, trans="T")
+    for frame in frames:
+        place = _Coordinates.of(frame, products, inverse)
+        u = place.inside(direction)
+        a = len(place.columns)
         total = np.zeros((m, a, a))
-        step = max(_BATCH_VALUES // (a * max(a, m)), 1)
-        for start in range(0, len(clusters), step):
-            batch = clusters[start : start + step]
-            t = root @ products.cross(batch, columns) @ root.T
-            y, lost = _applied(t, u, correction)
+        for batch in place.batches(m):
+            t = place.moved(products.cross(batch, place.columns))
+            y, lost = _applied(t, u, size, correction)
             own += lost
             for out, s in zip(influence, scores, strict=True):
-                at = s[batch].toarray()[:, columns] @ root.T
+                at = s[batch].toarray()[:, place.columns] @ place.turn.T
                 out[batch] = (at[:, None, :] @ y)[:, 0]
             ty = t @ y
             d = (y * ty).sum(axis=1)
@@ -149,10 +122,108 @@ def bias_reduced(
             mixed += (d * ff).sum(axis=0)
             f = np.ascontiguousarray(np.moveaxis(ty, 2, 0))
             total += np.swapaxes(f, 1, 2) @ f
-        pairs.add(columns, root, total)
+        pairs.add(frame.columns, place, total)
     with np.errstate(invalid="ignore", divide="ignore"):
         df = trace**2 / (squares - 2 * mixed + pairs.total())
-    return BiasReduced(influence, df, own)
+    return BiasReduced(influence, np.where(np.isfinite(df), df, np.inf), own)
+
+
+@dataclass(frozen=True, eq=False)
+class Adjusted:
+    """
+    A regression whose cluster covariance is adjusted for leverage, errors of variance 1/weight.
+
+    Parameters
+    ----------
+    products : Products
+        Cross-products of clusters.
+    inverse : array, shape (p, p)
+        M.
+    correction : {"CR0", "CR2", "CR3"}
+        The adjustment.
+    """
+
+    products: Products
+    inverse: FloatArray
+    correction: Correction
+
+    def degrees(self, contrast: FloatArray) -> FloatArray:
+        """Return Satterthwaite degrees of freedom of combinations, (p, m): shape (m,)."""
+        return bias_reduced(self.products, self.inverse, contrast, self.correction, ()).df
+
+    def pieces(self, contrast: FloatArray) -> Pieces:
+        """Return what clusters add to the covariance of combinations; memory O(G p m)."""
+        m = contrast.shape[1]
+        direction = self.inverse @ contrast
+        size = (contrast * direction).sum(axis=0)
+        patterns = self.products.patterns()
+        n = 1 + max(int(clusters.max()) for _, clusters in patterns)
+        own, between = np.zeros((n, m, m)), np.zeros((n, len(self.inverse), m))
+        for pattern in patterns:
+            place = _Coordinates.of(pattern, self.products, self.inverse)
+            u = place.inside(direction)
+            for batch in place.batches(m):
+                cross = self.products.cross(batch, place.columns)
+                y = _applied(place.moved(cross), u, size, self.correction)[0]
+                back = cross @ (place.turn.T @ y)
+                own[batch] = np.swapaxes(y, 1, 2) @ (place.turn @ back)
+                between[np.ix_(batch, pattern.columns)] = back[:, place.same]
+        return Pieces(own, between, -self.inverse)
+
+
+class _Coordinates(NamedTuple):
+    """
+    Coordinates of a pattern in which M is the identity, as many as it has different columns.
+
+    Parameters
+    ----------
+    pattern : Pattern
+        Its a columns and its clusters.
+    columns : int array, shape (d,)
+        Its different columns.
+    same : int array, shape (a,)
+        For each of its columns, the position of its equal among them.
+    root : array, shape (a, a)
+        Lower triangular R with R'R its part of M.
+    axes : array, shape (a, d)
+        Orthonormal: the directions that its clusters use.
+    turn : array, shape (d, d)
+        Cross-products of different columns, moved by it on both sides, are T along the axes.
+    """
+
+    pattern: Pattern
+    columns: IntArray
+    same: IntArray
+    root: FloatArray
+    axes: FloatArray
+    turn: FloatArray
+
+    @classmethod
+    def of(cls, pattern: Pattern, products: Products, inverse: FloatArray) -> _Coordinates:
+        """Return the coordinates of a pattern."""
+        columns = pattern.columns
+        first, same = np.unique(products.alike(pattern), return_inverse=True)
+        root = _root(inverse[np.ix_(columns, columns)])
+        if len(first) == len(columns):
+            return cls(pattern, columns, same, root, np.eye(len(root)), root)
+        axes, turn = np.linalg.qr(root @ (same[:, None] == np.arange(len(first))))
+        return cls(pattern, columns[first], same, root, axes, turn)
+
+    def inside(self, direction: FloatArray) -> FloatArray:
+        """Return combinations of all p columns along the axes, shape (d, m)."""
+        own = direction[self.pattern.columns]
+        return self.axes.T @ linalg.solve_triangular(self.root, own, lower=True, trans="T")
+
+    def moved(self, cross: FloatArray) -> FloatArray:
+        """Return T of clusters along the axes, shape (b, d, d)."""
+        return np.asarray(self.turn @ cross @ self.turn.T)
+
+    def batches(self, m: int) -> list[IntArray]:
+        """Return clusters a few at a time, whose arrays fit into memory."""
+        d = len(self.columns)
+        step = max(_BATCH_VALUES // (d * max(d, m)), 1)
+        clusters = self.pattern.clusters
+        return [clusters[i : i + step] for i in range(0, len(clusters), step)]
 
 
 def _root(inverse: FloatArray) -> FloatArray:
@@ -181,12 +252,18 @@ class _Pairs:
         self._kept = np.zeros((m, size, size))
         self._done = np.zeros(m)
 
-    def add(self, columns: IntArray, root: FloatArray, total: FloatArray) -> None:
-        """Add a frame's sum over clusters, shape (m, a, a)."""
-        if self._metric is not None:
-            back = linalg.solve_triangular(root, np.eye(len(root)), lower=True)
-            total = back @ total @ back.T
+    def add(self, columns: IntArray, place: _Coordinates, total: FloatArray) -> None:
+        """Add a frame's sum over clusters along its axes, shape (m, d, d)."""
         shared = self._shared[columns]
+        if self._metric is not None:
+            spread = np.zeros((self._kept.shape[1], place.axes.shape[1]))
+            spread[self._place[columns]] = linalg.solve_triangular(
+                place.root, place.axes, lower=True
+            )
+            self._kept += spread @ total @ spread.T
+            return
+        if place.axes.shape[0] != place.axes.shape[1]:
+            total = place.axes @ total @ place.axes.T
         between = total[:, shared]
         self._done += (total[:, ~shared] ** 2).sum(axis=(1, 2))
         self._done += (between[:, :, ~shared] ** 2).sum(axis=(1, 2))
@@ -201,63 +278,18 @@ class _Pairs:
         return np.array([np.sum((x @ metric) * (x @ metric).T) for x in self._kept])
 
 
-def _frames(patterns: list[Pattern], inverse: FloatArray, m: int) -> tuple[list[Pattern], bool]:
-    """Return clusters by the columns they are worked with, and whether in order of elimination."""
-    uses = np.zeros(len(inverse), dtype=np.int64)
-    for columns, clusters in patterns:
-        uses[columns] += len(clusters)
-    order = np.argsort(uses, kind="stable")
-    rank = np.argsort(order)
-    first = np.array([rank[columns].min() for columns, _ in patterns], dtype=np.int64)
-    paths = _paths(patterns, rank, first)
-    heads: dict[int, list[IntArray]] = {}
-    sizes = paths.sum(axis=1)
-    # the longest path first, so that shorter ones that it contains can join it
-    for i in np.lexsort((first, -sizes[first])):
-        at = int(first[i])
-        near = [h for h in heads if paths[h, at] and sizes[h] <= 1.2 * sizes[at] + 8]
-        heads.setdefault(min(near, key=lambda h: int(sizes[h]), default=at), []).append(
-            patterns[i].clusters
-        )
-    frames = [
-        Pattern(order[np.flatnonzero(paths[h])], np.sort(np.concatenate(members)))
-        for h, members in heads.items()
-    ]
-    apart = _cost(patterns, m) + m * len(inverse) ** 3 / 4
-    return (frames, True) if _cost(frames, m) <= apart else (patterns, False)
+def _applied(
+    t: FloatArray, u: FloatArray, size: FloatArray, correction: Correction
+) -> tuple[FloatArray, IntArray]:
+    """
+    Return f(T) u for each cluster, shape (b, d, m), and how many have a direction of their own.
 
-
-def _cost(frames: Sequence[Pattern], m: int) -> float:
-    """Work of frames, in multiplications, and what starting one takes."""
-    return float(sum(len(k) * len(a) ** 2 * (len(a) + m) + _FRAME_COST for a, k in frames))
-
-
-def _paths(patterns: list[Pattern], rank: IntArray, first: IntArray) -> BoolArray:
-    """Return which columns are on the path from each to the root of the elimination tree."""
-    p = len(rank)
-    linked = np.zeros((p, p), dtype=bool)
-    for (columns, _), at in zip(patterns, first, strict=True):
-        # eliminating the first column of a cluster links all others
-        linked[at, rank[columns]] = True
-    parent = np.full(p, -1, dtype=np.int64)
-    for j in range(p):
-        later = np.flatnonzero(linked[j, j + 1 :])
-        if len(later):
-            parent[j] = j + 1 + later[0]
-            linked[parent[j]] |= linked[j]
-    paths = np.eye(p, dtype=bool)
-    for j in range(p - 1, -1, -1):
-        if parent[j] >= 0:
-            paths[j] |= paths[parent[j]]
-    return paths
-
-
-def _applied(t: FloatArray, u: FloatArray, correction: Correction) -> tuple[FloatArray, IntArray]:
-    """Return f(T) u for each cluster, shape (b, a, m), and how many have a direction of their own."""
-    b, a, m = len(t), *u.shape
+    `size` holds what is large in the square of each combination, shape (m,).
+    """
+    b, d, m = len(t), *u.shape
     if correction == "CR0":
-        return np.broadcast_to(u, (b, a, m)), np.zeros(m, dtype=np.int64)
-    out = np.empty((b, a, m))
+        return np.broadcast_to(u, (b, d, m)), np.zeros(m, dtype=np.int64)
+    out = np.empty((b, d, m))
     power = -0.5 if correction == "CR2" else -1.0
     square = t @ t
     # the largest eigenvalue is at most the root of the Frobenius norm of the square
@@ -269,7 +301,7 @@ def _applied(t: FloatArray, u: FloatArray, correction: Correction) -> tuple[Floa
             terms = _polynomial(power, float(norm[inside].max()))
             # few at a time, which stay in the processor's cache
             chosen = np.flatnonzero(inside)
-            for few in np.array_split(chosen, len(chosen) * a * max(a, m) // _CACHE_VALUES + 1):
+            for few in np.array_split(chosen, len(chosen) * d * max(d, m) // _CACHE_VALUES + 1):
                 out[few] = _evaluated(terms, t[few], square[few], u)
     if small.all():
         return out, np.zeros(m, dtype=np.int64)
@@ -279,7 +311,7 @@ def _applied(t: FloatArray, u: FloatArray, correction: Correction) -> tuple[Floa
     inner = np.swapaxes(vectors, 1, 2) @ u
     out[~small] = vectors @ (factor[:, :, None] * inner)
     share = (whole[:, :, None] * inner**2).sum(axis=1)
-    return out, (share > 1e-9 * (u * u).sum(axis=0)).sum(axis=0)
+    return out, (share > 1e-9 * size).sum(axis=0)
 
 
 def _polynomial(power: float, norm: float) -> FloatArray:

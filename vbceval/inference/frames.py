@@ -10,6 +10,8 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
 _FRAME_COST = 1e7
 """What starting a frame takes, in multiplications."""
+_MOST_VALUES = 1 << 25
+"""Sums over pairs of clusters without an order of columns may take as many numbers."""
 
 
 class Pattern(NamedTuple):
@@ -68,8 +70,9 @@ def frames_of(products: Products, inverse: FloatArray, m: int) -> tuple[list[Pat
     joined, apart = _joined(patterns, products, m)
     ordered = _ordered(patterns, len(inverse))
     path = sum(_work(len(x.clusters), len(x.columns), m) + _FRAME_COST for x in ordered)
-    metric = m * len(inverse) ** 3 / 4
-    return (ordered, True) if path < apart + metric else (joined, False)
+    apart += m * len(inverse) ** 3 / 4
+    large = m * len(inverse) ** 2 > _MOST_VALUES
+    return (ordered, True) if large or path < apart else (joined, False)
 
 
 class _Head(NamedTuple):

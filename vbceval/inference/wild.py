@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -101,30 +101,31 @@ class WildResult(NamedTuple):
     distinct: int
 
 
-def wild_test(
-    scores: FloatArray,
-    part: FloatArray,
+def wild_tests(
+    scores: Sequence[FloatArray],
+    parts: Iterable[FloatArray],
     inverse: FloatArray,
     contrast: FloatArray,
-    estimate: float,
+    estimate: FloatArray,
     multipliers: Array,
     *,
     level: float,
-) -> WildResult:
+) -> list[list[WildResult]]:
     """
     Test c'b = 0 by cluster weights on restricted scores, exactly as refitting every draw.
 
     Parameters
     ----------
-    scores : array, shape (G, p)
-        X_c'W e_c of the unrestricted fit, effects nested in clusters taken out.
-    part : array, shape (G, p)
-        S_c M c, the cluster's cross-product times the direction of the combination.
+    scores : sequence of arrays, shape (G, p)
+        X_c'W e_c of the unrestricted fit, effects nested in clusters taken out, for each of o
+        outcomes.
+    parts : iterable of arrays, shape (G, p)
+        S_c M c, the cluster's cross-product times the direction, of each of r combinations.
     inverse : array, shape (p, p)
         M.
-    contrast : array, shape (p,)
-        c.
-    estimate : float
+    contrast : array, shape (p, r)
+        Columns c.
+    estimate : array, shape (o, r)
         c'b.
     multipliers : array, shape (B, G)
         Cluster weights.
@@ -133,36 +134,71 @@ def wild_test(
 
     Returns
     -------
-    WildResult
-        Cost O(B G p): a few matrix products; the interval adds O(B) an evaluation.
+    list of list of WildResult
+        For each combination, of each outcome. Cost O(B G p (o + r (2 + o))) in matrix products;
+        an interval adds O(B) an evaluation.
     """
-    m = inverse @ contrast
-    size = float(contrast @ m)
-    h = part @ inverse
-    a0, a1 = scores @ m, part @ m
-    gram = h.T @ h
-
-    # one product with the weights, which are by far the largest array
-    stacked = np.column_stack([scores, part, a0[:, None] * h, a1[:, None] * h, a0, a1])
-    ends = np.cumsum([scores.shape[1], part.shape[1], h.shape[1], h.shape[1], 1])
-    squared = np.column_stack([a0 * a0, a1 * a1, a0 * a1])
-    signs = multipliers.dtype == np.int8
-
-    def pieces(v: FloatArray) -> tuple[FloatArray, ...]:
-        # everything is linear in delta, by how much the null moves the coefficient
-        z0, z1, cross0, cross1, n0, n1 = np.split(v @ stacked, ends, axis=1)
-        own = squared.sum(axis=0) if signs else ((v * v) @ squared).T
-        d00 = own[0] - 2 * (cross0 * z0).sum(1) + ((z0 @ gram) * z0).sum(1)
-        d11 = own[1] - 2 * (cross1 * z1).sum(1) + ((z1 @ gram) * z1).sum(1)
-        d01 = own[2] - (cross0 * z1).sum(1) - (cross1 * z0).sum(1) + ((z0 @ gram) * z1).sum(1)
-        return n0[:, 0], n1[:, 0], d00, d01, d11
-
     step = max(_BLOCK_VALUES // max(multipliers.shape[1], 1), 1)
-    blocks = [
-        pieces(multipliers[i : i + step].astype(float)) for i in range(0, len(multipliers), step)
-    ]
-    n0, n1, d00, d01, d11 = (np.concatenate(x) for x in zip(*blocks, strict=True))
-    observed = float(np.sqrt(a0 @ a0))
+    blocks = range(0, len(multipliers), step)
+
+    def times(right: FloatArray) -> FloatArray:
+        """Weights, which are by far the largest array, times columns: (columns, B)."""
+        out = np.empty((right.shape[1], len(multipliers)))
+        for i in blocks:
+            out[:, i : i + step] = right.T @ multipliers[i : i + step].T.astype(float, order="F")
+        return out
+
+    def squares(right: FloatArray) -> FloatArray:
+        """Squared weights times columns."""
+        if multipliers.dtype == np.int8:
+            return right.sum(axis=0)[:, None]
+        return np.concatenate([right.T @ multipliers[i : i + step].T ** 2 for i in blocks], axis=1)
+
+    p = len(inverse)
+    totals = times(np.column_stack(scores))
+    z = [totals[i * p : (i + 1) * p] for i in range(len(scores))]
+    out = []
+    for r, part in enumerate(parts):
+        m = inverse @ contrast[:, r]
+        h, gram = part @ inverse, inverse @ (part.T @ part) @ inverse
+        a = np.column_stack([part @ m, *(s @ m for s in scores)])
+        # everything is linear in delta, by how much the null moves the coefficient
+        made = times(np.column_stack([part, *(x[:, None] * h for x in a.T), a]))
+        z1, n = made[:p], made[-len(a.T) :]
+        cross = [made[(i + 1) * p : (i + 2) * p] for i in range(len(a.T))]
+        own = squares(np.column_stack([a * a, a[:, :1] * a[:, 1:]]))
+        d11 = own[0] + _dot(gram @ z1 - 2 * cross[0], z1)
+        found = []
+        for i, (z0, value) in enumerate(zip(z, estimate[:, r], strict=True), 1):
+            turned = gram @ z0
+            d01 = own[len(z) + i] + _dot(turned - cross[i], z1) - _dot(cross[0], z0)
+            turned -= 2 * cross[i]
+            drawn = _Drawn(n[i], n[0], own[i] + _dot(turned, z0), d01, d11)
+            observed = float(np.sqrt(a[:, i] @ a[:, i]))
+            found.append(_inverted(drawn, value, observed, float(contrast[:, r] @ m), level))
+        out.append(found)
+    return out
+
+
+class _Drawn(NamedTuple):
+    """Numerators and squared denominators of t*, by powers of delta, each of shape (B,)."""
+
+    n0: FloatArray
+    n1: FloatArray
+    d00: FloatArray
+    d01: FloatArray
+    d11: FloatArray
+
+
+def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.asarray(np.einsum("pb,pb->b", a, b))
+
+
+def _inverted(
+    drawn: _Drawn, estimate: float, observed: float, size: float, level: float
+) -> WildResult:
+    """Return the test of zero, and the interval of values that are not rejected."""
+    n0, n1, d00, d01, d11 = drawn
 
     def tested(null: float) -> tuple[float, FloatArray]:
         delta = (estimate - null) / size
@@ -180,12 +216,12 @@ def wild_test(
     alpha = 1 - level
     return WildResult(
         estimate / observed, p_value(0.0),
-        _bound(p_value, estimate, -observed, alpha), _bound(p_value, estimate, observed, alpha),
+        bound(p_value, estimate, -observed, alpha), bound(p_value, estimate, observed, alpha),
         len(np.unique(np.round(draws[np.isfinite(draws)], 9))),
     )  # fmt: skip
 
 
-def _bound(p_value: Callable[[float], float], estimate: float, step: float, alpha: float) -> float:
+def bound(p_value: Callable[[float], float], estimate: float, step: float, alpha: float) -> float:
     """Return where the p-value falls to alpha, going from the estimate by standard errors."""
     outer = 6.0
     while p_value(estimate + outer * step) > alpha:

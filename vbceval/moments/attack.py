@@ -15,7 +15,7 @@ from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.disclosure import unproven
 from vbceval.moments.merging import Cells, Merge, join
-from vbceval.moments.protected import Counts
+from vbceval.moments.protected import Counts, is_between
 from vbceval.moments.schema import Schema
 from vbceval.moments.sums import Sums
 
@@ -44,8 +44,8 @@ class Earlier:
 
 
 def default_margins(schema: Schema) -> tuple[tuple[str, ...], ...]:
-    """Return the totals that reports print by period: by each stratum, all strata, and cohort."""
-    single = [(schema.period, s) for s in schema.strata]
+    """Return the totals that reports print by period: all, by each stratum, all strata, and cohort."""
+    single = [(schema.period,), *((schema.period, s) for s in schema.strata)]
     crossed = [(schema.period, *schema.strata)]
     return tuple(dict.fromkeys([*single, *crossed, (COHORT, schema.period)]))
 
@@ -189,21 +189,22 @@ class Attack:
         """Return, for each count (or some), the cells of the source that may not be safe."""
         file, reports = self._known(merge)
         found: dict[int, IntArray] = {}
-        seen: dict[tuple[float, frozenset[int], bytes], int] = {}
+        small = self.counts.small
+        seen: set[tuple[float, bool, frozenset[int], bytes]] = set()
         for q in range(len(self.counts.names)) if only is None else only:
             name = self.counts.names[q]
             values, limit = self.counts.values[:, q], float(self.counts.limits[q])
-            nothing = 0.5 if self.counts.whole[q] else 1e-6
-            protected = np.flatnonzero((values > nothing) & (values < limit - 1e-9))
+            protected = np.flatnonzero(small[:, q])
             if not len(protected):
                 continue
             before = [e.links for e in self.earlier if name in e.names]
-            key = (limit, frozenset(map(id, before)), values.tobytes())
+            in_reports = bool(self.counts.printed[q])
+            key = (limit, in_reports, frozenset(map(id, before)), values.tobytes())
             if key in seen:  # rows and people are often the same
                 continue
-            seen[key] = q
+            seen.add(key)
             total = reports @ values
-            printed = (total <= nothing) | (total >= limit)
+            printed = ~is_between(total, self.counts.whole[q], self.counts.limits[q]) & in_reports
             links = sparse.vstack([file, reports[printed], *before], format="csr")
             bad = unproven(
                 links, _rounded(links @ values, bool(self.counts.whole[q])), protected=protected,

@@ -203,6 +203,43 @@ def where(condition: exp.Expression, expression: exp.Expression) -> exp.Expressi
     return exp.Case(ifs=[exp.If(this=condition.copy(), true=expression)])
 
 
+def as_double(expression: exp.Expression) -> exp.Expression:
+    """Return a number as a double."""
+    from sqlglot import exp
+
+    return exp.cast(expression.copy(), "DOUBLE")
+
+
+def plus(left: exp.Expression, right: exp.Expression) -> exp.Expression:
+    """Return the sum of two numbers."""
+    from sqlglot import exp
+
+    return exp.Add(this=exp.Paren(this=left.copy()), expression=exp.Paren(this=right.copy()))
+
+
+def minus(left: exp.Expression, right: exp.Expression) -> exp.Expression:
+    """Return the difference of two numbers."""
+    from sqlglot import exp
+
+    return exp.Sub(this=exp.Paren(this=left.copy()), expression=exp.Paren(this=right.copy()))
+
+
+def scaled(expression: exp.Expression, digits: int) -> exp.Expression:
+    """Return a double times a power of 2, which is exact."""
+    from sqlglot import exp
+
+    if not digits:
+        return expression
+    return exp.Mul(this=exp.Paren(this=expression.copy()), expression=_double(2.0**digits))
+
+
+def rounded(expression: exp.Expression) -> exp.Expression:
+    """Return the whole number next to a double, as a double."""
+    from sqlglot import exp
+
+    return as_double(exp.Floor(this=plus(expression, _double(0.5))))
+
+
 def multiply(left: exp.Expression, right: exp.Expression) -> exp.Expression:
     """Return the product of doubles."""
     from sqlglot import exp

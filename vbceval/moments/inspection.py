@@ -32,16 +32,22 @@ class Facts:
         Decimal digits to keep; None sums doubles.
     missing : int
         Rows without a value.
-    largest : float
-        Largest size of a value.
+    low, high : float
+        Smallest and largest value.
     pivot : float
         A value near the mean, 0 where digits are kept.
     """
 
     digits: int | None
     missing: int
-    largest: float
+    low: float
+    high: float
     pivot: float
+
+    @property
+    def largest(self) -> float:
+        """Largest size of a value."""
+        return max(abs(self.low), abs(self.high))
 
     @property
     def scaled(self) -> float:
@@ -134,6 +140,11 @@ def inspect(
                 f"`{name}` is missing in {say_people(found[f'k{i}'], 'rows')}, which belong to no "
                 "cell. Fill the values or leave these rows out."
             )
+    if found["p_infinite"] and period not in numbers:
+        problems.add(
+            f"`{period}` is infinite in {say_people(found['p_infinite'], 'rows')}, which are in no "
+            "period. Correct it, or leave these rows out."
+        )
     facts = {}
     for j, name in enumerate(numbers):
         facts[name] = _judge(problems, name, j, found, rows, tried[name], digits, pivots)
@@ -168,6 +179,7 @@ def _scan(
         sql.named(ex.count_rows(), "rows"),
         sql.named(ex.smallest(time), "p_low"),
         sql.named(ex.largest(time), "p_high"),
+        sql.named(sql.count_if(ex.is_infinite(period, relation.column(period))), "p_infinite"),
     ]
     for i, name in enumerate(keys):
         parts.append(sql.named(sql.count_if(ex.is_missing(name, relation.column(name))), f"k{i}"))
@@ -214,10 +226,9 @@ def _judge(
     if missing == rows:
         problems.add(f"`{name}` is missing in every row. Leave it out.")
     low, high = (float(found[f"{side}{j}"] or 0.0) for side in "lh")
-    largest = max(abs(low), abs(high))
     fitting = [d for d in tried if not found[f"d{j}_{d}"] and not found[f"o{j}_{d}"]]
     if fitting:
-        return Facts(digits=fitting[0], missing=missing, largest=largest, pivot=0.0)
+        return Facts(digits=fitting[0], missing=missing, low=low, high=high, pivot=0.0)
     if name in digits and digits[name] is not None:
         d = digits[name]
         lost, over = found[f"d{j}_{d}"], found[f"o{j}_{d}"]
@@ -232,4 +243,4 @@ def _judge(
     mean = float(found[f"a{j}"] or 0.0)
     # three digits are near enough, and the same in the next drop of data
     pivot = pivots.get(name, float(f"{mean:.3g}"))
-    return Facts(digits=None, missing=missing, largest=largest, pivot=pivot)
+    return Facts(digits=None, missing=missing, low=low, high=high, pivot=pivot)

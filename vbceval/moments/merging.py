@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
-from vbceval.moments.protected import Counts
+from vbceval.moments.protected import Counts, is_between
 from vbceval.moments.sums import Sums
 
 
@@ -162,8 +162,8 @@ class Rules:
         Returns
         -------
         codes : int array, shape (P,)
-        fails : array of bool, shape (P, q + 1)
-            A column for each count, and one for dominance.
+        fails : array of bool, shape (P, q + 2)
+            A column for each count, one for few rows behind many events, and one for dominance.
         """
         every = slice(None) if rows is None else rows
         codes, place = np.unique(merge.codes(cells, every), return_inverse=True)
@@ -176,13 +176,12 @@ class Rules:
                 for j, distinct in enumerate(self.counts.distinct)
             ]
         )
-        # sums of doubles that cancel leave a little more than zero
-        nothing = np.where(self.counts.whole, 0.5, 1e-6)
-        small = (total > nothing) & (total < self.counts.limits - 1e-9)
+        small = is_between(total, self.counts.whole, self.counts.limits)
+        few = self.counts.few.exposed(place, every, len(codes))
         dominated = np.zeros(len(codes), dtype=bool)
         if self.dominance is not None and self.counts.amounts is not None:
             dominated = self.counts.amounts.dominated(self.dominance, place, every, len(codes))
-        return codes, np.column_stack([small, dominated])
+        return codes, np.column_stack([small, few, dominated])
 
     def _people(
         self, cells: Cells, merge: Merge, rows: IntArray | slice, codes: IntArray, place: IntArray,

@@ -16,6 +16,7 @@ from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
 from vbceval.moments.build import block_fields, panel_fields
+from vbceval.moments.origin import joined_meta
 from vbceval.moments.passes import sum_table
 from vbceval.moments.quantiles import histogram, quantile
 from vbceval.moments.storage import read, write
@@ -49,7 +50,7 @@ class Moments:
     xy : array, shape (K, p, m), or None
         Centred sums of covariates with outcomes.
     yy : array, shape (K, m), or None
-        Centred sums of squares of each outcome.
+        Centred sums of squares of each outcome; missing where a shared copy does without them.
     exposure : array, shape (K,), or None
         Sum of the panel's exposure.
     units : DataFrame
@@ -246,11 +247,12 @@ class Moments:
         Raises
         ------
         DataError
-            If they were not taken inside an engine, or do not hold the same sums.
+            If they were not taken inside an engine, do not hold the same sums, or are shared copies
+            that do not fit together.
         """
-        meta = {**self.meta, "parts": [*self._parts(), *other._parts()]}
-        meta["rows"] = sum(part["rows"] for part in meta["parts"])
-        return self._from_sums(self._need_sums() + other._need_sums(), meta)
+        one, two = self._need_sums(), other._need_sums()
+        added = one + two
+        return self._from_sums(added, joined_meta((one, self.meta), (two, other.meta)))
 
     def coarsen(
         self,
@@ -359,11 +361,6 @@ class Moments:
             If the file is no moments file, or of a later format.
         """
         return cls._from_sums(*read(Path(path)))
-
-    def _parts(self) -> list[dict[str, Any]]:
-        if "parts" in self.meta:
-            return list(self.meta["parts"])
-        return [{k: self.meta[k] for k in ("source", "engine", "rows")}]
 
     def _need_sums(self) -> Sums:
         if self.sums is None:

@@ -23,6 +23,7 @@ from vbceval.moments.queries import (
     cluster_table,
     is_once_a_period,
     people_by_cell,
+    plain,
     sums_by_cell,
 )
 from vbceval.moments.schema import LARGEST, Schema, histogram_column
@@ -95,8 +96,8 @@ def sum_table(
         histograms={y: edges_of(y, given, facts[y].digits) for y, given in wanted.items()},
         dominance=dominance,
     )  # fmt: skip
-    query = sums_by_cell(relation, schema, facts, rows=int(clusters["rows"].max()))
-    table = _table(engine, relation, query, schema, found, clusters)
+    query, added = sums_by_cell(relation, schema, facts, rows=int(clusters["rows"].max()))
+    table = _table(engine, relation, query, schema, found, clusters, added=added)
     kept = table.column(cluster).unique().to_pandas()
     sums = Sums(table=table, schema=schema, clusters=clusters[["cohort", "exit"]].loc[sorted(kept)])
     origin = {
@@ -110,13 +111,12 @@ def sum_table(
 
 def _table(
     engine: Engine, relation: Relation, query: exp.Select, schema: Schema, found: Inspection,
-    clusters: pd.DataFrame,
+    clusters: pd.DataFrame, *, added: int,
 ) -> pa.Table:  # fmt: skip
     """Return every sum of every cell, its people and its histograms."""
-    parts = _parts(
-        engine, relation, schema.cluster, clusters, cells=_cells(clusters, found.levels),
-        sums=sum(len(schema.terms(block)) for block in schema.blocks),
-    )  # fmt: skip
+    _check_names(schema, relation)
+    cells = _cells(clusters, found.levels)
+    parts = _parts(engine, relation, schema.cluster, clusters, cells=cells, sums=added)
     table = _run(engine, query, parts, schema)
     if table.num_rows == 0:
         raise DataError(
@@ -157,7 +157,7 @@ def _how(sums: Sums, found: Inspection) -> dict[str, Any]:
         "rows_left_out": None if np.isnan(left_out) else int(left_out),
         "digits": dict(schema.digits),
         "pivots": dict(schema.pivots),
-        "largest": {name: fact.largest for name, fact in found.columns.items()},
+        "ranges": {name: [fact.low, fact.high] for name, fact in found.columns.items()},
         "separate": list(schema.separate),
         "counts": "people" if schema.unit is not None else "rows",
     }
@@ -216,6 +216,7 @@ def _typed(table: pa.Table, schema: Schema) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    table = plain(table)
     for place, field in enumerate(table.schema):
         if field.name in schema.keys:
             if field.name == schema.period:
@@ -243,10 +244,29 @@ def _describe(relation: Relation) -> dict[str, Any]:
     return {
         "origin": source.origin,
         "label": source.label,
+        "derived": source.derived,
         "files": [
             {"path": f.path, "size": f.size, "footer_sha256": f.footer_sha256} for f in source.files
         ],
     }
+
+
+def _check_names(schema: Schema, relation: Relation) -> None:
+    """Refuse a cluster that has no plain label, and columns whose sums would have one name."""
+    kind = relation.column(schema.cluster)
+    if kind.kind not in ("integer", "text", "boolean", "float"):
+        raise DataError(
+            f"`{schema.cluster}` holds {kind.engine_type}; a cluster is named by text or a number. "
+            "Convert it when the table is made."
+        )
+    people = [people_column(schema.alone(block)) for block in schema.blocks]
+    names = [*schema.keys, *schema.sum_columns, *dict.fromkeys(people)]
+    twice = [x for x in dict.fromkeys(names) if names.count(x) > 1]
+    if twice:
+        raise DataError(
+            f"{listed(twice)} would be the name of two different sums, because a column has a name "
+            "such as `a * b` or `a) where b`. Rename it in the source."
+        )
 
 
 def check_roles(

@@ -1,19 +1,16 @@
-"""Which counts of people a moments table holds, or gives away: one column each, a row a cell."""
+"""Counts of people in every cell, and rules that a cell may break by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vbceval.core.checks import listed
-from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.moments.counted import REPEATED, Enumeration, Spread, enumerate_counts
 from vbceval.moments.schema import Kind, Schema
-from vbceval.moments.sums import Sums, people_column
-
-Getter = Callable[..., FloatArray]
+from vbceval.moments.sums import Sums
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,6 +61,69 @@ class Amounts:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Few:
+    """
+    What bounds the rows that are not at one end of a column, in every cell of the source.
+
+    Parameters
+    ----------
+    steps, squares, rows : array, shape (K, m)
+        Sum of steps k from that end, of k squared, and number of rows.
+    most : array, shape (m,)
+        Largest number of steps.
+    limit : int
+        Smallest number of people that may be known.
+    """
+
+    steps: FloatArray
+    squares: FloatArray
+    rows: FloatArray
+    most: FloatArray
+    limit: int
+
+    @classmethod
+    def of(cls, spreads: Sequence[Spread], sums: Sums, limit: int) -> Few:
+        """Return them of a table."""
+        shape = (len(sums), len(spreads))
+        found = np.zeros((3, *shape))
+        for j, spread in enumerate(spreads):
+            for i, form in enumerate((spread.steps, spread.squares, spread.rows)):
+                found[i, :, j] = form.of(sums)
+        return cls(steps=found[0], squares=found[1], rows=found[2], limit=limit,
+                   most=np.array([x.most for x in spreads]))  # fmt: skip
+
+    def exposed(self, place: IntArray, rows: IntArray | slice, size: int) -> BoolArray:
+        """
+        Return where the rows not at the end of a column, or those at it, are known to be few.
+
+        Of N rows with at least one step, the squares are largest when one row has all steps but
+        one for each other, and smallest when all have the same; no row passes the largest.
+
+        Parameters
+        ----------
+        place : int array
+            Merged cell of each of `rows`.
+        rows : int array or slice
+            Cells of the source.
+        size : int
+            Number of merged cells.
+        """
+        out = np.zeros(size, dtype=bool)
+        columns = (self.steps[rows].T, self.squares[rows].T, self.rows[rows].T, self.most)
+        for *parts, most in zip(*columns, strict=True):
+            s, q, n = (np.bincount(place, weights=x, minlength=size) for x in parts)
+            # (s - N + 1)^2 + N - 1 >= q, with z = s - N
+            z = np.ceil((np.sqrt(1.0 + 4.0 * np.maximum(q - s, 0.0)) - 1.0) / 2.0 - 1e-6)
+            upper = np.minimum(s - z, n)
+            if np.isfinite(most):
+                upper = np.minimum(upper, np.floor(s - (q - s) / most + 1e-6))
+            lower = np.ceil(s**2 / np.maximum(q, 1.0) - 1e-6)
+            out |= (s > 0) & (upper < self.limit)
+            out |= (upper < n) & (n - lower < self.limit)
+        return out
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Counts:
     """
     Counts in every cell of the source.
@@ -81,6 +141,10 @@ class Counts:
         from below only.
     whole : array of bool, shape (q,)
         Whether they are whole numbers.
+    printed : array of bool, shape (q,)
+        Whether reports print totals of them.
+    few : Few
+        For the rule of few rows behind many events.
     amounts : Amounts or None
         For the rule of dominance, where it is wanted.
     """
@@ -90,7 +154,21 @@ class Counts:
     limits: FloatArray
     distinct: BoolArray
     whole: BoolArray
+    printed: BoolArray
+    few: Few
     amounts: Amounts | None
+
+    @property
+    def small(self) -> BoolArray:
+        """Where a count may not be known, shape (K, q)."""
+        return is_between(self.values, self.whole, self.limits)
+
+
+def is_between(values: FloatArray, whole: BoolArray, limits: FloatArray) -> BoolArray:
+    """Return whether counts are above 0 and below their limits."""
+    # sums of doubles that cancel leave a little more than zero
+    nothing = np.where(whole, 0.5, 1e-6)
+    return np.asarray((values > nothing) & (values < limits - 1e-9), dtype=bool)
 
 
 def protected_counts(
@@ -98,160 +176,84 @@ def protected_counts(
     *,
     minimum: int,
     largest_weight: float | None = None,
-    events: Sequence[str] = (),
+    ranges: Mapping[str, Sequence[float]] | None = None,
+    without: Sequence[str] = (),
     amounts: bool = False,
-) -> Counts:
+) -> tuple[Counts, Enumeration]:
     """
-    Return every count of people or rows that the sums hold or that can be had from them.
+    Return the counts of `enumerate_counts` in a table, and how they are calculated.
 
-    These are: people and rows of a cell, of each outcome with gaps, and of the rows that lack it;
-    rows with a one and with a zero in a 0/1 column, and the four combinations of two such columns
-    whose product is summed; exposure; events.
+    Those that are small in no cell are left out, but for the usual ones: no sum of them is small.
+    So are those that are known through numbers which do not leave.
 
-    A column is 0/1 where its values and their squares have the same sum in every cell. Where rows
-    are weighted, its sum is at most the number of ones times the largest weight.
+    Parameters
+    ----------
+    sums, minimum, largest_weight, ranges
+        As there.
+    without : sequence of str
+        Outcomes whose sums of squares do not leave; `REPEATED` where people do not.
+    amounts : bool
+        Whether the rule of dominance is wanted.
 
     Raises
     ------
     DataError
-        If rows are weighted, there are 0/1 columns or `events`, and no largest weight is known.
+        If rows are weighted and no largest weight is known.
     """
-    schema = sums.schema
-    strange = [name for name in events if name not in (*schema.outcomes, *schema.covariates)]
-    if strange:
-        raise DataError(f"`events` names {listed(strange)}, which is not summed.")
-    found: dict[str, tuple[FloatArray, float, bool]] = {}
-    parts = {block: _of_block(sums, block, minimum, events) for block in schema.blocks}
-    weighted = schema.weight is not None
-    if weighted and any(len(p.scaled) for p in parts.values()) and largest_weight is None:
-        raise DataError(
-            "rows are weighted and there are 0/1 columns, so the sums hold no count of their ones. "
-            f"Pass `largest_weight`, the largest `{schema.weight}` of a row: the sum is at most the "
-            "count times it."
-        )
-    scale = float(largest_weight or 1.0) if weighted else 1.0
-    everyone = _everyone(sums, minimum, parts)
-    found.update(everyone)
-    for block, part in parts.items():
-        alone = schema.alone(block)
-        where = "" if alone is None else f" where {alone}"
-        here = part.limited(minimum, scale)
-        found.update({f"{name}{where}": x for name, x in here.items()})
-        if alone is None:
+    every = enumerate_counts(sums, minimum=minimum, largest_weight=largest_weight, ranges=ranges)
+    stay = squares_of(sums.schema, without)
+    forms = []
+    for form in every.forms:
+        limits, whole = np.array(form.limit), np.array(form.whole)
+        if form.name.startswith(REPEATED) and REPEATED in without:
             continue
-        lacking = f" without {alone}"
-        shared = {**everyone, **_shared(parts, schema, minimum, scale)}
-        for name, (values, limit, whole) in here.items():
-            if name in shared and name not in block:
-                found[f"{name}{lacking}"] = (shared[name][0] - values, limit, whole)
-    names = tuple(found)
-    return Counts(
-        names=names,
-        values=np.column_stack([found[x][0] for x in names]),
-        limits=np.array([found[x][1] for x in names]),
-        distinct=np.array([x.startswith("people") for x in names]),
-        whole=np.array([found[x][2] for x in names]),
-        amounts=_amounts(sums, parts, float(largest_weight or 1.0)) if amounts else None,
+        if stay.isdisjoint(form.terms) and (
+            form.listed or is_between(form.of(sums), whole, limits).any()
+        ):
+            forms.append(form)
+    spreads = tuple(x for x in every.spreads if stay.isdisjoint(x.squares.terms))
+    found = Enumeration(forms=tuple(forms), spreads=spreads)
+    held = _amounts(sums, found, float(largest_weight or 1.0)) if amounts else None
+    return counted(sums, found, minimum=minimum, amounts=held), found
+
+
+def squares_of(schema: Schema, outcomes: Sequence[str]) -> frozenset[str]:
+    """Return the columns with the sums of squares of outcomes."""
+    w = () if schema.weight is None else (schema.weight,)
+    return frozenset(
+        schema.name(block, *w, y, y) for block in schema.blocks for y in block if y in outcomes
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    """Counts of one group of outcomes: plain ones, weighted ones, and which columns are 0/1."""
-
-    plain: Mapping[str, tuple[FloatArray, float, bool]]
-    scaled: Mapping[str, FloatArray]
-    whole: bool
-    binary: tuple[str, ...]
-
-    def limited(self, minimum: int, scale: float) -> dict[str, tuple[FloatArray, float, bool]]:
-        limit = minimum * scale
-        return {**self.plain, **{k: (x, limit, self.whole) for k, x in self.scaled.items()}}
-
-
-def _shared(
-    parts: Mapping[tuple[str, ...], _Block], schema: Schema, minimum: int, scale: float
-) -> dict[str, tuple[FloatArray, float, bool]]:
-    for block, part in parts.items():
-        if block[0] not in schema.separate:
-            return part.limited(minimum, scale)
-    return {}
+def counted(
+    sums: Sums, enumeration: Enumeration, *, minimum: int, amounts: Amounts | None = None
+) -> Counts:
+    """Return the counts of another table, such as an earlier file, that it has the columns of."""
+    held = set(sums.table.column_names)
+    forms = [form for form in enumeration.forms if held.issuperset(form.terms)]
+    return Counts(
+        names=tuple(form.name for form in forms),
+        values=np.column_stack([form.of(sums) for form in forms])
+        if forms else np.zeros((len(sums), 0)),
+        limits=np.array([form.limit for form in forms]),
+        distinct=np.array([form.distinct for form in forms], dtype=bool),
+        whole=np.array([form.whole for form in forms], dtype=bool),
+        printed=np.array([form.printed for form in forms], dtype=bool),
+        few=Few.of([s for s in enumeration.spreads if held.issuperset(s.squares.terms)], sums,
+                   minimum),
+        amounts=amounts,
+    )  # fmt: skip
 
 
-def _everyone(
-    sums: Sums, minimum: int, parts: Mapping[tuple[str, ...], _Block]
-) -> dict[str, tuple[FloatArray, float, bool]]:
-    """Rows of all, where every outcome has gaps."""
-    if any(block[0] not in sums.schema.separate for block in parts):
-        return {}
-    return {"rows": (_number(sums, sums.schema.rows), float(minimum), True)}
-
-
-def _of_block(sums: Sums, block: tuple[str, ...], minimum: int, events: Sequence[str]) -> _Block:
-    schema = sums.schema
-    alone = schema.alone(block)
-    w = () if schema.weight is None else (schema.weight,)
-
-    def total(*factors: str) -> FloatArray:
-        unit = 10.0 ** sum(schema.digits[f] or 0 for f in (*w, *factors))
-        return _number(sums, schema.name(block, *w, *factors)) / unit
-
-    # a cell that keeps second moments of p + m columns has at least as many rows, and two more
-    fewest = max(minimum, len(schema.covariates) + len(block) + 2)
-    rows = _number(sums, schema.name(block))
-    plain: dict[str, tuple[FloatArray, float, bool]] = {"rows": (rows, float(fewest), True)}
-    people = people_column(alone)
-    if schema.unit is not None:
-        plain["people"] = (_number(sums, people), float(minimum), True)
-    if schema.exposure is not None:
-        digits = schema.digits[schema.exposure]
-        name = schema.name(block, schema.exposure)
-        values = _number(sums, name) / 10.0 ** (digits or 0)
-        values = values + schema.pivots.get(schema.exposure, 0.0) * rows
-        plain[f"exposure ({schema.exposure})"] = (values, float(minimum), digits == 0)
-    binary = tuple(x for x in (*schema.covariates, *block) if _is_binary(sums, block, x))
-    every = total() if w else rows
-    scaled: dict[str, FloatArray] = {}
-    ones = {x: total(x) for x in binary}
-    for x in binary:
-        scaled[f"{x}=1"], scaled[f"{x}=0"] = ones[x], every - ones[x]
-    for i, a in enumerate(binary):
-        for b in binary[i + 1 :]:
-            if a in block:
-                continue  # products of two outcomes are not summed
-            both = total(a, b)
-            scaled[f"{a}=1, {b}=1"] = both
-            scaled[f"{a}=1, {b}=0"] = ones[a] - both
-            scaled[f"{a}=0, {b}=1"] = ones[b] - both
-            scaled[f"{a}=0, {b}=0"] = every - ones[a] - ones[b] + both
-    for x in events:
-        if x in (*schema.covariates, *block) and x not in binary:
-            scaled[f"events ({x})"] = _unshifted(sums, block, x)[0]
-    whole = all(schema.digits[f] == 0 for f in w)
-    return _Block(plain=plain, scaled=scaled, whole=whole, binary=binary)
-
-
-def _is_binary(sums: Sums, block: tuple[str, ...], name: str) -> bool:
-    """Whether all values are 0 or 1: only these are their own squares."""
-    schema = sums.schema
-    digits = schema.digits[name]
-    if digits is None:
-        return False
-    w = () if schema.weight is None else (schema.weight,)
-    once = sums._number(schema.name(block, *w, name))
-    twice = sums._number(schema.name(block, *w, name, name))
-    factor = 10.0**digits
-    same = np.abs(twice.high - factor * once.high) <= 1e-15 * np.abs(twice.high)
-    return bool(same.all())
-
-
-def _amounts(sums: Sums, parts: Mapping[tuple[str, ...], _Block], largest_weight: float) -> Amounts:
+def _amounts(sums: Sums, enumeration: Enumeration, largest_weight: float) -> Amounts:
     """How large one row can be in the outcomes that are amounts."""
     exact = sums.schema.dominance
+    two = {x for form in enumeration.forms if form.listed for x in form.uses}
+    two.discard(sums.schema.exposure or "")
     found = np.zeros((2, len(sums), 0))
-    for block, part in parts.items():
+    for block in sums.schema.blocks:
         for y in block:
-            if y not in part.binary:
+            if y not in two:
                 # (w y)^2 of one row is at most the largest weight times the sum of w y^2
                 pair = _sizes(sums, block, y) if exact else _unshifted(sums, block, y)
                 pair[1] = pair[1] ** 2 if exact else np.maximum(largest_weight * pair[1], 0.0)

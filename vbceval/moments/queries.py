@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import FIELDS
 from vbceval.moments.inspection import Facts
+from vbceval.moments.packing import Part, pack
 from vbceval.moments.schema import Schema, Term, histogram_column
 from vbceval.moments.sums import people_column
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from sqlglot import exp
 
 # a product of BIGINT up to here cannot overflow
@@ -28,11 +31,12 @@ _MOST_PERIODS = 62
 
 def sums_by_cell(
     relation: Relation, schema: Schema, facts: Mapping[str, Facts], *, rows: int
-) -> exp.Select:
+) -> tuple[exp.Select, int]:
     """
-    Return the query whose result has a row a cell and a column a sum.
+    Return the query whose result has a row a cell and a column a sum, and how many it adds up.
 
-    Rows become whole numbers once, in a subquery.
+    Rows become whole numbers once, in a subquery. Small sums are added up together and taken apart
+    afterwards (`vbceval.moments.packing`).
 
     Parameters
     ----------
@@ -41,15 +45,33 @@ def sums_by_cell(
     rows : int
         Rows that no cell exceeds: how large sums can be decides how they are added up.
     """
-    outer: list[exp.Expression] = [sql.column(key) for key in schema.keys]
+    from sqlglot import exp
+
+    keys: list[exp.Expression] = [sql.column(key) for key in schema.keys]
+    added: list[exp.Expression] = []
+    found: dict[str, exp.Expression] = {}
     for block in schema.blocks:
         present = _present(schema, facts, block)
+        small: dict[tuple[str, ...], list[Term]] = {}
         for term in schema.terms(block):
-            total = _total(term, facts, present, rows)
-            outer.append(sql.named(total, term.name))
+            if term.kind != "largest" and term.factors and _is_light(term.factors, facts, rows):
+                same = (term.kind, *sorted(_once(term.factors, facts)))
+                small.setdefault(same, []).append(term)
+                continue
+            found[term.name] = sql.column(term.name)
+            added.append(sql.named(_total(term, facts, present, rows), term.name))
+        for word in pack([_part(terms, facts, present, rows) for terms in small.values()]):
+            total = f"word {len(added)}"
+            added.append(sql.named(word.total(), total))
+            found |= word.taken_apart(total)
     if schema.separate == schema.outcomes:
-        outer.append(sql.named(ex.count_rows(), schema.rows))
-    return _grouped(_rows(relation, schema, facts), schema, facts, outer)
+        found[schema.rows] = sql.column(schema.rows)
+        added.append(sql.named(ex.count_rows(), schema.rows))
+    sums = _grouped(_rows(relation, schema, facts), schema, facts, [*keys, *added])
+    order = [term.name for block in schema.blocks for term in schema.terms(block)]
+    columns = [sql.named(found[name].copy(), name) for name in dict.fromkeys([*order, *found])]
+    query = exp.Select(expressions=[*(key.copy() for key in keys), *columns])
+    return query.from_(sums.subquery("s", copy=False), copy=False), len(added)
 
 
 def bins_by_cell(
@@ -148,7 +170,8 @@ def cluster_table(
             sql.named(ex.count(ex.value(name, column, never=never)), f"{role}_rows"),
         ]
     query = sql.select(*parts, of=relation.name).group_by(sql.column(cluster))
-    frame = engine.run(query.order_by(sql.column(cluster))).to_pandas().set_index(cluster)
+    found = plain(engine.run(query.order_by(sql.column(cluster))))
+    frame = found.to_pandas().set_index(cluster)
     table = pd.DataFrame(index=frame.index)
     for role, name in columns.items():
         low, high = (frame[f"{role}_{side}"].astype(float) for side in ("low", "high"))
@@ -172,6 +195,17 @@ def cluster_table(
     return table.assign(rows=frame["rows"])
 
 
+def plain(table: pa.Table) -> pa.Table:
+    """Return a table whose enumerations are text; their labels name more than what is there."""
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            column = table.column(place).cast(field.type.value_type)
+            table = table.set_column(place, field.name, column)
+    return table
+
+
 def _present(
     schema: Schema, facts: Mapping[str, Facts], block: tuple[str, ...]
 ) -> exp.Expression | None:
@@ -184,7 +218,7 @@ def _short(facts: Mapping[str, Facts]) -> dict[str, str]:
 
 
 def _rows(relation: Relation, schema: Schema, facts: Mapping[str, Facts]) -> exp.Select:
-    """Keys, and numbers as they are summed."""
+    """Keys, and numbers as they are summed; whole numbers as BIGINT and as doubles."""
     names = _short(facts)
     inner: list[exp.Expression] = [sql.column(key) for key in schema.keys]
     if schema.unit is not None and schema.unit not in schema.keys:
@@ -197,6 +231,8 @@ def _rows(relation: Relation, schema: Schema, facts: Mapping[str, Facts]) -> exp
             else sql.to_fixed(name, column, scale=digits)
         )
         inner.append(sql.named(value, short))
+        if digits is not None:
+            inner.append(sql.named(ex.as_double(value), _double(short)))
     return sql.select(*inner, of=relation.name)
 
 
@@ -220,6 +256,30 @@ def _total(
 ) -> exp.Expression:
     if not term.factors:
         return ex.count_rows() if present is None else sql.count_if(present)
+    exact, light = _is_exact(term.factors, facts), _is_light(term.factors, facts, rows)
+    value = _value(term, facts, present, light=light)
+    if term.kind == "largest":
+        return ex.whole(ex.largest(value)) if exact else ex.largest(value)
+    if not exact:
+        return ex.add_up(value)
+    return sql.sum_exact(value, bound=_bound(term.factors, facts, rows))
+
+
+def _part(
+    terms: Sequence[Term], facts: Mapping[str, Facts], present: exp.Expression | None, rows: int
+) -> Part:
+    """Return what is added up for terms that have one sum."""
+    return Part(
+        names=tuple(term.name for term in terms),
+        value=_value(terms[0], facts, present, light=True),
+        bound=_bound(terms[0].factors, facts, rows),
+    )
+
+
+def _value(
+    term: Term, facts: Mapping[str, Facts], present: exp.Expression | None, *, light: bool
+) -> exp.Expression:
+    """Return what a row adds: of whole numbers, products as doubles (`light`) or as integers."""
     names = _short(facts)
 
     def column(name: str) -> exp.Expression:
@@ -227,7 +287,44 @@ def _total(
         pivot = 0.0 if term.kind == "sum" else facts[name].pivot
         return ex.unshifted(sql.column(names[name]), pivot)
 
-    first, *others = term.factors
+    if light:
+        doubles = [sql.column(_double(names[x])) for x in _once(term.factors, facts)]
+        value: exp.Expression = doubles[0]
+        for other in doubles[1:]:
+            value = ex.multiply(value, other)
+    else:
+        value = _heavy(term.factors, facts, column)
+    if term.kind != "sum":
+        value = ex.size(value)
+    return value if present is None else ex.where(present, value)
+
+
+def _is_exact(factors: Sequence[str], facts: Mapping[str, Facts]) -> bool:
+    return all(facts[name].digits is not None for name in factors)
+
+
+def _is_light(factors: Sequence[str], facts: Mapping[str, Facts], rows: int) -> bool:
+    """Whether doubles hold the sum of these products; they cost a third less than integers."""
+    bound = _bound(factors, facts, rows)
+    return _is_exact(factors, facts) and bound < sql.LARGEST_EXACT_DOUBLE
+
+
+def _bound(factors: Sequence[str], facts: Mapping[str, Facts], rows: int) -> float:
+    """Return what no sum of the sizes of these products passes."""
+    return math.prod(facts[name].scaled for name in factors) * rows
+
+
+def _once(factors: Sequence[str], facts: Mapping[str, Facts]) -> list[str]:
+    """Return factors without repeating those that are 0 or 1: their squares are themselves."""
+    bits = {x for x in factors if facts[x].digits == 0 and 0 <= facts[x].low <= facts[x].high <= 1}
+    return [x for k, x in enumerate(factors) if x not in bits or x not in factors[:k]]
+
+
+def _heavy(
+    factors: Sequence[str], facts: Mapping[str, Facts], column: Callable[[str], exp.Expression]
+) -> exp.Expression:
+    """Multiply as integers as long as columns have digits, then as doubles."""
+    first, *others = factors
     value, doubles, bound = column(first), facts[first].digits is None, facts[first].scaled
     for name in others:
         other = column(name)
@@ -236,10 +333,9 @@ def _total(
             continue
         bound *= facts[name].scaled
         value = sql.product(value, other, wide=bound > _LARGEST)
-    if term.kind != "sum":
-        value = ex.size(value)
-    if present is not None:
-        value = ex.where(present, value)
-    if term.kind == "largest":
-        return ex.largest(value) if doubles else ex.whole(ex.largest(value))
-    return ex.add_up(value) if doubles else sql.sum_exact(value, bound=bound * rows)
+    return value
+
+
+def _double(short: str) -> str:
+    """Return the name of a column of whole numbers as doubles."""
+    return f"{short}_double"

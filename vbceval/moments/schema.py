@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal
 
 from vbceval.core.checks import listed
@@ -72,6 +73,8 @@ class Schema:
         the last bin are open.
     dominance : bool
         Whether the largest size of an amount, and the sum of sizes, are kept of every outcome.
+    without_squares : tuple of str
+        Outcomes whose sum of squares is not kept, in a shared copy.
     """
 
     cluster: str
@@ -88,6 +91,7 @@ class Schema:
     once_a_period: bool = False
     histograms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     dominance: bool = False
+    without_squares: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -106,6 +110,14 @@ class Schema:
         alone = tuple((y,) for y in self.separate)
         return (shared, *alone) if shared else alone
 
+    @property
+    def sum_columns(self) -> tuple[str, ...]:
+        """Columns that hold sums, each as often as it is named."""
+        found = [term.name for block in self.blocks for term in self.terms(block)]
+        if self.separate == self.outcomes:
+            found.append(self.rows)
+        return tuple(found)
+
     def alone(self, block: tuple[str, ...]) -> str | None:
         """Return the outcome of a group that has sums of its own; None for the shared group."""
         return block[0] if block[0] in self.separate else None
@@ -121,7 +133,7 @@ class Schema:
         squares = itertools.combinations_with_replacement(self.covariates, 2)
         found += [(*w, *pair) for pair in squares]
         found += [(*w, x, y) for x in self.covariates for y in block]
-        found += [(*w, y, y) for y in block]
+        found += [(*w, y, y) for y in block if y not in self.without_squares]
         if self.exposure is not None and (self.exposure,) not in found:
             found.append((self.exposure,))
         terms: list[tuple[tuple[str, ...], Kind]] = [(factors, "sum") for factors in found]
@@ -134,11 +146,16 @@ class Schema:
 
     def name(self, block: tuple[str, ...], *factors: str, kind: Kind = "sum") -> str:
         """Return the column that holds a number; factors in any order."""
-        wanted = sorted(factors)
-        for term in self.terms(block):
-            if term.kind == kind and sorted(term.factors) == wanted:
-                return term.name
-        raise KeyError(_name(tuple(factors), self.alone(block), kind))
+        return self._names[block, kind, tuple(sorted(factors))]
+
+    @cached_property
+    def _names(self) -> dict[tuple[tuple[str, ...], Kind, tuple[str, ...]], str]:
+        """Columns of numbers by group of outcomes, kind and factors in sorted order."""
+        return {
+            (block, term.kind, tuple(sorted(term.factors))): term.name
+            for block in self.blocks
+            for term in self.terms(block)
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a file stores."""
@@ -161,9 +178,15 @@ class Schema:
                 f"the moments file has format {version}; this version of vbceval reads formats "
                 f"{' and '.join(map(str, READ))}. Install the version that wrote it (see its `written_by`)."
             )
-        for name in ("strata", "outcomes", "covariates", "separate"):
+        if version == 1:
+            values |= {"histograms": {}, "dominance": False}
+        # what shared copies do without came later; every other field is there
+        values.setdefault("without_squares", [])
+        if absent := [x.name for x in fields(cls) if x.name not in values]:
+            raise KeyError(absent[0])
+        for name in ("strata", "outcomes", "covariates", "separate", "without_squares"):
             values[name] = tuple(values[name])
-        held = values.pop("histograms", {})
+        held = values.pop("histograms")
         return cls(histograms={y: tuple(edges) for y, edges in held.items()}, **values)
 
     def differences(self, other: Schema) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,26 @@ from vbceval.moments.attack import (
     extend,
     margin_codes,
 )
+from vbceval.moments.counted import REPEATED, Enumeration
+from vbceval.moments.forms import Form
 from vbceval.moments.merging import Cells, Merge, Rules, join, repair
-from vbceval.moments.protected import Counts, protected_counts
-from vbceval.moments.shared_file import labels_of, merged_sums, shared_meta
+from vbceval.moments.protected import (
+    Counts,
+    counted,
+    is_between,
+    protected_counts,
+    squares_of,
+)
+from vbceval.moments.schema import Schema
+from vbceval.moments.share_report import (
+    not_checked,
+    not_in_the_copy,
+    reasons,
+    rules_said,
+    touched,
+    verdict,
+)
+from vbceval.moments.shared_file import Labels, labels_of, merged_sums, shared_meta
 from vbceval.moments.sums import Sums
 
 if TYPE_CHECKING:
@@ -42,17 +59,19 @@ def shareable(
     published: Sequence[Moments | str | Path] = (),
     periods: Mapping[Any, Any] | Callable[[Any], Any] | None = None,
     disjoint: bool | None = None,
-    events: Sequence[str] = (),
     dominance: float | None = None,
     largest_weight: float | None = None,
+    without_squares: Sequence[str] = (),
 ) -> Moments:
     """
     Return a copy of moments that may leave, with a report of what was merged in its ``meta``.
 
-    Every count of people and of rows in it is 0 or at least `minimum`: of a cell, of an outcome with
-    gaps and of the rows that lack it, of the ones and the zeros of a 0/1 column and of two of them
-    together, of exposure. A cell has at least two rows more than it has columns, so that it cannot
-    be solved for its rows. Cells that break a rule are merged in this order:
+    Every count of people, rows and events in it is 0 or at least `minimum`: of a cell, of an outcome
+    with gaps and of the rows that lack it, of each value of a column with two or three values, of
+    events (visits), of two of these together, of exposure; `enumerate_counts` says which. A cell has
+    at least two rows more than it has columns, so that it cannot be solved for its rows, and its sums
+    and squares do not show that fewer than `minimum` rows have all the events. Cells that break a
+    rule are merged in this order:
 
     1. strata of an organization, from the last column on, in all of its periods;
     2. periods, where `periods` is given, in all organizations;
@@ -88,14 +107,16 @@ def shareable(
         Whether a person is in one organization and one stratum in a period, so that the people of
         merged cells add up. Otherwise the largest part counts, of which the true number is never
         less. Default: whether the pass found one row for a person and period.
-    events : sequence of str
-        Columns with numbers of events (admissions); their sums are protected as people are.
     dominance : float, optional
         Merge cells in which one row has more than this share of an amount. Moments taken with
         ``dominance=True`` say what share it has; else it may be merged that would not need to be,
         because sum and sum of squares only bound it. Default: not checked.
     largest_weight : float, optional
         Largest weight of a row, where rows are weighted; default: what the pass found.
+    without_squares : sequence of str
+        Outcomes whose sums of squares stay behind. With the sum, squares tell how many have two
+        events or more, who are few, so that cells have to be merged. Effects and errors by cluster
+        do without squares. Left out in any case where that number is small in the whole file.
 
     Returns
     -------
@@ -116,45 +137,97 @@ def shareable(
     """
     sums = _checked(moments, minimum, dominance)
     schema = sums.schema
-    if largest_weight is None and schema.weight is not None:
-        largest_weight = moments.meta.get("largest", {}).get(schema.weight)
-    counts = protected_counts(
-        sums, minimum=minimum, largest_weight=largest_weight, events=events,
-        amounts=dominance is not None,
-    )  # fmt: skip
+    ranges = moments.meta.get("ranges", {})
+    if largest_weight is None and schema.weight in ranges:
+        largest_weight = ranges[schema.weight][1]
+    options: dict[str, Any] = {
+        "minimum": minimum, "largest_weight": largest_weight, "ranges": ranges,
+        "amounts": dominance is not None,
+    }  # fmt: skip
     cells = Cells.of(sums)
     known = default_margins(schema) if margins is None else checked_margins(margins, schema)
-    before = _before(published, counts, cells, sums, minimum, largest_weight, events)
     apart = schema.once_a_period if disjoint is None else disjoint
-    rules = Rules(counts=counts, disjoint=apart, dominance=dominance)
-    start = _as_before(cells, before)
-    _, alone = rules.failing(cells, start)
     new_periods, bins = _bins(cells, sums, periods)
-    merge, steps = repair(cells, rules, start, bins)
-    attack = Attack(
-        cells=cells, counts=counts, margins=margin_codes(known, cells, schema), earlier=before
-    )
-    merge, added = _audited(attack, merge)
-    labels = labels_of(cells, merge, sums, new_periods if "periods" in steps else None)
-    out = merged_sums(sums, cells, merge, labels)
+    stay = _checked_outcomes(without_squares, schema)
+
+    def copied(stay: tuple[str, ...]) -> _Copy:
+        counts, enumeration, stay = _without_rare(sums, stay, options)
+        before = _before(published, counts, enumeration, cells, sums, minimum)
+        rules = Rules(counts=counts, disjoint=apart, dominance=dominance)
+        start = _as_before(cells, before)
+        _, alone = rules.failing(cells, start)
+        merge, steps = repair(cells, rules, start, bins)
+        codes = margin_codes(known, cells, schema)
+        attack = Attack(cells=cells, counts=counts, margins=codes, earlier=before)
+        merge, added = _audited(attack, merge)
+        if added:
+            steps.append("complementary")
+        return _Copy(counts, enumeration, stay, merge, steps, added, alone, len(before))
+
+    done = _with_fewest_left_out(copied, stay, sums, options)
+    counts, merge = done.counts, done.merge
+    labels = labels_of(cells, merge, sums, new_periods if "periods" in done.steps else None)
+    out = merged_sums(sums, cells, merge, labels, done.stay)
     report = {
         "minimum": minimum,
-        "rules": _said(counts, dominance),
-        "not_checked": _not_checked(sums, dominance, counts),
-        "not_in_the_copy": _not_in_the_copy(sums),
         "known_from_elsewhere": [list(m) for m in known],
-        "files_shared_before": len(before),
         "people_disjoint": apart,
-        "steps": steps + (["complementary"] if added else []),
-        "rounds_of_complementary_merging": added,
-        "merged_because_of": _reasons(counts, alone),
-        **_touched(cells, counts, merge),
-        **labels.record(cells, merge),
-        "audit": _verdict(counts, minimum),
+        **_report(done, cells, sums, labels, dominance),
+        "audit": verdict(counts, minimum),
     }
-    _check_finished(sums, out, report, counts, cells, merge, minimum, largest_weight, events)
-    meta = {**shared_meta(moments.meta, out), "share": report}
+    _check_finished(sums, out, report, counts, done.enumeration, cells, merge, minimum)
+    meta = {**shared_meta(moments.meta, out, minimum), "share": report}
     return moments._from_sums(out, meta)
+
+
+class _Copy(NamedTuple):
+    """Which cells are published together, and what that protects."""
+
+    counts: Counts
+    enumeration: Enumeration
+    stay: tuple[str, ...]
+    merge: Merge
+    steps: list[str]
+    rounds: int
+    alone: BoolArray
+    before: int
+
+
+def _report(
+    done: _Copy, cells: Cells, sums: Sums, labels: Labels, dominance: float | None
+) -> dict[str, Any]:
+    return {
+        "rules": rules_said(done.counts, dominance),
+        "not_checked": not_checked(sums, dominance, done.counts),
+        "not_in_the_copy": not_in_the_copy(sums, done.stay),
+        "files_shared_before": done.before,
+        "steps": done.steps,
+        "rounds_of_complementary_merging": done.rounds,
+        "merged_because_of": reasons(done.counts, done.alone),
+        **touched(cells, done.counts, done.merge, labels),
+        **labels.record(cells, done.merge),
+    }
+
+
+def _with_fewest_left_out(
+    copied: Callable[[tuple[str, ...]], _Copy], stay: tuple[str, ...], sums: Sums,
+    options: Mapping[str, Any],
+) -> _Copy:  # fmt: skip
+    """Leave squares and people out rather than organizations: coarsening before deletion."""
+
+    def without() -> tuple[str, ...]:
+        enumeration = protected_counts(sums, without=stay, **options)[1]
+        return (*stay, *_dispensable(sums.schema, enumeration.forms))
+
+    try:
+        found = copied(stay)
+    except DataError:
+        if without() == stay:
+            raise
+        return copied(without())
+    if not found.merge.deleted.any() or without() == stay:
+        return found
+    return min(found, copied(without()), key=lambda x: int(x.merge.deleted.sum()))
 
 
 def _checked(moments: Moments, minimum: int, dominance: float | None) -> Sums:
@@ -182,9 +255,56 @@ def _checked(moments: Moments, minimum: int, dominance: float | None) -> Sums:
     return moments.sums
 
 
+def _checked_outcomes(names: Sequence[str], schema: Schema) -> tuple[str, ...]:
+    strange = [y for y in names if y not in schema.outcomes]
+    if isinstance(names, str) or strange:
+        raise DataError(
+            f"`without_squares` names {listed(strange or [names])}; give a list of outcomes "
+            f"({listed(schema.outcomes)})."
+        )
+    return tuple(names)
+
+
+def _dispensable(schema: Schema, forms: Sequence[Form]) -> list[str]:
+    """Return outcomes whose squares tell one of the counts, and whether people tell one."""
+    told = {name for form in forms for name in form.terms}
+    found = [y for y in schema.outcomes if squares_of(schema, [y]) & told]
+    return [*found, *([REPEATED] if any(f.name.startswith(REPEATED) for f in forms) else [])]
+
+
+def _without_rare(
+    sums: Sums, given: Sequence[str], options: Mapping[str, Any]
+) -> tuple[Counts, Enumeration, tuple[str, ...]]:
+    """
+    Count what is protected, without squares and people that no merging would make safe.
+
+    Raises
+    ------
+    DataError
+        If a count is small in all rows together.
+    """
+    stay = tuple(given)
+    while True:
+        counts, enumeration = protected_counts(sums, without=stay, **options)
+        whole = counts.values.sum(axis=0)
+        rare = is_between(whole, counts.whole, counts.limits) & ~counts.distinct
+        forms = [form for form, small in zip(enumeration.forms, rare, strict=True) if small]
+        more = _dispensable(sums.schema, forms)
+        if not more:
+            break
+        stay = (*stay, *more)
+    if forms:
+        raise DataError(
+            f"in all rows together there are fewer than the limit of {listed(f.name for f in forms)}, "
+            "so no merging makes a file that does not tell how many. Leave the column out, make it "
+            "coarser (visits of two or more as two), or take it with others that are as rare."
+        )
+    return counts, enumeration, stay
+
+
 def _before(
-    published: Sequence[Moments | str | Path], counts: Counts, cells: Cells, sums: Sums,
-    minimum: int, largest_weight: float | None, events: Sequence[str],
+    published: Sequence[Moments | str | Path], counts: Counts, enumeration: Enumeration,
+    cells: Cells, sums: Sums, minimum: int,
 ) -> tuple[Earlier, ...]:  # fmt: skip
     from vbceval.moments.moments import Moments
 
@@ -195,12 +315,7 @@ def _before(
             raise DataError(
                 "`published` holds moments without sums; pass the file that was shared."
             )
-        mine = [
-            x for x in events if x in (*file.sums.schema.outcomes, *file.sums.schema.covariates)
-        ]
-        total = protected_counts(
-            file.sums, minimum=minimum, largest_weight=largest_weight, events=mine
-        )
+        total = counted(file.sums, enumeration, minimum=minimum)
         found.append(earlier_file(file.sums, file.meta, counts, cells, sums.schema, total))
     return tuple(found)
 
@@ -275,19 +390,20 @@ def _audited(attack: Attack, merge: Merge) -> tuple[Merge, int]:
 
 
 def _check_finished(
-    sums: Sums, out: Sums, report: Mapping[str, Any], counts: Counts, cells: Cells, merge: Merge,
-    minimum: int, largest_weight: float | None, events: Sequence[str],
+    sums: Sums, out: Sums, report: Mapping[str, Any], counts: Counts, enumeration: Enumeration,
+    cells: Cells, merge: Merge, minimum: int,
 ) -> None:  # fmt: skip
     """Read the finished table as a reader would: its counts, and which cells its labels stand for."""
-    total = protected_counts(out, minimum=minimum, largest_weight=largest_weight, events=events)
-    nothing = np.where(total.whole, 0.5, 1e-6)
-    small = (total.values > nothing) & (total.values < total.limits - 1e-9)
+    total = counted(out, enumeration, minimum=minimum)
+    every = np.arange(len(out))
+    small = total.small.any() or total.few.exposed(every, every, len(out)).any()
     placed = earlier_file(out, {"share": report}, counts, cells, sums.schema, total)
     row, cell = placed.links.nonzero()
     kept = ~merge.deleted[merge.owner[cells.cluster]]
     pairs = np.unique(np.column_stack([row, merge.codes(cells, cell)]), axis=0)
     if (
-        small.any()
+        small
+        or len(total.names) < len(counts.names)
         or len(pairs) != len(out)
         or not np.array_equal(np.sort(cell), kept.nonzero()[0])
     ):
@@ -295,97 +411,3 @@ def _check_finished(
             "the finished file is not what was audited, so it is not returned. This is an error of "
             "vbceval; report it."
         )
-
-
-def _said(counts: Counts, dominance: float | None) -> list[str]:
-    found = [
-        f"{name}: 0 or at least {limit:g}"
-        for name, limit in zip(counts.names, counts.limits, strict=True)
-    ]
-    if dominance is not None:
-        exact = counts.amounts is not None and counts.amounts.exact
-        known = "" if exact else ", as far as sums and sums of squares show it"
-        found.append(f"amounts: no row with more than {dominance:.0%} of a cell{known}")
-    return found
-
-
-def _not_checked(sums: Sums, dominance: float | None, counts: Counts) -> list[str]:
-    found = []
-    if dominance is None:
-        found.append(
-            "dominance: one row may have most of an amount of a cell; `dominance=` checks it"
-        )
-    rows, people = (counts.names.index(x) if x in counts.names else -1 for x in ("rows", "people"))
-    if people < 0 or not np.array_equal(counts.values[:, rows], counts.values[:, people]):
-        found.append(
-            "a person can have several rows: ones and zeros of 0/1 columns are counts of rows, "
-            "shares of an amount are those of rows, and rows less people are not looked at"
-        )
-    three = [x for x in sums.schema.covariates if sums.schema.digits[x] == 0]
-    if three:
-        found.append(
-            f"covariates with a few known values other than 0 and 1 (candidates: {listed(three)}): "
-            "their sums may be solved for how many have each"
-        )
-    return found
-
-
-def _not_in_the_copy(sums: Sums) -> list[str]:
-    """Say what the source holds and the copy does not."""
-    found = []
-    if sums.schema.histograms:
-        found.append(
-            f"histograms of {listed(tuple(sums.schema.histograms))}: the audit does not look at "
-            "bins, so quantiles need the source"
-        )
-    if sums.schema.dominance:
-        found.append("largest amounts of rows: each is that of a person")
-    return found
-
-
-def _reasons(counts: Counts, fails: BoolArray) -> list[str]:
-    """Name what was too small in some cell, most often first; how often would say where."""
-    names = np.array([*counts.names, "dominance"])
-    found = fails.sum(axis=0)
-    order = np.argsort(-found, kind="stable")
-    return [str(x) for x in names[order][found[order] > 0]]
-
-
-def _touched(cells: Cells, counts: Counts, merge: Merge) -> dict[str, Any]:
-    """How many cells were merged, and how much of what is published is in merged cells."""
-    owner = merge.owner[cells.cluster]
-    gone = merge.deleted[owner]
-    codes = merge.codes(cells)
-    _, place, size = np.unique(codes, return_inverse=True, return_counts=True)
-    merged = (size[place] > 1) & ~gone
-    rows = counts.values[:, 0]
-    exposure = [
-        j for j, x in enumerate(counts.names) if x.startswith("exposure") and "where" not in x
-    ]
-    shares = {"rows": rows, **({"exposure": counts.values[:, exposure[0]]} if exposure else {})}
-    # in steps of 5 %, and from above: a share of rows left out, times all, is a number of people
-    most = float(np.ceil(20 * rows[gone].sum() / rows.sum()) / 20)
-    coarse = gone.any() and rows.sum() / 20 < counts.limits[0]
-    return {
-        "cells": {
-            "source": len(codes),
-            "published": len(np.unique(codes[~gone])),
-            "merged_over_strata": int((merged & (merge.depth[owner] > 0)).sum()),
-            "merged_over_periods": int((merged & (np.bincount(merge.bin)[
-                merge.bin[cells.period]] > 1)).sum()),
-            "merged_over_clusters": int((merged & (np.bincount(merge.owner)[owner] > 1)).sum()),
-            "left_out": int(gone.sum()),
-        },
-        "share_in_merged_cells": {
-            k: round(float(x[merged].sum() / x[~gone].sum()), 4) for k, x in shares.items()
-        },
-        "share_of_rows_left_out_at_most": None if coarse else most,
-    }  # fmt: skip
-
-
-def _verdict(counts: Counts, minimum: int) -> str:
-    return (
-        f"for each of {len(counts.names)} counts: every one below its limit ({minimum}, or more "
-        "where rows are weighted) could be 0 and could be at the limit or above, given the file, "
-        "the totals known from elsewhere and the files shared before"
-    )

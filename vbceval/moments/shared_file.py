@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vbceval.moments.counted import REPEATED
 from vbceval.moments.merging import Cells, Merge
 from vbceval.moments.schema import histogram_column
-from vbceval.moments.sums import Sums, _collapse
+from vbceval.moments.sums import Sums, _collapse, people_column
 
 MOST_LEVELS = 6
 """A merged level names its parts up to this many."""
@@ -99,20 +100,28 @@ def _merged_level(levels: pd.Index) -> str:
     return label
 
 
-def merged_sums(sums: Sums, cells: Cells, merge: Merge, labels: Labels) -> Sums:
+def merged_sums(
+    sums: Sums, cells: Cells, merge: Merge, labels: Labels, without: Sequence[str] = ()
+) -> Sums:
     """
     Add up the cells that are published together; whole numbers stay whole numbers.
 
     Histograms are left out, since the audit does not look at bins, and so are largest amounts,
-    which are those of a person.
+    which are those of a person, and the squares of the outcomes in `without`. With `REPEATED` in
+    it, people are rows.
     """
     import pyarrow as pa
 
-    schema = replace(sums.schema, histograms={}, dominance=False)
+    squares = tuple(y for y in sums.schema.outcomes if y in without)
+    schema = replace(sums.schema, histograms={}, dominance=False, without_squares=squares)
     kept = {term.name for block in schema.blocks for term in schema.terms(block)}
     gone = [histogram_column(y) for y in sums.schema.histograms]
     gone += [t.name for b in schema.blocks for t in sums.schema.terms(b) if t.name not in kept]
     table = sums.table.drop_columns(gone)
+    for block in schema.blocks if REPEATED in without else ():
+        place = table.column_names.index(people_column(schema.alone(block)))
+        people = table.schema.field(place)
+        table = table.set_column(place, people, table.column(schema.name(block)).cast(people.type))
     owner = merge.owner[cells.cluster]
     new: dict[str, Any] = {}
     if (np.bincount(merge.owner) > 1).any():
@@ -139,7 +148,7 @@ def merged_sums(sums: Sums, cells: Cells, merge: Merge, labels: Labels) -> Sums:
     )
 
 
-def shared_meta(meta: Mapping[str, Any], sums: Sums) -> dict[str, Any]:
+def shared_meta(meta: Mapping[str, Any], sums: Sums, minimum: int) -> dict[str, Any]:
     """
     Return what may leave of where moments came from.
 
@@ -147,8 +156,11 @@ def shared_meta(meta: Mapping[str, Any], sums: Sums) -> dict[str, Any]:
     sizes, largest values and the number of rows read do not: rows read less rows published would be
     a number of people. ``rows`` are those published.
     """
-    kept = ("engine", "query", "digits", "pivots", "separate", "rows_left_out")
+    kept = ("engine", "query", "digits", "pivots", "separate")
     out = {k: meta[k] for k in kept if k in meta}
+    left_out = meta.get("rows_left_out")
+    small = left_out is None or 0 < left_out < minimum
+    out["rows_left_out"] = None if small else left_out
     parts = meta.get("parts", [{"source": meta.get("source", {})}])
     files = [f for part in parts for f in part["source"].get("files", [])]
     out["source"] = {

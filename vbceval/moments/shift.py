@@ -20,6 +20,7 @@ def export_shift(
     estimators: Mapping[str, Callable[[Moments], Estimates]],
     *,
     level: float = 0.95,
+    digits: int | None = 3,
 ) -> pd.DataFrame:
     """
     Estimate on all cells and on the shared ones, and report the differences.
@@ -38,6 +39,10 @@ def export_shift(
         Headline estimates by name: moments to `Estimates`.
     level : float
         Probability of the interval of the difference.
+    digits : int or None
+        Significant digits of a standard error to which numbers from all cells, and differences, are
+        rounded. With all their digits, and beside the shared file, they are equations for what was
+        merged or left out. None keeps all, for use inside the enclave.
 
     Returns
     -------
@@ -52,8 +57,10 @@ def export_shift(
     Raises
     ------
     DataError
-        If `shared` is no shared copy.
+        If `shared` is no shared copy, or `digits` is below 1.
     """
+    if digits is not None and digits < 1:
+        raise DataError(f"`digits` is {digits}; it is a number of digits, 1 or more, or None.")
     if "share" not in shared.meta:
         raise DataError("`shared` is no shared copy of moments; pass what `shareable` returned.")
     merged = shared.meta["share"]["clusters"]
@@ -61,7 +68,24 @@ def export_shift(
     parts = []
     for name, estimate in estimators.items():
         parts.append(_compared(estimate(full), estimate(shared), stands_for, level, name))
-    return pd.concat(parts, ignore_index=True)
+    out = pd.concat(parts, ignore_index=True)
+    return out if digits is None else _rounded(out, digits)
+
+
+def _rounded(table: pd.DataFrame, digits: int) -> pd.DataFrame:
+    """Round what comes from all cells to digits of its standard error."""
+    error = table["std_error_full"].to_numpy(dtype=float)
+    size = np.where(error > 0, error, np.abs(table["estimate_full"].to_numpy(dtype=float)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = 10.0 ** (np.floor(np.log10(size)) - digits + 1)
+    out = table.copy()
+    for name in ("estimate_full", "std_error_full", "difference", "std_error_difference",
+                 "conf_low", "conf_high"):  # fmt: skip
+        values = table[name].to_numpy(dtype=float)
+        with np.errstate(invalid="ignore"):
+            out[name] = np.where(step > 0, np.rint(values / step) * step, values)
+    out["difference_in_std_errors"] = table["difference_in_std_errors"].round(digits)
+    return out
 
 
 def _compared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from vbceval.core.errors import DataError
-from vbceval.core.files import atomic_path
+from vbceval.core.files import atomic_path, say_full
 from vbceval.core.version import __version__
-from vbceval.moments.schema import Schema
-from vbceval.moments.sums import Sums
+from vbceval.moments.schema import Schema, histogram_column
+from vbceval.moments.sums import Sums, people_column
 
-_KEY = b"vbceval.moments"
+_KEY, _HASH = b"vbceval.moments", b"vbceval.moments.sha256"
 
 
 def write(path: Path, sums: Sums, meta: Mapping[str, Any]) -> None:
@@ -34,9 +35,13 @@ def write(path: Path, sums: Sums, meta: Mapping[str, Any]) -> None:
         },
     }
     text = json.dumps(stored, ensure_ascii=False, allow_nan=False).encode()
-    table = sums.table.replace_schema_metadata({_KEY: text})
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    table = sums.table.replace_schema_metadata({_KEY: text, _HASH: _hash(text)})
+    with say_full(path), atomic_path(path) as partial:
+        # sums hardly repeat, so a dictionary of them is made in vain
+        keys = list(sums.schema.keys)
+        pq.write_table(
+            table, partial, compression="zstd", use_dictionary=keys, write_page_checksum=True
+        )
 
 
 def read(path: Path) -> tuple[Sums, dict[str, Any]]:
@@ -46,7 +51,7 @@ def read(path: Path) -> tuple[Sums, dict[str, Any]]:
     Raises
     ------
     DataError
-        If the file does not exist, is no moments file, or is of another format.
+        If the file does not exist, is no moments file, is of another format, or is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -54,23 +59,78 @@ def read(path: Path) -> tuple[Sums, dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"there is no moments file `{path}`. Check the path.")
     try:
-        table = pq.read_table(path, partitioning=None)
-    except pa.ArrowInvalid:
+        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+    except PermissionError:
+        raise DataError(f"`{path}` may not be read. Ask for permission.") from None
+    except (pa.ArrowException, OSError):
         raise DataError(f"`{path}` is not a complete Parquet file. Write it again.") from None
-    text = (table.schema.metadata or {}).get(_KEY)
+    found = table.schema.metadata or {}
+    text = found.get(_KEY)
     if text is None:
         raise DataError(
             f"`{path}` is Parquet without moments: it was not written by Moments.save. Take the "
             "moments of a table with Moments.from_table."
         )
-    stored = json.loads(text)
-    schema = Schema.from_dict(stored["schema"])
-    parts = stored["clusters"]
-    clusters = pd.DataFrame(
-        {name: pd.array(parts[name], dtype="Float64").to_numpy(float, na_value=float("nan"))
+    damaged = DataError(
+        f"`{path}` is damaged: what it says of its columns does not fit them. Write it again."
+    )
+    if found.get(_HASH, _hash(text)) != _hash(text):
+        raise damaged
+    try:
+        stored = json.loads(text)
+        schema = Schema.from_dict(stored["schema"])
+        sums = Sums(
+            table=table.replace_schema_metadata(None),
+            schema=schema,
+            clusters=_clusters(stored["clusters"], schema),
+        )
+        meta = dict(stored["meta"])
+        fits = _fits(sums)
+    except DataError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, pa.ArrowException):
+        raise damaged from None
+    if not fits:
+        raise damaged
+    return sums, meta
+
+
+def _hash(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+def _clusters(stored: Mapping[str, list[Any]], schema: Schema) -> pd.DataFrame:
+    return pd.DataFrame(
+        {name: pd.array(stored[name], dtype="Float64").to_numpy(float, na_value=float("nan"))
          for name in ("cohort", "exit")},
-        index=pd.Index(parts["cluster"], name=schema.cluster),
+        index=pd.Index(stored["cluster"], name=schema.cluster),
     )  # fmt: skip
-    return Sums(
-        table=table.replace_schema_metadata(None), schema=schema, clusters=clusters
-    ), stored["meta"]
+
+
+def _fits(sums: Sums) -> bool:
+    """Whether the table has the columns of its schema, numbers in each, and each cell once."""
+    import pyarrow as pa
+
+    schema, table = sums.schema, sums.table
+    named: dict[str, None] = dict.fromkeys(schema.keys)
+    numbers = list(schema.sum_columns)
+    if schema.unit is not None:
+        numbers += [people_column(schema.alone(block)) for block in schema.blocks]
+    named |= dict.fromkeys([*numbers, *map(histogram_column, schema.histograms)])
+    if set(table.column_names) != set(named) or any(c.null_count for c in table.columns):
+        return False
+    others = [x for x in (schema.weight, schema.exposure) if x is not None]
+    summed = {*schema.outcomes, *schema.covariates, *others}
+    if summed - set(schema.digits) or {x for x in summed if schema.digits[x] is None} - set(
+        schema.pivots
+    ):
+        return False
+    kinds = [table.schema.field(name).type for name in (*numbers, schema.period)]
+    if not all(pa.types.is_decimal(k) or pa.types.is_primitive(k) for k in kinds):
+        return False
+    keys = table.select(list(schema.keys)).to_pandas()
+    return bool(
+        not keys.duplicated().any()
+        and sums.clusters.index.is_unique
+        and keys[schema.cluster].isin(sums.clusters.index).all()
+    )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PEOPLE = "people"
 """Column with the distinct people of a cell."""
 
+# cells that are centred at once: arithmetic in pairs of doubles makes many arrays of this length
+_BLOCK = 16_384
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sums:
@@ -63,6 +66,18 @@ class Sums:
         problems = Problems("these moments together")
         for difference in self.schema.differences(other.schema):
             problems.add(f"{difference}. Take both with the same columns and options.")
+        problems.raise_if_any()
+        kinds = [self.table.schema.field(k).type for k in self.schema.keys]
+        mixed = [
+            key for key, kind in zip(self.schema.keys, kinds, strict=True)
+            if other.table.schema.field(key).type != kind
+        ]  # fmt: skip
+        if mixed:
+            problems.add(
+                f"{listed(mixed)} is of another type in one than in the other (labels of merged "
+                "organizations and strata are text). Convert it in the source."
+            )
+        problems.raise_if_any()
         both = self.clusters.index.intersection(other.clusters.index)
         mine, theirs = self.clusters.loc[both], other.clusters.loc[both]
         for name in ("cohort", "exit"):
@@ -149,6 +164,17 @@ class Sums:
             ``rows`` (mask of the cells kept), and fields of `Moments`: n, w, w2, x_mean, y_mean, xx,
             xy, yy, exposure.
         """
+        pieces = [
+            replace(self, table=self.table.slice(start, _BLOCK))._centred(block)
+            for start in range(0, max(len(self), 1), _BLOCK)
+        ]
+        return {
+            name: None if value is None else np.concatenate([piece[name] for piece in pieces])
+            for name, value in pieces[0].items()
+        }
+
+    def _centred(self, block: tuple[str, ...]) -> dict[str, Any]:
+        """Return `arrays` of a table that is small enough for the processor's memory."""
         schema = self.schema
         n = self._number(schema.name(block)).high
         rows = n > 0
@@ -170,7 +196,11 @@ class Sums:
             for j, b in enumerate(block):
                 xy[:, i, j] = centred(a, b) / self.unit(a, b)
         # rounding of doubles can leave a spread of nothing a little below zero
-        yy = [np.maximum(centred(y, y), 0.0) / self.unit(y, y) for y in block]
+        yy = [
+            np.full(len(xx), np.nan) if y in schema.without_squares
+            else np.maximum(centred(y, y), 0.0) / self.unit(y, y)
+            for y in block
+        ]  # fmt: skip
         means = {v: mean[v].high / self.unit(v) + schema.pivots.get(v, 0.0) for v in names}
         size = self.unit(*w_name)
         for array in (xx, xy):

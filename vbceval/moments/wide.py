@@ -79,6 +79,13 @@ def from_double(values: FloatArray) -> Wide:
     return Wide(np.asarray(values, dtype=float), np.zeros(np.shape(values)))
 
 
+def from_number(value: float, size: int) -> Wide:
+    """Return one number `size` times; a Python integer of up to 106 binary digits as it is."""
+    high = float(value)
+    low = float(value - int(high)) if isinstance(value, int) else 0.0
+    return Wide(np.full(size, high), np.full(size, low))
+
+
 def add(a: Wide, b: Wide) -> Wide:
     """Return a + b."""
     total, error = _two_sum(a.high, b.high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from vbceval.moments.inspection import inspect
 from vbceval.passes.buckets import PARTS, Size, bucketed, check_unit
 from vbceval.passes.conditions import all_of, any_of, equal, number
 from vbceval.passes.provenance import identity_of, is_known, shown
-from vbceval.passes.winsor import Derived, annotate, free
+from vbceval.passes.winsor import Derived, annotated, free
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -135,16 +136,22 @@ def _write(
         engine, base.relation, unit=base.unit, title="baseline covariates", size=size,
         identity=identity, work=folder, beside=to.parent,
     ) as run:  # fmt: skip
+        if run.folder.path.stat().st_dev != to.parent.stat().st_dev:
+            raise DataError(
+                f"`work` ({run.folder.path}) is on another disk than `to` ({to}), to which the parts "
+                "are moved when they are whole. Name a folder on the same disk, or leave it out."
+            )
         for _, found in run.parts(base.rows, count=lambda where: base.count(engine, where)):
             counts = {name: counts[name] + found[name] for name in counts}
-        (run.folder.path / PARTS).rename(to)
+        meta = {
+            **identity, "buckets": run.count, "rows_read": size.rows,
+            "units": shown(counts["units"]),
+            "units_without_base": shown(counts["units"] - counts["based"]),
+        }  # fmt: skip
+        with annotated(to, meta):
+            (run.folder.path / PARTS).rename(to)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
-    meta = {
-        **identity, "buckets": run.count, "rows_read": size.rows, "units": shown(counts["units"]),
-        "units_without_base": shown(counts["units"] - counts["based"]),
-    }  # fmt: skip
-    annotate(to, meta)
     return Derived(path=to, meta=meta)
 
 
@@ -271,7 +278,7 @@ def _when(
 
 def _check_options(at: object, cohort: str | None, never: float | None, without: str) -> None:
     problems = Problems("the options of `baseline`")
-    is_number = isinstance(at, int | float) and not isinstance(at, bool)
+    is_number = isinstance(at, Real) and not isinstance(at, bool)
     if at not in ("first", "before_cohort") and not is_number:
         problems.add(f"`at` is {at!r}; it can be 'first', 'before_cohort', or a period.")
     if (at == "before_cohort") != (cohort is not None):

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vbceval.core.errors import DataError
 from vbceval.core.progress import counting
 from vbceval.core.typing import Array
@@ -184,14 +186,16 @@ class Buckets:
         """Return whether a row belongs to a bucket."""
         return in_bucket(self.relation.column(self.unit), bucket, self.count)
 
-    def arrays(self, compute: Callable[[exp.Expression], Arrays]) -> Iterator[Arrays]:
+    def total(self, compute: Callable[[exp.Expression], Arrays]) -> Arrays:
         """
-        Yield the result of every bucket in order; those finished before are read, not computed.
+        Return the arrays of all buckets, added up in order; those finished before are not computed.
+
+        The folder holds the sums so far, one file whatever the number of buckets.
 
         Parameters
         ----------
         compute : callable
-            Takes the condition of a bucket and returns named arrays.
+            Takes the condition of a bucket and returns named arrays, the same for every bucket.
 
         Raises
         ------
@@ -200,22 +204,24 @@ class Buckets:
         EstimationError
             If the disk is full.
         """
+        steps = [f"bucket-{bucket:05d}" for bucket in range(self.count)]
+        done, total = self.folder.last(steps)
+        # a run that was killed may not have come to it
+        self.folder.forget(steps[: max(done - 1, 0)])
         with counting(self.title, self.count) as advance:
-            for bucket in range(self.count):
-                step = f"bucket-{bucket:05d}"
-                found = self.folder.load(step)
-                if found is None:
-                    found = self._attend(partial(compute, self.condition(bucket)))
-                    check_unchanged(self.relation)
-                    self.folder.save(step, found)
+            for _ in range(done):
                 advance()
-                yield found
-
-    def total(self, compute: Callable[[exp.Expression], Arrays]) -> Arrays:
-        """Return the arrays of all buckets added up, in order; see `arrays`."""
-        total: Arrays = {}
-        for found in self.arrays(compute):
-            total = {name: total.get(name, 0) + value for name, value in found.items()}
+            for bucket in range(done, self.count):
+                found = self._attend(partial(compute, self.condition(bucket)))
+                check_unchanged(self.relation)
+                if total:
+                    for name, value in found.items():
+                        np.add(total[name], value, out=total[name])
+                else:
+                    total = found
+                self.folder.save(steps[bucket], total)
+                self.folder.forget(steps[max(bucket - 1, 0) : bucket])
+                advance()
         return total
 
     def parts(
@@ -232,10 +238,11 @@ class Buckets:
         count : callable
             Takes the condition of a bucket, checks its rows, and returns numbers.
         """
-        import numpy as np
-
         # Spark writes a folder, whose name must not look like a file's
         suffix = ".parquet" if self.engine.dialect == "duckdb" else ""
+        # what a killed run was writing would be moved with the parts that are whole
+        for left in (self.folder.path / PARTS).glob(".*"):
+            self.folder.discard(left)
         with counting(self.title, self.count) as advance:
             for bucket in range(self.count):
                 path = self.folder.path / PARTS / f"part-{bucket:05d}{suffix}"

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import listed
-from vbceval.core.errors import DataError, EstimationError
+from vbceval.core.errors import DataError, DesignError, EstimationError
 from vbceval.core.progress import counting
 from vbceval.core.typing import Array, FloatArray
 from vbceval.engine import Engine, sql
@@ -22,12 +22,14 @@ from vbceval.passes.conditions import all_of, equal, number
 from vbceval.passes.families import Family, begin, check_family, check_outcome, pieces
 from vbceval.passes.fits import Fit, Recipe, inverse
 from vbceval.passes.provenance import check_unchanged, identity_of, shown
-from vbceval.passes.rows import Table, attributes_of, open_table
+from vbceval.passes.rows import Table, attributes_of, key_columns, open_table
 from vbceval.passes.terms import Term, design_of, levels_of, shift
 from vbceval.passes.work import WorkFolder, open_folder
 
 if TYPE_CHECKING:
     from sqlglot import exp
+
+Information = Literal["observed", "expected"]
 
 _CLOSE = 1e-10
 """Largest step, in units of the linear predictor, at which it has converged."""
@@ -52,12 +54,14 @@ def glm(
     cluster: str,
     period: str,
     covariates: Sequence[str] = (),
+    strata: Sequence[str] = (),
     attributes: Sequence[str] = (),
     period_effects: bool = True,
     weight: str | None = None,
     exposure: str | None = None,
     unit: str | None = None,
     ssc: SSC | None = None,
+    information: Information = "observed",
     max_iterations: int = 25,
     work: str | Path | None = None,
     vintage: str | None = None,
@@ -65,8 +69,8 @@ def glm(
     """
     Fit a logit, Poisson or gamma regression (log link) with continuous covariates, exactly.
 
-    Each Newton step is one query: sums over the rows of every (cluster, period) of products of
-    (1, covariates), weighted at the current coefficients. Memory depends on the cells alone.
+    Each Newton step is one query: sums over the rows of every (cluster, period, strata) of products
+    of (1, covariates), weighted at the current coefficients. Memory depends on the cells alone.
 
     Parameters
     ----------
@@ -83,7 +87,7 @@ def glm(
         Regressors. A constant is added.
     cluster, period : str
         Errors are clustered by `cluster`; the period is a number.
-    covariates, attributes : sequence of str
+    covariates, strata, attributes : sequence of str
         As in `within`. Rows that miss a covariate or the outcome are left out.
     period_effects : bool, default True
         Add an effect for each period but the first.
@@ -95,6 +99,11 @@ def glm(
         People; needed to cluster by them later with `by_unit`.
     ssc : SSC, optional
         Small-sample factor. Default: `SSC.fixest`, which here is that of statsmodels.
+    information : {"observed", "expected"}
+        Whose inverse is the bread. They are one for logit and Poisson, whose links are canonical.
+        For gamma with a log link the observed one makes `psi` the derivative of the coefficients
+        by a cluster's weight, right also where the variance is not that of a gamma (statsmodels'
+        and Stata's robust covariances use it); R's `sandwich` and fixest use the expected one.
     max_iterations : int, default 25
         Most Newton steps; each reads the rows once.
     work, vintage
@@ -103,9 +112,7 @@ def glm(
     Returns
     -------
     Fit
-        Terms first, then ``constant`` and period effects. The bread is the inverse of the observed
-        information, as in statsmodels and Stata; R's sandwich takes the expected one, which differs
-        for gamma regression.
+        Terms first, then ``constant`` and period effects.
 
     Raises
     ------
@@ -121,6 +128,8 @@ def glm(
        panel data. *The Econometrics Journal* 26(3), C31-C66.
     """
     check_family(family)
+    if information not in get_args(Information):
+        raise DesignError(f"`information` is {information!r}; it can be 'observed' or 'expected'.")
     if family == "logit" and exposure is not None:
         raise DataError("`exposure` goes with a log link (poisson, gamma), not with a logit.")
     if exposure is not None and weight == exposure:
@@ -128,10 +137,10 @@ def glm(
     # the exposure is a number every row needs, not a weight: rows of weight 0 are left out
     numbers = (outcome, *covariates, *([] if exposure is None else [exposure]))
     table = open_table(
-        source, engine, unit=unit, keys=(cluster, period), numbers=numbers,
+        source, engine, unit=unit, keys=(cluster, period, *strata), numbers=numbers,
         weights=() if weight is None else (weight,), others=tuple(attributes),
     )  # fmt: skip
-    _check_range(table, family, outcome, exposure)
+    rows = _check_range(table, family, outcome, exposure)
     clusters = attributes_of(table, attributes)
     cells = table.cells.join(clusters, on=cluster)
     every = [*terms, Term(name="constant")]
@@ -142,8 +151,8 @@ def glm(
     names = [t.name for t in every]
     parameters = {
         "outcome": outcome, "family": family, "cluster": cluster, "period": period,
-        "covariates": list(covariates), "weight": weight, "exposure": exposure, "terms": names,
-        "design": _digest(design),
+        "covariates": list(covariates), "strata": list(strata), "weight": weight,
+        "exposure": exposure, "terms": names, "design": _digest(design),
     }  # fmt: skip
     identity = identity_of(
         "glm", table.relation, parameters, vintage=vintage, resumable=work is not None
@@ -151,13 +160,13 @@ def glm(
     with open_folder(work, identity) as folder:
         solved = _Newton(
             table=table, family=family, outcome=outcome, covariates=tuple(covariates),
-            exposure=exposure, design=shift(design, pivots), names=names, folder=folder,
-        ).solve(max_iterations)  # fmt: skip
+            exposure=exposure, design=shift(design, pivots), names=names, folder=folder, rows=rows,
+        ).solve(max_iterations, information)  # fmt: skip
     recipe = Recipe(
         outcome=outcome, covariates=tuple(covariates), unit=unit, cluster=cluster, period=period,
-        weight=weight, exposure=exposure, cells=cells[[cluster, period]], design=design,
-        offset=np.zeros(len(cells)), coefficients=solved.coefficients, bread=solved.bread,
-        family=family,
+        strata=tuple(strata), weight=weight, exposure=exposure,
+        cells=cells[[cluster, period, *strata]], design=design, offset=np.zeros(len(cells)),
+        coefficients=solved.coefficients, bread=solved.bread, family=family,
     )  # fmt: skip
     return _fit(recipe, solved, table, clusters.index, names, SSC.fixest() if ssc is None else ssc)
 
@@ -207,8 +216,9 @@ class _Newton:
     design: FloatArray
     names: Sequence[str]
     folder: WorkFolder
+    rows: int
 
-    def solve(self, most: int) -> _Solved:
+    def solve(self, most: int, information: Information) -> _Solved:
         """Take steps until they are of rounding."""
         counter = itertools.count()
         with counting(f"{self.family} regression", most) as advance:
@@ -224,13 +234,19 @@ class _Newton:
                 return found
 
             first = read(None)
+            if int(first["rows"].sum()) != self.rows:
+                raise DataError(
+                    f"{self.table.relation.source.label} had other rows a moment ago: it changes "
+                    "while it is read. Run again when it is complete."
+                )
             gram, score = self._totals(first)
             raw = np.diag(gram)
             start = inverse(gram, raw, self.names, why=_COLLINEAR) @ score
             size = np.sqrt(raw / float(first["step"][:, 0].sum()))
             b, found = self._climb(start, read, raw, size, most)
-        last, _ = self._totals(found)
-        # of gamma regression the observed information: psi is then the derivative by a weight
+        # weights of the first step of gamma regression are 1, those of its expected information
+        expected = self.family == "gamma" and information == "expected"
+        last = gram if expected else self._totals(found)[0]
         bread = inverse(last, raw, self.names, why=_SEPARATED)
         scores = np.einsum("cpk,ck->cp", self.design, found["score"])
         return _Solved(
@@ -284,7 +300,7 @@ class _Newton:
         keys = self.table.keys
         at = np.zeros((n, k)) if b is None else np.einsum("cpk,p->ck", self.design, b)
         cells = pa.table(
-            {"k0": pa.array(self.table.cells[keys[0]]), "k1": pa.array(self.table.cells[keys[1]])}
+            {f"k{j}": pa.array(self.table.cells[key]) for j, key in enumerate(keys)}
             | {"id": pa.array(np.arange(n))}
             | {f"c{a}": pa.array(at[:, a]) for a in range(k)}
         )
@@ -314,7 +330,7 @@ class _Newton:
             eta = exp.Add(this=eta, expression=slope)
         eta = exp.Add(this=eta, expression=sql.column("o", of="r"))
         kept = [sql.column(x, of="r") for x in ("y", "w", "o", *(f"v{a}" for a in range(1, k)))]
-        same = [equal(key, "r", "g") for key in ("k0", "k1")]
+        same = [equal(f"k{j}", "r", "g") for j in range(len(self.table.keys))]
         rows = (
             exp.Select(expressions=[sql.column("id", of="g"), *kept, sql.named(eta, "eta")])
             .from_(self._rows(k).subquery("r"))
@@ -356,12 +372,11 @@ class _Newton:
     def _rows(self, k: int) -> exp.Select:
         from sqlglot import exp
 
-        relation, (cluster, period) = self.table.relation, self.table.keys
+        relation = self.table.relation
         one = number(1.0)
         weight, exposure = self.table.weight, self.exposure
         columns = [
-            sql.named(sql.column(cluster), "k0"),
-            sql.named(ex.value(period, relation.column(period)), "k1"),
+            *key_columns(self.table),
             sql.named(ex.value(self.outcome, relation.column(self.outcome)), "y"),
             sql.named(one if weight is None else ex.value(weight, relation.column(weight)), "w"),
             sql.named(
@@ -375,8 +390,9 @@ class _Newton:
         return sql.select(*columns, of=relation.name).where(self.table.where())
 
 
-def _check_range(table: Table, family: str, outcome: str, exposure: str | None) -> None:
-    columns = []
+def _check_range(table: Table, family: str, outcome: str, exposure: str | None) -> int:
+    """Refuse values that a family cannot have; return the number of rows that are read."""
+    columns = [sql.named(ex.count_rows(), "rows")]
     for name in (outcome, *([] if exposure is None else [exposure])):
         value = ex.value(name, table.relation.column(name))
         columns += [
@@ -391,6 +407,7 @@ def _check_range(table: Table, family: str, outcome: str, exposure: str | None) 
             f"`{exposure}` is 0 or less in some rows, and its logarithm is needed. Leave these rows "
             "out, or correct it."
         )
+    return int(found["rows"])
 
 
 def _digest(design: FloatArray) -> str:

@@ -66,6 +66,7 @@ def identity_of(
         "source": {
             "columns": {name: c.engine_type for name, c in relation.columns.items()},
             "vintage": vintage,
+            "derived": relation.source.derived,
             "files": {f.path: [f.size, f.modified, f.footer_sha256] for f in files},
         },
         "parameters": dict(parameters),

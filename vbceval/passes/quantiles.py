@@ -18,6 +18,7 @@ from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import inspect
 from vbceval.passes.conditions import all_of, equal, is_value
+from vbceval.passes.provenance import check_unchanged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +89,11 @@ def quantiles(
         If the column or the weight has no fixed number of decimal digits, or a key is missing.
     """
     wanted = [q] if isinstance(q, int | float) else list(q)
-    groups = Groups.open(source, engine, column=column, by=by, weight=weight, digits=digits or {})
+    if isinstance(by, str):
+        raise DataError(f"`by` is the text '{by}'; give a list, ['{by}'].")
+    needed = dict.fromkeys((*by, column, *([] if weight is None else [weight])))
+    relation = engine.register(source, columns=list(needed))
+    groups = Groups.open(relation, engine, column=column, by=by, weight=weight, digits=digits or {})
     tables = []
     for share in wanted:
         table = groups.keys.copy()
@@ -112,24 +117,17 @@ class Groups:
 
     @classmethod
     def open(
-        cls, source: Any, engine: Engine, *, column: str, by: Sequence[str], weight: str | None,
-        digits: Mapping[str, int], keep: Sequence[str] | None = None,
+        cls, relation: Relation, engine: Engine, *, column: str, by: Sequence[str],
+        weight: str | None, digits: Mapping[str, int],
     ) -> Groups:  # fmt: skip
         """Check the table, and find the range and the weight of every group."""
-        if isinstance(by, str):
-            raise DataError(f"`by` is the text '{by}'; give a list, ['{by}'].")
         taken = [name for name in by if name in _RESERVED]
         if taken:
             raise DataError(
                 f"{listed(taken)} cannot be in `by`: it is a column of the result. Rename it."
             )
         numbers = (column, *([] if weight is None else [weight]))
-        needed = list(dict.fromkeys((*by, *numbers)))
-        relation = source
-        if not isinstance(source, Relation):
-            columns = None if keep is None else list(dict.fromkeys((*keep, *needed)))
-            relation = engine.register(source, columns=columns)
-        for name in needed:
+        for name in dict.fromkeys((*by, *numbers)):
             relation.column(name)
         # the column itself stands for a period: both must be numbers
         facts = inspect(
@@ -183,7 +181,14 @@ class Groups:
         rounds = max(1, ceil(widest.bit_length() / (bins.bit_length() - 1)))
         with counting(f"quantile {share} of {self.column}", rounds) as advance:
             while any(s.low < s.high for s in searches):
-                searches = self._narrow(searches, bins)
+                before = searches
+                searches = self._narrow(before, bins)
+                check_unchanged(self.relation)
+                if searches == before:
+                    raise DataError(
+                        f"{self.relation.source.label} has fewer rows than a moment ago: it changes "
+                        "while it is read. Run again when it is complete."
+                    )
                 advance()
         return [Decimal(s.low).scaleb(-self.digits) for s in searches]
 

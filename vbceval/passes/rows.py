@@ -209,10 +209,7 @@ def read_rows(
     """
     if table.unit is None:
         raise DataError("this pass needs `unit`.")
-    columns: list[exp.Expression] = [sql.column(table.unit)]
-    for j, key in enumerate(table.keys):
-        kind = table.relation.column(key)
-        columns.append(sql.named(ex.value(key, kind) if j == 1 else sql.column(key), f"k{j}"))
+    columns = [sql.named(sql.column(table.unit), "unit"), *key_columns(table)]
     if table.weight is not None:
         columns.append(sql.named(ex.value(table.weight, table.relation.column(table.weight)), "w"))
     for j, name in enumerate(table.numbers):
@@ -220,18 +217,28 @@ def read_rows(
         columns.append(sql.named(ex.shifted(name, column, table.facts[name].pivot), f"v{j}"))
     query = sql.select(*columns, of=table.relation.name).where(table.where(condition))
     # the engine sorts: it spills, and the order of rows is then the same on every run
-    order = [sql.column(table.unit), *(sql.column(f"k{j}") for j in (1, 0))]
+    order = [sql.column("unit"), *(sql.column(f"k{j}") for j in (1, 0))]
     found = table.engine.run(query.order_by(*order))
     if found.num_rows == 0:
         return None
     n = found.num_rows
     numbers = [_doubles(found, f"v{j}") for j in range(len(table.numbers))]
     return Rows(
-        unit=_runs(found.column(table.unit)),
+        unit=_runs(found.column("unit")),
         cell=_places(found, table.cells if cells is None else cells, table.keys),
         weight=np.ones(n) if table.weight is None else _doubles(found, "w"),
         numbers=np.column_stack(numbers) if numbers else np.empty((n, 0)),
     )
+
+
+def key_columns(table: Table) -> list[exp.Expression]:
+    """Return the keys of a row as ``k0``, ``k1`` (the period, a double), and so on."""
+    period = table.keys[1]
+    time = ex.value(period, table.relation.column(period))
+    return [
+        sql.named(time if key == period else sql.column(key), f"k{j}")
+        for j, key in enumerate(table.keys)
+    ]
 
 
 def _doubles(found: pa.Table, name: str) -> FloatArray:
@@ -283,6 +290,11 @@ def check_panel(rows: Rows, table: Table, clusters: pd.Index) -> IntArray:
     times = table.cells[period].to_numpy()[rows.cell]
     same = rows.unit[1:] == rows.unit[:-1]
     problems = Problems(f"the table {table.relation.source.label}")
+    if (rows.cell < 0).any():
+        raise DataError(
+            f"rows of {table.relation.source.label} are in cells that were not there when it was "
+            "first read: it changed meanwhile. Run again when it is complete."
+        )
     twice = len(np.unique(rows.unit[1:][same & (times[1:] == times[:-1])]))
     if twice:
         problems.add(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ import pandas as pd
 
 from vbceval.core.checks import listed, missing_columns
 from vbceval.core.errors import DataError
-from vbceval.core.files import write_text
+from vbceval.core.files import say_full, write_text
 from vbceval.engine import Engine, Relation, sql
 from vbceval.passes.conditions import all_of, any_of, equal
 from vbceval.passes.provenance import check_unchanged, identity_of, shown
@@ -31,8 +33,10 @@ class Derived:
 
     Parameters
     ----------
-    path : Path
-        Parquet, for `Engine.register` and `Moments.from_table`.
+    path : Path or None
+        Parquet; None where nothing was written.
+    relation : Relation, optional
+        The table as the engine that made it can read it, without a copy of its rows.
     limits : DataFrame, optional
         Limits that were applied, one row a group. They are values of rows: they stay where the rows
         are.
@@ -41,7 +45,8 @@ class Derived:
         ``.json`` after its name.
     """
 
-    path: Path
+    path: Path | None
+    relation: Relation | None = None
     limits: pd.DataFrame | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,7 +56,7 @@ def winsorise(
     engine: Engine,
     *,
     columns: Sequence[str],
-    to: str | Path,
+    to: str | Path | None = None,
     by: Sequence[str] = (),
     upper: float | None = None,
     lower: float | None = None,
@@ -61,7 +66,7 @@ def winsorise(
     keep: Sequence[str] | None = None,
 ) -> Derived:
     """
-    Cap columns at exact quantiles of their group, and write the table as Parquet.
+    Cap columns at exact quantiles of their group.
 
     A value above the upper limit of its group becomes the limit; missing values stay missing. The
     limits are those of the table, or `limits` of another. The Shared Savings Program truncates
@@ -76,8 +81,9 @@ def winsorise(
         From `vbceval.connect`.
     columns : sequence of str
         Columns that are capped, each at its own limits; their types do not change.
-    to : str or Path
-        Where it is written: a file (DuckDB) or folder (Spark) that appears when it is whole.
+    to : str or Path, optional
+        Where it is written: a file (DuckDB) or folder (Spark) of Parquet that appears when it is
+        whole. Default: nowhere; `Derived.relation` then caps rows when this engine reads them.
     by, weight, digits
         As in `quantiles`.
     upper, lower : float or None
@@ -100,11 +106,13 @@ def winsorise(
         If a column cannot be counted exactly (see `quantiles`), a group has no limit, or `to`
         exists.
     """
-    to = Path(to)
+    if isinstance(by, str):
+        raise DataError(f"`by` is the text '{by}'; give a list, ['{by}'].")
     if isinstance(columns, str) or not columns:
         raise DataError("`columns` must be a list with at least one column to cap.")
     shares = _shares(lower, upper, limits, weight)
-    free(to)
+    if to is not None:
+        free(Path(to))
     needed = (*by, *columns, *([] if weight is None else [weight]))
     chosen = None if keep is None else list(dict.fromkeys((*keep, *needed)))
     relation = engine.register(source, columns=chosen)
@@ -116,24 +124,38 @@ def winsorise(
         g.column: _limits(g, shares, pd.DataFrame() if limits is None else limits) for g in groups
     }
     known = {c: engine.register(table) for c, table in applied.items()}
-    try:
-        engine.write_parquet(_capped(groups, known, shares), to)
-        check_unchanged(relation)
-        changed = engine.run(_changed(groups, known, shares)).to_pylist()[0]
-    finally:
-        for table in known.values():
-            engine.drop(table.name)
     parameters = {
         "columns": list(columns), "by": list(by), "weight": weight, **shares,
         "limits": "quantiles" if limits is None else "given",
     }  # fmt: skip
+    frame = _frame(groups, applied, shares)
+    query = _capped(groups, known, shares)
+    changed = engine.run(_changed(groups, known, shares)).to_pylist()[0]
     meta = {
         **identity_of("winsorise", relation, parameters, vintage=None, resumable=False),
         "engine": engine.name,
         "rows_changed": {c: shown(changed[c]) for c in columns},
     }
-    annotate(to, meta)
-    return Derived(path=to, limits=_frame(groups, applied, shares), meta=meta)
+    if to is None:
+        check_unchanged(relation)
+        done = json.dumps(parameters) + frame.to_csv(index=False)
+        source = replace(
+            relation.source, label=f"{relation.source.label}, capped",
+            derived=_chained(relation.source.derived, done),
+        )  # fmt: skip
+        capped = engine.define(engine.temporary("capped"), query, source)
+        return Derived(path=None, relation=capped, limits=frame, meta=meta)
+    with annotated(Path(to), meta):
+        engine.write_parquet(query, to)
+        check_unchanged(relation)
+    for table in known.values():
+        engine.drop(table.name)
+    return Derived(path=Path(to), limits=frame, meta=meta)
+
+
+def _chained(before: str | None, done: str) -> str:
+    """Return the hash of what was done to rows, after what had been done before."""
+    return hashlib.sha256(f"{before}\n{done}".encode()).hexdigest()
 
 
 def _shares(
@@ -167,9 +189,17 @@ def free(to: Path) -> None:
         )
 
 
-def annotate(to: Path, meta: Mapping[str, Any]) -> None:
-    """Write beside a derived table how it was made."""
-    write_text(to.with_name(f"{to.name}.json"), json.dumps(dict(meta), indent=1))
+@contextlib.contextmanager
+def annotated(to: Path, meta: Mapping[str, Any]) -> Iterator[None]:
+    """Write beside a derived table how it is made; nothing is left where the block fails."""
+    note = to.with_name(f"{to.name}.json")
+    with say_full(note):
+        write_text(note, json.dumps(dict(meta), indent=1))
+    try:
+        yield
+    except BaseException:
+        note.unlink(missing_ok=True)
+        raise
 
 
 def _limits(groups: Groups, shares: Mapping[str, float | None], given: pd.DataFrame) -> pa.Table:
@@ -193,15 +223,17 @@ def _given(groups: Groups, limits: pd.DataFrame, side: str) -> list[Decimal]:
     if absent:
         raise DataError(f"`limits` has no column {listed(absent)}. See `Derived.limits`.")
     mine = limits.loc[limits["column"] == groups.column, [*groups.by, side]].dropna()
-    keys = groups.keys.assign(place=range(groups.table.num_rows))
+    # a name that no column of `by` has
+    place = f"place {' '.join(groups.by)}"
+    keys = groups.keys.assign(**{place: range(groups.table.num_rows)})
     found = keys.merge(mine, how="left") if groups.by else keys.merge(mine, how="cross")
-    short = int(found[side].isna().sum()) + groups.table.num_rows - found["place"].nunique()
+    short = int(found[side].isna().sum()) + groups.table.num_rows - found[place].nunique()
     if short or len(found) != groups.table.num_rows:
         raise DataError(
             f"`limits` does not have one `{side}` of `{groups.column}` for each of the "
             f"{groups.table.num_rows:,} groups ({short:,} have none). Give one row a group."
         )
-    values = [Decimal(repr(float(v))) for v in found.sort_values("place")[side]]
+    values = [Decimal(repr(float(v))) for v in found.sort_values(place)[side]]
     finer = sum(v != round(v, groups.digits) for v in values)
     if finer:
         raise DataError(

@@ -37,16 +37,16 @@ _NOT_IDENTIFIED = (
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Within:
     """
-    Products of deviations from unit means, by cluster, of columns laid out by period.
+    Products of deviations from unit means, by cluster, of columns laid out by period and stratum.
 
-    Every regressor that is a function of (cluster, period) times 1 or a covariate is a sum of these
-    columns, so that regressions with unit effects and errors clustered above the unit follow
-    without a return to the rows. Made by `within`.
+    Every regressor that is a function of (cluster, period, strata) times 1 or a covariate is a sum
+    of these columns, so that regressions with unit effects and errors clustered above the unit
+    follow without a return to the rows. Made by `within`.
 
     Parameters
     ----------
-    gram : array, shape (G, K, K), K = periods x (1 + covariates)
-        Weighted products of the columns' deviations.
+    gram : array, shape (G, K (K + 1) / 2), K = slots x (1 + covariates)
+        Weighted products of the columns' deviations: the upper triangle, row by row.
     cross : array, shape (G, K, outcomes)
         Their products with the outcomes' deviations.
     raw : array, shape (G, K)
@@ -55,11 +55,13 @@ class Within:
         Rows; units; units with one row, which say nothing.
     clusters : DataFrame
         Indexed by cluster: its attributes.
-    periods : array, shape (T,)
+    slots : DataFrame
+        Period and strata: what rows of a cluster are laid out by.
     outcomes, covariates : tuple of str
     pivots : array, shape (covariates,)
         What was subtracted of the covariates.
     unit, cluster, period : str
+    strata : tuple of str
     weight : str or None
     meta : mapping
     """
@@ -71,24 +73,23 @@ class Within:
     units: IntArray
     alone: IntArray
     clusters: pd.DataFrame
-    periods: FloatArray
+    slots: pd.DataFrame
     outcomes: tuple[str, ...]
     covariates: tuple[str, ...]
     pivots: FloatArray
     unit: str
     cluster: str
     period: str
+    strata: tuple[str, ...] = ()
     weight: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cells(self) -> pd.DataFrame:
-        """Every cluster in every period, with the cluster's attributes: what terms are given."""
-        index = pd.MultiIndex.from_product(
-            [self.clusters.index, self.periods], names=[self.cluster, self.period]
-        )
-        keys = index.to_frame(index=False)
-        return keys.join(self.clusters, on=self.cluster)
+        """Every cluster in every slot, with the cluster's attributes: what terms are given."""
+        clusters = self.clusters.rename_axis(self.cluster).reset_index()
+        cells = clusters.merge(self.slots, how="cross")
+        return cells[[self.cluster, *self.slots.columns, *self.clusters.columns]]
 
     def fit(self, outcome: str, terms: Sequence[Term], *, ssc: SSC | None = None) -> Fit:
         """
@@ -134,16 +135,17 @@ class Within:
         coefficients += bread @ (scores - grams @ coefficients).sum(axis=0)
         psi = (scores - grams @ coefficients) @ bread
         n_terms, n_rows = len(terms), int(self.rows.sum())
-        levels = len(self.periods) if ssc.K == "nested" else len(self.periods) - 1
+        periods = self.slots[self.period].nunique()
+        levels = periods if ssc.K == "nested" else periods - 1
         units = int(self.units.sum()) if ssc.K == "full" else 0
         factor = ssc.factor(
             n_clusters=len(psi), n_rows=n_rows, n_params=n_terms + levels + units
         )  # fmt: skip
         recipe = Recipe(
             outcome=outcome, covariates=self.covariates, unit=self.unit, cluster=self.cluster,
-            period=self.period, weight=self.weight, cells=cells[[self.cluster, self.period]],
-            design=design, offset=np.zeros(len(cells)), coefficients=coefficients, bread=bread,
-            within=True, absorbed=1,
+            period=self.period, strata=self.strata, weight=self.weight,
+            cells=cells[[self.cluster, self.period, *self.strata]], design=design,
+            offset=np.zeros(len(cells)), coefficients=coefficients, bread=bread, within=True, absorbed=1,
         )  # fmt: skip
         return Fit(
             names=tuple(t.name for t in every), coefficients=coefficients,
@@ -191,12 +193,15 @@ class Within:
             )
         design = shift(design, self.pivots)
         n, p = len(self.clusters), design.shape[1]
-        # (cluster, period, p, 1 + q) to (cluster, p, period and column)
-        maps = design.reshape(n, len(self.periods), p, -1).transpose(0, 2, 1, 3).reshape(n, p, -1)
+        # (cluster, slot, p, 1 + q) to (cluster, p, slot and column)
+        maps = design.reshape(n, len(self.slots), p, -1).transpose(0, 2, 1, 3).reshape(n, p, -1)
         cross = self.cross[:, :, self.outcomes.index(outcome)]
-        grams = np.empty((n, p, p))
+        k = maps.shape[2]
+        upper = np.triu_indices(k)
+        grams, whole = np.empty((n, p, p)), np.empty((k, k))
         for c in range(n):
-            grams[c] = maps[c] @ self.gram[c] @ maps[c].T
+            whole[upper] = whole.T[upper] = self.gram[c]
+            grams[c] = maps[c] @ whole @ maps[c].T
         return (
             grams,
             np.einsum("cpk,ck->cp", maps, cross),
@@ -213,6 +218,7 @@ def within(
     period: str,
     outcomes: Sequence[str],
     covariates: Sequence[str] = (),
+    strata: Sequence[str] = (),
     attributes: Sequence[str] = (),
     weight: str | None = None,
     work: str | Path | None = None,
@@ -223,8 +229,8 @@ def within(
     """
     Take out unit effects in one pass by unit, on panels with or without gaps.
 
-    Rows are read bucket by bucket; what is kept of them is of the size of clusters x periods
-    squared. Any number of regressions follow from it with `Within.fit`.
+    Rows are read bucket by bucket; what is kept of them is of the size of clusters x (periods x
+    strata x (1 + covariates)) squared / 2. Any number of regressions follow from it with `Within.fit`.
 
     Parameters
     ----------
@@ -240,12 +246,15 @@ def within(
         Number.
     outcomes, covariates : sequence of str
         Numbers. Rows that miss one of them are left out: take outcomes with gaps one at a time.
+    strata : sequence of str
+        Columns that terms may depend on beside cluster and period, such as dual eligibility; they
+        may change within a unit.
     attributes : sequence of str
         Columns that are the same in a whole cluster, such as the cohort, for terms.
     weight : str, optional
         Analysis weight, 0 or more.
     work : str or Path, optional
-        Folder that keeps finished buckets: the same call goes on after a kill. It holds no people,
+        Folder that keeps what is finished: the same call goes on after a kill. It holds no people,
         but sums over few; it stays where the rows are. Default: a temporary one.
     memory : str, default "1GB"
         Memory of this process for a bucket and its sums, beside that of the engine.
@@ -268,33 +277,34 @@ def within(
     """
     weights = () if weight is None else (weight,)
     table = open_table(
-        source, engine, unit=unit, keys=(cluster, period), numbers=(*outcomes, *covariates),
+        source, engine, unit=unit, keys=(cluster, period, *strata), numbers=(*outcomes, *covariates),
         weights=weights, others=tuple(attributes),
     )  # fmt: skip
     check_unit(table.relation.column(unit))
     clusters = attributes_of(table, attributes)
-    periods = np.sort(table.cells[period].unique()).astype(float)
-    k = len(periods) * (1 + len(covariates))
+    slots = table.cells[[period, *strata]].drop_duplicates().sort_values([period, *strata])
+    slots = slots.reset_index(drop=True)
+    k = len(slots) * (1 + len(covariates))
     parameters = {
         "unit": unit, "cluster": cluster, "period": period, "outcomes": list(outcomes),
-        "covariates": list(covariates), "weight": weight,
+        "covariates": list(covariates), "strata": list(strata), "weight": weight,
     }  # fmt: skip
     identity = identity_of(
         "within", table.relation, parameters, vintage=vintage, resumable=work is not None
     )
     size = Size(
         rows=table.rows, bytes_a_row=bytes_a_row(table), memory=memory, buckets=buckets,
-        fixed=3 * 8 * len(clusters) * k * (k + len(outcomes)),
+        # the sums of a bucket, and those of all before it
+        fixed=2 * 8 * len(clusters) * k * ((k + 3) // 2 + len(outcomes)),
     )  # fmt: skip
     with bucketed(
         engine, table.relation, unit=unit, title="unit effects", size=size, identity=identity,
         work=work,
     ) as run:  # fmt: skip
-        total = run.total(lambda condition: _sums(table, condition, clusters, len(outcomes)))
+        total = run.total(lambda where: _sums(table, where, clusters, slots, len(outcomes)))
     return Within(
-        **total, clusters=clusters, periods=periods, outcomes=tuple(outcomes),
-        covariates=tuple(covariates), pivots=np.array([table.pivots[x] for x in covariates]),
-        unit=unit, cluster=cluster, period=period, weight=weight,
+        **total, clusters=clusters, slots=slots, outcomes=tuple(outcomes), covariates=tuple(covariates), pivots=np.array([table.pivots[x] for x in covariates]),
+        unit=unit, cluster=cluster, period=period, strata=tuple(strata), weight=weight,
         meta={
             "source": table.relation.source.label, "engine": engine.name, "buckets": run.count,
             "rows": table.rows, "rows_left_out": shown(table.rows - int(total["rows"].sum())),
@@ -308,40 +318,44 @@ def bytes_a_row(table: Table) -> int:
     return 8 * 4 * (4 + len(table.numbers))
 
 
-def _sums(table: Table, condition: exp.Expression, clusters: pd.DataFrame, m: int) -> Arrays:
+def _sums(
+    table: Table, condition: exp.Expression, clusters: pd.DataFrame, slots: pd.DataFrame, m: int
+) -> Arrays:
     """Return the sums of one bucket, by cluster."""
-    periods = np.sort(table.cells[table.keys[1]].unique())
-    n, t, q = len(clusters), len(periods), len(table.numbers) - m
+    n, t, q = len(clusters), len(slots), len(table.numbers) - m
     k = t * (1 + q)
-    zeros = np.zeros(n, dtype=np.int64)
     out: Arrays = {
-        "gram": np.zeros((n, k, k)), "cross": np.zeros((n, k, m)), "raw": np.zeros((n, k)),
-        "rows": zeros, "units": zeros, "alone": zeros,
-    }  # fmt: skip
+        "gram": np.zeros((n, k * (k + 1) // 2)), "cross": np.zeros((n, k, m)),
+        "raw": np.zeros((n, k)),
+    } | {name: np.zeros(n, dtype=np.int64) for name in ("rows", "units", "alone")}  # fmt: skip
     rows = read_rows(table, condition)
     if rows is None:
         return out
     codes = check_panel(rows, table, clusters.index)
-    time = np.searchsorted(periods, table.cells[table.keys[1]].to_numpy())[rows.cell]
+    names = pd.MultiIndex.from_frame(slots)
+    slot = names.get_indexer(pd.MultiIndex.from_frame(table.cells[list(slots)]))[rows.cell]
     owner = codes[rows.unit]
-    x = np.column_stack([np.ones(len(time)), rows.numbers[:, m:]])
-    size = np.diff(np.r_[rows.starts, len(time)])
+    x = np.column_stack([np.ones(len(slot)), rows.numbers[:, m:]])
+    size = np.diff(np.r_[rows.starts, len(slot)])
     out["rows"] = np.bincount(owner, minlength=n)
     out["units"] = np.bincount(codes, minlength=n)
     out["alone"] = np.bincount(codes[size == 1], minlength=n)
-    place = (owner * t + time) * (1 + q)
+    place = (owner * t + slot) * (1 + q)
     y = deviations(rows, rows.numbers[:, :m])
+    steps = np.arange(t) * (1 + q)
     for a in range(1 + q):
         at = place + a
         wx = rows.weight * x[:, a]
         out["raw"] += np.bincount(at, wx * x[:, a], minlength=n * k).reshape(n, k)
         for j in range(m):
             out["cross"][:, :, j] += np.bincount(at, wx * y[:, j], minlength=n * k).reshape(n, k)
-        for b in range(1 + q):
-            cell = np.bincount(owner * t + time, wx * x[:, b], minlength=n * t).reshape(n, t)
-            steps = np.arange(t) * (1 + q)
-            out["gram"][:, steps + a, steps + b] += cell
-    _take_out_means(out["gram"], rows, codes, time, x)
+        # of its own slot only: the upper triangle holds row i from i k - i (i - 1) / 2 on
+        row = steps + a
+        start = row * k - row * (row - 1) // 2 - row
+        for b in range(a, 1 + q):
+            cell = np.bincount(owner * t + slot, wx * x[:, b], minlength=n * t).reshape(n, t)
+            out["gram"][:, start + steps + b] += cell
+    _take_out_means(out["gram"], rows, codes, slot, x, k)
     return out
 
 
@@ -353,13 +367,13 @@ def deviations(rows: Rows, values: FloatArray) -> FloatArray:
 
 
 def _take_out_means(
-    gram: FloatArray, rows: Rows, codes: IntArray, time: IntArray, x: FloatArray
+    gram: FloatArray, rows: Rows, codes: IntArray, slot: IntArray, x: FloatArray, k: int
 ) -> None:
     """Subtract from each cluster's products those of its unit means, in blocks of people."""
-    k, width = gram.shape[1], x.shape[1]
+    width, upper = x.shape[1], np.triu_indices(k)
     total = np.add.reduceat(rows.weight, rows.starts)
     part = (rows.weight / np.sqrt(total)[rows.unit])[:, None] * x
-    first = np.r_[rows.starts, len(time)]
+    first = np.r_[rows.starts, len(slot)]
     order = np.argsort(codes, kind="stable")
     bounds = np.flatnonzero(np.r_[True, codes[order][1:] != codes[order][:-1], True])
     for low, high in itertools.pairwise(bounds):
@@ -371,5 +385,5 @@ def _take_out_means(
             at = at + np.arange(len(line))
             laid = np.zeros((len(people), k))
             for a in range(width):
-                laid[line, time[at] * width + a] = part[at, a]
-            gram[codes[people[0]]] -= laid.T @ laid
+                laid[line, slot[at] * width + a] = part[at, a]
+            gram[codes[people[0]]] -= (laid.T @ laid)[upper]

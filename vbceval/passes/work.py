@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -12,16 +11,17 @@ import shutil
 import socket
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vbceval.core.checks import listed
-from vbceval.core.errors import DataError, EstimationError
-from vbceval.core.files import atomic_path, write_text
+from vbceval.core.errors import DataError
+from vbceval.core.files import atomic_path, say_full, write_text
 from vbceval.core.typing import Array
 
 _FORMAT = 1
@@ -61,9 +61,21 @@ class WorkFolder:
                 return {name: stored[name] for name in stored.files}
         except (zipfile.BadZipFile, ValueError, EOFError, OSError):
             raise DataError(
-                f"`{path}` is damaged. Remove this file and run again: its step is computed anew, "
-                "the others are kept."
+                f"`{path}` is damaged. Remove this file and run again: what it held is computed anew."
             ) from None
+
+    def last(self, steps: Sequence[str]) -> tuple[int, dict[str, Array]]:
+        """Return how many of these steps are done, by the last that is kept, and its arrays."""
+        for done in range(len(steps), 0, -1):
+            found = self.load(steps[done - 1])
+            if found is not None:
+                return done, found
+        return 0, {}
+
+    def forget(self, steps: Sequence[str]) -> None:
+        """Remove steps that a later one holds."""
+        for step in steps:
+            (self.path / f"{step}.npz").unlink(missing_ok=True)
 
     def save(self, step: str, arrays: Mapping[str, Array]) -> None:
         """
@@ -74,7 +86,10 @@ class WorkFolder:
         EstimationError
             If the disk is full.
         """
-        with self._room(), atomic_path(self.path / f"{step}.npz") as temporary:
+        with (
+            say_full(self.path, self.say_kept),
+            atomic_path(self.path / f"{step}.npz") as temporary,
+        ):
             np.savez(temporary, allow_pickle=False, **arrays)
 
     def note(self, name: str, given: int | None, decide: Callable[[], int]) -> int:
@@ -89,7 +104,7 @@ class WorkFolder:
         run = json.loads((self.path / _RUN).read_text(encoding="utf-8"))
         if name not in run["notes"]:
             run["notes"][name] = decide()
-            with self._room():
+            with say_full(self.path, self.say_kept):
                 write_text(self.path / _RUN, json.dumps(run, indent=1))
         kept = int(run["notes"][name])
         if given is not None and given != kept:
@@ -119,23 +134,10 @@ class WorkFolder:
         """Say in a message what a stopped run leaves."""
         if not self.kept:
             return "Nothing is kept. Give a folder in `work` to be able to resume."
-        done = len(list(self.path.glob("*.npz")))
+        # steps are numbered from 0, and a later one may hold those before it
+        numbers = (int(path.stem.rpartition("-")[2]) for path in self.path.glob("*-*.npz"))
+        done = max(numbers, default=-1) + 1
         return f"{done:,} finished steps are kept in `{self.path}`: the same call goes on there."
-
-    @contextlib.contextmanager
-    def _room(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            full = EstimationError(
-                f"the disk of `{self.path}` is full, so a step could not be kept. Free space. "
-                f"{self.say_kept()}"
-            )
-        else:
-            return
-        raise full
 
 
 @contextlib.contextmanager
@@ -167,12 +169,16 @@ def open_folder(
             yield folder
         return
     folder = WorkFolder(Path(path), kept=True)
+    begun = partial(say_full, folder.path, folder.say_kept)
     if folder.path.exists() and not folder.path.is_dir():
         raise DataError(f"`{path}` is a file; the folder of a run is needed.")
     _check_ours(folder.path)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with _held(folder.path):
-        _begin(folder.path, identity)
+    with begun():
+        folder.path.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with begun():
+            stack.enter_context(_held(folder.path))
+            _begin(folder.path, identity)
         yield folder
 
 

@@ -79,10 +79,6 @@ def share(
     minimum: Annotated[
         int, typer.Option("--minimum", metavar="N", help="Smallest number of people shown.")
     ] = SMALLEST_SHOWN,
-    events: Annotated[
-        list[str] | None,
-        typer.Option("--events", metavar="COLUMN", help="A column of counts to protect; repeat."),
-    ] = None,
     published: Annotated[
         list[Path] | None,
         typer.Option("--published", metavar="FILE", help="A file shared before; repeat."),
@@ -100,11 +96,11 @@ def share(
         moments = Moments.load(file)
         with TerminalDisplay().stage(f"sharing {file}"):
             shared = moments.shareable(
-                minimum=minimum, events=events or (), published=published or (),
-                dominance=dominance,
-            )  # fmt: skip
+                minimum=minimum, published=published or (), dominance=dominance
+            )
         shared.save(path)
-    for line in _said(shared.meta["share"]):
+    cells = f"cells: {len(moments):,} in the source, {len(shared):,} in the copy"
+    for line in (cells, *_said(shared.meta["share"])):
         typer.echo(line)
     took = seconds(time.perf_counter() - start)
     typer.echo(f"Wrote {path} in {took}. Numbers of record are those estimated from this file.")
@@ -167,12 +163,11 @@ def _column(moments: Moments, name: str, role: str) -> str:
 
 def _said(report: Mapping[str, Any]) -> Iterator[str]:
     cells = report["cells"]
-    yield f"cells: {cells['source']:,} in the source, {cells['published']:,} in the copy"
     for key in ("strata", "periods", "clusters"):
         if cells[f"merged_over_{key}"]:
             yield f"merged over {key}: {counted(cells[f'merged_over_{key}'], 'cell')}"
-    if cells["left_out"]:
-        yield f"left out: {counted(cells['left_out'], 'cell')}"
+    if report["clusters_left_out"]:
+        yield f"left out: {counted(report['clusters_left_out'], 'cluster')}"
     for what, part in report["share_in_merged_cells"].items():
         yield f"share of {what} in merged cells: {part:.1%}"
     for reason in report["merged_because_of"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def read_build(path: Path) -> Build:
         source=_source(raw, path.parent, problems),
         output=_output(raw, path.parent, problems),
         engine=str(name),
-        engine_options=engine,
+        engine_options=_engine(engine, path.parent, problems),
         options={
             **_columns(tables["columns"], problems),
             "digits": _digits(tables["digits"], problems),
@@ -85,6 +86,17 @@ def read_build(path: Path) -> Build:
         },
     )
     problems.raise_if_any()
+    return found
+
+
+def _engine(table: Mapping[str, Any], folder: Path, problems: Problems) -> dict[str, Any]:
+    """Return the options of the engine; its files and folders begin at the folder of the file."""
+    found = dict(table)
+    for name in ("path", "temp_directory", "memory_limit", "remote"):
+        if name in found and not (isinstance(found[name], str) and found[name]):
+            problems.add(f"`[engine]` `{name}` is {found[name]!r}. Give text.")
+        elif name in ("path", "temp_directory") and name in found:
+            found[name] = str(folder / found[name])
     return found
 
 
@@ -160,6 +172,7 @@ def _digits(table: Mapping[str, Any], problems: Problems) -> dict[str, int | Non
 
 def _numbers(table: Mapping[str, Any], where: str, problems: Problems) -> dict[str, float]:
     for name, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
             problems.add(f"`[{where}]` `{name}` is {value!r}. Give a number.")
     return {k: v for k, v in table.items() if isinstance(v, int | float)}

@@ -16,6 +16,7 @@ ESTIMATORS = {
     "GroupTime rc": vbc.did.GroupTime(unbalanced="rc"),
     "Imputation": vbc.did.Imputation(),
     "Imputation leave one out": vbc.did.Imputation(leave_one_out=True),
+    "TwoStage": vbc.did.TwoStage(leads=False),
 }
 every = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
 

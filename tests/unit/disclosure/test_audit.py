@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from vbceval.core.errors import DataError
-from vbceval.disclosure import attacker_bounds, unproven
+from vbceval.disclosure import attacker_bounds, audit, unproven
 
 TWO_BY_TWO = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 1, 0, 1]])
 
@@ -86,6 +87,15 @@ def test_person_years_are_no_whole_numbers() -> None:
     links, totals = np.array([[1.0, 1.0]]), np.array([30.5])
     assert not unproven(links, totals, protected=np.array([0]), limit=11, whole=False).any()
     assert unproven(links, np.array([10.5]), protected=np.array([0]), limit=11, whole=False).all()
+
+
+def test_a_table_that_misses_a_large_total_by_a_person_does_not_fit() -> None:
+    part = audit._Part(
+        cells=np.arange(2), links=sparse.csr_array(np.ones((1, 2))), totals=np.array([1e8]),
+        whole=False,
+    )  # fmt: skip
+    assert audit._checked(part, np.array([5e7, 5e7 + 0.0005])) is not None
+    assert audit._checked(part, np.array([5e7, 5e7 + 1.0])) is None
 
 
 @pytest.mark.parametrize(

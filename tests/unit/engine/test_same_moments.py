@@ -71,6 +71,17 @@ def test_spark_gives_the_histograms_and_largest_amounts_of_duckdb(duck, spark) -
     assert bins[0]["bin"].nunique() == len(edges[None]) + 1
 
 
+def test_products_of_three_large_factors_are_the_same_bits(duck, spark) -> None:
+    """A weighted amount of 20 digits, times the amount: more than a BIGINT, less than 38 digits."""
+    frame = rows(40).assign(spend=9.9e11 + np.arange(40) / 4, months=np.arange(40) * 25_000)
+    one = Moments.from_table(frame, engine=duck, **OPTIONS)
+    two = Moments.from_table(frame, engine=spark, **OPTIONS)
+    assert one.sums.table.equals(two.sums.table)
+    total = sum(int(x) for x in one.sums.table.column("sum(months * spend * spend)").to_pylist())
+    cents = [round(100 * x) for x in frame["spend"]]
+    assert total == sum(w * y * y for w, y in zip(frame["months"].tolist(), cents, strict=True))
+
+
 @pytest.mark.parametrize("name", NASTY)
 def test_any_name_can_be_summed(name, duck) -> None:
     frame = rows(60)

@@ -95,6 +95,23 @@ def test_rates_give_numerators_away() -> None:
     assert suppress(edge, keys=["race"], count="n", rates=["rate"]).frame["rate"].notna().all()
 
 
+def test_shares_that_add_up_to_one_are_protected_together() -> None:
+    """Four of 100 are in the third group, and 100 less the two others."""
+    table = pd.DataFrame(
+        {"site": ["A", "B"], "n": [100, 200], "white": [0.6, 0.5], "black": [0.36, 0.3],
+         "other": [0.04, 0.2], "female": [0.5, 0.5], "male": [0.5, 0.5], "old": [0.03, 0.5]}
+    )  # fmt: skip
+    rates = ["white", "black", "other", "female", "male", "old"]
+    out = suppress(table, keys=["site"], count="n", rates=rates)
+    first = out.frame.iloc[0]
+    assert np.isnan(first["other"])
+    assert np.isnan(first[["white", "black"]].to_numpy(dtype=float)).sum() == 1
+    assert np.isnan(first["old"])
+    assert out.frame[["female", "male"]].notna().all().all()
+    assert out.frame.iloc[1].notna().all()
+    assert list(out.report["rates_suppressed"]) == rates
+
+
 def test_a_rate_goes_with_its_count() -> None:
     n = np.array([4, 25, 71, 100])
     table = pd.DataFrame({"race": [*"ABC", "all"], "n": n,

@@ -44,6 +44,48 @@ def test_digits_of_statsmodels(duck, family) -> None:
     assert fit.meta["iterations"] < 12
 
 
+def test_the_expected_information_is_that_of_r(duck) -> None:
+    """Gamma with a log link is not canonical: R's sandwich has (X'WX)^-1 as bread."""
+    frame = panel()
+    options = {"outcome": "cost", "family": "gamma", "weight": "months", **COLUMNS}
+    fit = glm(frame, duck, **options, information="expected", ssc=SSC.none())
+    x = regressors(frame, periods=True)
+    kind = sm.families.Gamma(sm.families.links.Log())
+    model = sm.GLM(frame["cost"], x, family=kind, var_weights=frame["months"])
+    found = model.fit(tol=1e-14, maxiter=200)
+    residual = frame["months"] * (frame["cost"] / found.mu - 1)
+    scores = x.mul(residual, axis=0).groupby(frame["provider"]).sum().to_numpy()
+    bread = found.normalized_cov_params.to_numpy()
+    np.testing.assert_allclose(fit.coefficients, found.params, rtol=1e-8)
+    np.testing.assert_allclose(fit.covariance, bread @ scores.T @ scores @ bread, rtol=1e-7)
+    observed = glm(frame, duck, **options, ssc=SSC.none())
+    assert np.max(np.abs(observed.std_error / fit.std_error - 1)) > 1e-3
+    count = {**options, "outcome": "visits", "family": "poisson"}
+    one, two = (glm(frame, duck, **count, information=i) for i in ("observed", "expected"))
+    assert np.array_equal(one.covariance, two.covariance)
+    with pytest.raises(DesignError, match="`information` is 'both'"):
+        glm(frame, duck, **options, information="both")
+
+
+def test_terms_may_depend_on_strata(duck) -> None:
+    rng = np.random.default_rng(2)
+    frame = panel(250)
+    frame["dual"] = rng.integers(0, 2, len(frame)).astype(bool)
+    terms = [*TERMS[:2], Term(name="dual", value=lambda c: c["dual"])]
+    options = {**COLUMNS, "terms": terms, "strata": ["dual"]}
+    fit = glm(frame, duck, outcome="visits", family="poisson", **options)
+    x = regressors(frame, periods=True).drop(columns="treated x hcc")
+    x.insert(2, "dual", frame["dual"] * 1.0)
+    model = sm.GLM(frame["visits"], x, family=sm.families.Poisson())
+    for found, group in ((fit, "provider"), (by_unit(fit, frame, duck, buckets=2), "person")):
+        expected = model.fit(
+            tol=1e-14, maxiter=200, cov_type="cluster",
+            cov_kwds={"groups": pd.factorize(frame[group])[0]},
+        )  # fmt: skip
+        np.testing.assert_allclose(found.coefficients, expected.params, rtol=1e-8)
+        np.testing.assert_allclose(found.std_error, expected.bse, rtol=1e-8)
+
+
 def test_weights_are_repeated_rows(duck) -> None:
     frame = panel(200)
     weighted = glm(frame, duck, outcome="visits", family="poisson", weight="months", **COLUMNS)

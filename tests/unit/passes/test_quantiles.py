@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import vbceval as vbc
 from vbceval.core.errors import DataError
-from vbceval.passes import quantiles, winsorise
+from vbceval.passes import quantiles, winsorise, within
 
 from .conftest import panel
 
@@ -140,6 +140,71 @@ def test_a_table_that_exists_is_not_replaced_and_few_rows_are_not_counted(duck, 
         winsorise(frame, duck, columns=["spend"], upper=0.9, to=tmp_path / "a.parquet")
     with pytest.raises(DataError, match="nothing to cap"):
         winsorise(frame, duck, columns=["spend"], to=tmp_path / "b.parquet")
+
+
+def test_a_table_is_capped_without_a_copy(duck, tmp_path) -> None:
+    source = tmp_path / "panel.parquet"
+    panel().to_parquet(source)
+    options = {"columns": ["spend", "visits"], "by": ["q"], "upper": 0.9}
+    written = winsorise(source, duck, **options, to=tmp_path / "capped.parquet")
+    seen = winsorise(source, duck, **options)
+    assert seen.path is None
+    pd.testing.assert_frame_equal(seen.limits, written.limits)
+    keys = {"cluster": "provider", "period": "q", "cohort": "entry", "outcomes": ["spend"]}
+    one, two = (
+        vbc.Moments.from_table(table, engine=duck, **keys)
+        for table in (written.path, seen.relation)
+    )
+    assert one.sums.table.equals(two.sums.table)
+    assert two.meta["source"]["files"][0]["path"] == str(source)
+    again = winsorise(seen.relation, duck, columns=["spend"], upper=0.5)
+    assert again.relation.source.derived not in (None, seen.relation.source.derived)
+    found = quantiles(again.relation, duck, column="spend", q=[0.5, 1])
+    assert len(set(found["value"])) == 1
+    with vbc.connect("duckdb") as other, pytest.raises(DataError, match="made by another engine"):
+        quantiles(seen.relation, other, column="spend", q=0.5)
+
+
+def test_a_run_on_a_capped_table_knows_its_limits(duck, tmp_path) -> None:
+    source = tmp_path / "panel.parquet"
+    panel(60).to_parquet(source)
+    options = {"unit": "person", "cluster": "provider", "period": "q", "outcomes": ["spend"]}
+    for share in (0.9, 0.8):
+        capped = winsorise(source, duck, columns=["spend"], upper=share).relation
+        if share == 0.9:
+            within(capped, duck, **options, work=tmp_path / "w")
+            continue
+        with pytest.raises(DataError, match="`source: derived`"):
+            within(capped, duck, **options, work=tmp_path / "w")
+
+
+def test_a_group_may_have_the_name_of_anything(duck, tmp_path) -> None:
+    frame = panel(100).assign(place=lambda f: np.where(f["q"] < 3, "home", "office"))
+    options = {"columns": ["spend"], "by": ["place"]}
+    limits = quantiles(frame, duck, column="spend", q=0.8, by=["place"])
+    given = limits.rename(columns={"value": "upper"}).assign(column="spend").iloc[::-1]
+    done = winsorise(frame, duck, **options, limits=given)
+    assert done.limits.set_index("place")["upper"].to_dict() == dict(
+        zip(limits["place"], limits["value"], strict=True)
+    )
+    assert (
+        winsorise(frame, duck, **options, upper=0.8).meta["rows_changed"]
+        == (done.meta["rows_changed"])
+    )
+
+
+def test_a_source_that_shrinks_between_rounds_ends_with_an_error(duck, monkeypatch) -> None:
+    """The weight looked for is never reached: that was a loop without end."""
+    run, calls = duck.run, []
+
+    def fewer(query):
+        found = run(query)
+        calls.append(1)
+        return found.slice(0, 0) if len(calls) > 3 else found
+
+    monkeypatch.setattr(duck, "run", fewer)
+    with pytest.raises(DataError, match="changes while it is read"):
+        quantiles(panel(), duck, column="spend", q=0.5)
 
 
 def test_limits_of_another_table_are_applied(duck, tmp_path) -> None:

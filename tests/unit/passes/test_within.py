@@ -133,6 +133,79 @@ def test_rows_that_miss_a_column_or_have_no_weight_are_left_out_and_counted(duck
     assert within(frame, duck, **COLUMNS).meta["rows_left_out"] is None  # 3 rows: not shown
 
 
+def test_terms_may_depend_on_strata_that_change_within_a_person(duck) -> None:
+    """A triple difference with effects of persons, against least squares on rows."""
+    rng = np.random.default_rng(8)
+    frame = panel(250)
+    frame["dual"] = np.where(rng.random(len(frame)) < 0.4, "yes", "no")
+    frame["spend"] += 30.0 * (frame["dual"] == "yes")
+
+    def is_dual(cells: pd.DataFrame) -> pd.Series:
+        return cells["dual"] == "yes"
+
+    terms = [
+        *TERMS[:2], Term(name="dual", value=is_dual),
+        Term(name="treated dual", value=lambda c: is_treated(c) & is_dual(c)),
+    ]  # fmt: skip
+    sums = within(frame, duck, **COLUMNS, strata=["dual"], weight="months", buckets=3)
+    assert list(sums.cells) == ["provider", "q", "dual", "entry"]
+    assert sums.gram.shape == (12, 24 * 25 // 2)
+    fit = sums.fit("spend", terms)
+    by_person = by_unit(fit, frame, duck, buckets=2)
+    d = (frame["q"] >= frame["entry"]) * 1.0
+    dual = (frame["dual"] == "yes") * 1.0
+    rows = pd.DataFrame(
+        {"treated": d, "hcc": frame["hcc"], "dual": dual, "treated dual": d * dual}
+    ).assign(person=frame["person"], q=frame["q"], spend=frame["spend"], w=frame["months"] * 1.0)
+    rows = rows.set_index(["person", "q"])
+    model = PanelOLS(
+        rows["spend"], rows[list(rows)[:4]], weights=rows[["w"]], entity_effects=True,
+        time_effects=True,
+    )  # fmt: skip
+    provider = pd.DataFrame({"c": pd.factorize(frame["provider"])[0]}, index=rows.index)
+    one = model.fit(cov_type="clustered", clusters=provider)
+    two = model.fit(cov_type="clustered", cluster_entity=True)
+    np.testing.assert_allclose(fit.coefficients[:4], one.params, rtol=1e-9)
+    for found, reference_fit in ((fit, one), (by_person, two)):
+        ratio = found.std_error[:4] / reference_fit.std_errors.to_numpy()
+        # small-sample factors differ, and are the same for every coefficient
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+        assert abs(ratio[0] - 1) < 0.15
+
+
+def test_sums_of_buckets_without_people_add_nothing(duck) -> None:
+    """The first bucket is empty: what the next ones add is not added thrice."""
+    frame = panel(30)
+    many = within(frame, duck, **COLUMNS, buckets=400)
+    one = within(frame, duck, **COLUMNS, buckets=1)
+    assert many.rows.sum() == len(frame)
+    assert many.units.sum() == frame["person"].nunique()
+    for name in ("rows", "units", "alone"):
+        assert np.array_equal(getattr(many, name), getattr(one, name))
+    np.testing.assert_allclose(many.gram, one.gram, atol=1e-9)
+
+
+def test_columns_may_have_the_names_that_queries_use(duck) -> None:
+    names = {"person": "k0", "provider": "w", "q": "v1", "spend": "k1", "hcc": "unit"}
+    frame = panel(80)
+    renamed = frame.rename(columns=names)
+    options = {"unit": "k0", "cluster": "w", "period": "v1", "covariates": ["unit"]}
+    fit = within(renamed, duck, outcomes=["k1"], attributes=["entry"], **options).fit(
+        "k1", [Term(name="h", column="unit")]
+    )
+    plain = within(frame, duck, **COLUMNS).fit("spend", [Term(name="h", column="hcc")])
+    np.testing.assert_allclose(fit.coefficients, plain.coefficients, rtol=1e-12)
+    by_person = by_unit(fit, renamed, duck).std_error
+    np.testing.assert_allclose(by_person, by_unit(plain, frame, duck).std_error, rtol=1e-12)
+
+
+def test_a_period_that_is_infinite_is_an_error(duck) -> None:
+    frame = panel(60).assign(q=lambda f: f["q"].astype(float))
+    frame.loc[3, "q"] = np.inf
+    with pytest.raises(DataError, match="`q` is infinite in fewer than 11 rows"):
+        within(frame, duck, **COLUMNS)
+
+
 def test_a_cluster_that_changes_within_a_unit_is_an_error(duck) -> None:
     frame = panel()
     frame.loc[frame.index[1], ["provider", "entry"]] = frame.loc[

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,7 @@ import pytest
 from vbceval.core.errors import DataError, EstimationError
 from vbceval.engine import QueryCancelled
 from vbceval.engine.failures import DISK
-from vbceval.passes import baseline, by_unit, glm, within, work
+from vbceval.passes import baseline, by_unit, glm, winsorise, within, work
 
 from .conftest import TERMS, panel
 
@@ -86,7 +90,7 @@ def test_a_killed_run_goes_on_at_the_last_finished_bucket(
 ) -> None:
     folder = tmp_path / "work"
     kill(source, folder, "within")
-    assert len(list(folder.glob("bucket-*.npz"))) == 3
+    assert [p.name for p in folder.glob("bucket-*.npz")] == ["bucket-00002.npz"], "all so far"
     assert len(list(folder.glob(".bucket-*"))) == 1, "what it was writing when it was killed"
     assert json.loads((folder / "lock").read_text())["host"] == socket.gethostname()
     saved = count_saves(monkeypatch)
@@ -158,7 +162,7 @@ def test_a_full_disk_is_said_and_what_is_finished_is_kept(
         with pytest.raises(EstimationError, match=r"is full.*2 finished steps are kept"):
             within(source, duck, **COLUMNS, work=tmp_path / "w", buckets=4)
     assert sorted(p.name for p in (tmp_path / "w").iterdir()) == [
-        "bucket-00000.npz", "bucket-00001.npz", "lock", "run.json",
+        "bucket-00001.npz", "lock", "run.json",
     ]  # fmt: skip
     found = within(source, duck, **COLUMNS, work=tmp_path / "w")
     assert np.array_equal(found.gram, within(source, duck, **COLUMNS, buckets=4).gram)
@@ -268,9 +272,9 @@ def test_a_folder_with_other_files_is_left_alone(duck, source, tmp_path) -> None
 def test_a_damaged_bucket_is_named(duck, source, tmp_path) -> None:
     folder = tmp_path / "w"
     whole = within(source, duck, **COLUMNS, work=folder, buckets=3)
-    damaged = folder / "bucket-00001.npz"
+    damaged = folder / "bucket-00002.npz"
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"bucket-00001.npz` is damaged"):
+    with pytest.raises(DataError, match=r"bucket-00002.npz` is damaged"):
         within(source, duck, **COLUMNS, work=folder)
     damaged.unlink()
     assert np.array_equal(within(source, duck, **COLUMNS, work=folder).gram, whole.gram)
@@ -290,6 +294,66 @@ def test_a_file_with_another_schema_is_named_before_anything_is_read(duck, tmp_p
         pq.write_table(pa.Table.from_pandas(frame), tmp_path / f"{name}.parquet")
     with pytest.raises(DataError, match="column `spend` differs between files"):
         within(str(tmp_path / "*.parquet"), duck, **COLUMNS)
+
+
+@contextlib.contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """No file may grow beyond a size: what a full quota does to a write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_without_room_is_said_wherever_it_fills(duck, source, tmp_path) -> None:
+    """The system itself refuses the write, in every place where a pass writes."""
+    place = {"unit": "person", "period": "q", "covariates": ["hcc"], "to": tmp_path / "b"}
+    cap = {"columns": ["spend"], "upper": 0.9, "to": tmp_path / "c.parquet"}
+    runs = [
+        (4096, lambda: within(source, duck, **COLUMNS, work=tmp_path / "w", buckets=2)),
+        (10, lambda: within(source, duck, **COLUMNS, work=tmp_path / "v", buckets=2)),
+        (4096, lambda: baseline(source, duck, **place, buckets=2)),
+        (4096, lambda: winsorise(source, duck, **cap)),
+        (10, lambda: winsorise(source, duck, **cap)),
+    ]
+    for size, run in runs:
+        with pytest.raises(EstimationError, match=r"the disk .*is full"), small_files(size):
+            run()
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {"panel.parquet", "w", "v", "b.run"}, "nothing under a final name"
+    found = within(source, duck, **COLUMNS, work=tmp_path / "w")
+    assert np.array_equal(found.gram, within(source, duck, **COLUMNS, buckets=2).gram)
+    assert pq.read_table(baseline(source, duck, **place).path).num_rows == len(panel())
+    assert pq.read_table(winsorise(source, duck, **cap).path).num_rows == len(panel())
+
+
+def test_half_a_part_of_a_killed_run_is_not_moved_with_the_others(duck, source, tmp_path) -> None:
+    to = tmp_path / "based"
+    kill(source, to, "baseline")
+    parts = to.with_name("based.run") / "parts"
+    (parts / ".part-00003.parquet.k2j3.parquet").write_bytes(b"half")
+    (parts / ".part-00003.x1").mkdir()
+    done = baseline(source, duck, unit="person", period="q", covariates=["hcc"], to=to)
+    assert sorted(p.name for p in done.path.iterdir()) == [
+        f"part-{b:05d}.parquet" for b in range(6)
+    ]
+
+
+def test_parts_on_another_disk_than_their_place_are_refused(duck, source, tmp_path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second disk here")
+    with (
+        tempfile.TemporaryDirectory(dir=other) as folder,
+        pytest.raises(DataError, match="is on another disk than `to`"),
+    ):
+        baseline(
+            source, duck, unit="person", period="q", covariates=["hcc"], to=tmp_path / "b",
+            work=f"{folder}/w",
+        )  # fmt: skip
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_part_that_could_not_be_written_is_written_again(

@@ -1,0 +1,282 @@
+"""Counts that sums give away: each is a combination of the columns of a table of sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vbceval.core.typing import FloatArray
+from vbceval.moments import wide
+from vbceval.moments.sums import Sums
+
+# values that stand in names
+_CODES = (*range(10), 100)
+# a gcd above is not tried for divisors one by one
+_MOST_TRIED = 10**6
+
+Part = tuple[str, float, float]
+"""A column x and two numbers a, b: the factor ``a + b x`` of a row."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Form:
+    """
+    A count that is a sum of columns of a table of sums, each times a number.
+
+    Parameters
+    ----------
+    name : str
+        What is counted.
+    terms : mapping of str to float
+        Number of each column; integers where the columns are whole numbers.
+    unit : float
+        What the total is divided by.
+    limit : float
+        Smallest count other than 0 that may be known.
+    whole : bool
+        Whether it is a whole number.
+    distinct : bool
+        Whether it counts different people, who may be in two cells.
+    listed : bool
+        Whether a report lists it though it is small nowhere.
+    printed : bool
+        Whether reports print totals of it: people and events, not products of events.
+    uses : frozenset of str
+        Columns of the source.
+    """
+
+    name: str
+    terms: Mapping[str, float]
+    limit: float
+    unit: float = 1.0
+    whole: bool = True
+    distinct: bool = False
+    listed: bool = False
+    printed: bool = True
+    uses: frozenset[str] = frozenset()
+
+    def of(self, sums: Sums) -> FloatArray:
+        """Return the count in each cell."""
+        value = total(sums, self.terms).high / self.unit
+        return np.rint(value) if self.whole else value
+
+    def less(self, other: Form, name: str) -> Form:
+        """Return this count less another one that has the same unit of its own."""
+        one, two = self.unit, other.unit
+        unit, mine, theirs = one, 1.0, one / two
+        if float(one).is_integer() and float(two).is_integer():
+            unit = math.lcm(int(one), int(two))
+            mine, theirs = unit // int(one), unit // int(two)
+        terms = {k: c * mine for k, c in self.terms.items()}
+        for k, c in other.terms.items():
+            terms[k] = terms.get(k, 0) - c * theirs
+        return replace(self, name=name, terms=terms, unit=unit, listed=False)
+
+
+def total(sums: Sums, terms: Mapping[str, float]) -> wide.Wide:
+    """Return a combination of columns; exact where the columns and the numbers are whole."""
+    found = wide.from_double(np.zeros(len(sums)))
+    for name, number in terms.items():
+        if number:
+            found = wide.add(
+                found, wide.multiply(sums._number(name), wide.from_number(number, len(sums)))
+            )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """
+    The values of a column, as far as the sums and the range of the column show them.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    low : float
+        Least value, as it is summed; an integer where the column has digits.
+    high : float or None
+        Largest value; None where it is not known.
+    step : float
+        Every value is the least one and a whole number of steps.
+    labels : tuple of str
+        The values where there are two or three, else empty.
+    """
+
+    name: str
+    low: float
+    high: float | None
+    step: float
+    labels: tuple[str, ...]
+
+    @property
+    def ends(self) -> tuple[tuple[str, Part], ...]:
+        """Steps from either end, with a name: for two values, rows that have the other one."""
+        up = f"events ({self.name})" if self.low == 0 else f"steps above the least ({self.name})"
+        names = (up, f"steps below the largest ({self.name})")
+        if len(self.labels) == 2:
+            names = (f"{self.name}={self.labels[1]}", f"{self.name}={self.labels[0]}")
+        found = [(names[0], (self.name, -self.low, 1))]
+        if self.high is not None:
+            found.append((names[1], (self.name, self.high, -1)))
+        return tuple(found)
+
+    @property
+    def between(self) -> tuple[tuple[str, tuple[Part, Part], float], ...]:
+        """Rows with each of three values: two factors, and what their product is then."""
+        if len(self.labels) != 3 or self.high is None:
+            return ()
+        x, step, middle = self.name, self.step, self.low + self.step
+        low, mid, up = (x, -self.low, 1), (x, -middle, 1), (x, self.high, -1)
+        names = [f"{x}={label}" for label in self.labels]
+        return (
+            (names[0], ((x, middle, -1), up), 2 * step**2),
+            (names[1], (low, up), step**2),
+            (names[2], (low, mid), 2 * step**2),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cellwise:
+    """
+    Sums of products over the rows of a group of outcomes, with or without weights.
+
+    Parameters
+    ----------
+    sums : Sums
+        The table.
+    block : tuple of str
+        The group.
+    weighted : bool
+        Whether rows are weighted.
+    ranges : mapping of str to sequence of float
+        Smallest and largest value of columns, where they are known.
+    """
+
+    sums: Sums
+    block: tuple[str, ...]
+    weighted: bool
+    ranges: Mapping[str, tuple[float, float]]
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """The weight, where rows have one."""
+        weight = self.sums.schema.weight
+        return () if weight is None or not self.weighted else (weight,)
+
+    def form(self, name: str, *parts: Part, unit: float = 1.0, limit: float) -> Form:
+        """Return the count that is a sum over rows of a product of up to two factors."""
+        digits = [self.sums.schema.digits[w] for w in self.prefix]
+        return Form(
+            name=name, terms=self._terms(*parts), limit=limit,
+            unit=unit * 10.0 ** sum(d or 0 for d in digits),
+            whole=all(d == 0 for d in digits), uses=frozenset(x for x, _, _ in parts),
+        )  # fmt: skip
+
+    def _terms(self, *parts: Part) -> dict[str, float]:
+        products: dict[tuple[str, ...], float] = {(): 1}
+        for x, constant, slope in parts:
+            new: dict[tuple[str, ...], float] = {}
+            for factors, number in products.items():
+                new[factors] = new.get(factors, 0) + number * constant
+                new[(*factors, x)] = number * slope
+            products = new
+        name = self.sums.schema.name
+        found = {name(self.block, *self.prefix, *f): c for f, c in products.items() if c}
+        return found or {name(self.block, *self.prefix): 0}
+
+    def steps(self, name: str) -> Steps | None:
+        """Return the values of a column; None where nothing can be counted by its sums."""
+        digits = self.sums.schema.digits[name]
+        one: float = 1.0 if digits is None else 10**digits
+        low, high = self._range(name, digits)
+        if low is None:
+            if digits is None:
+                return None
+            if self._is_nothing((name, 0, 1), (name, -one, 1)):
+                low, high = 0, one
+            elif (total(self.sums, self._terms((name, 0, 1))).high < 0).any():
+                return None
+            else:
+                low = 0
+        elif low == high:
+            return None
+        if high is not None and self._is_nothing((name, -low, 1), (name, high, -1)):
+            labels = self._labels(name, one, low, high)
+            return Steps(name=name, low=low, high=high, step=high - low, labels=labels)
+        if digits is None:
+            return None
+        step = self._step(name, int(low), None if high is None else int(high))
+        labels = ()
+        if high is not None and high - low == 2 * step:
+            labels = self._labels(name, one, low, low + step, high)
+        return Steps(name=name, low=low, high=high, step=step, labels=labels)
+
+    def near(self, steps: Steps) -> tuple[str, Part]:
+        """Return the end of a column that has fewer steps from it in all rows together."""
+        sizes = [total(self.sums, self._terms(part)).high.sum() for _, part in steps.ends]
+        return steps.ends[int(np.argmin(sizes))]
+
+    def line(self, name: str) -> Steps | None:
+        """Return the steps of a column whose squares are not summed; None where there are none."""
+        digits = self.sums.schema.digits[name]
+        low, high = self._range(name, digits)
+        if digits is None or low is None or high is None or low == high:
+            return None
+        step = self._common(name, int(low), int(high))
+        return Steps(name=name, low=low, high=high, step=step, labels=())
+
+    def _range(self, name: str, digits: int | None) -> tuple[float | None, float | None]:
+        if name not in self.ranges:
+            return None, None
+        low, high = self.ranges[name]
+        if digits is not None:
+            return round(low * 10**digits), round(high * 10**digits)
+        pivot = self.sums.schema.pivots.get(name, 0.0)
+        return low - pivot, high - pivot
+
+    def _labels(self, name: str, one: float, *values: float) -> tuple[str, ...]:
+        pivot = self.sums.schema.pivots.get(name, 0.0)
+        plain = [value / one + pivot for value in values]
+        if all(round(x, 9) in _CODES for x in plain):
+            return tuple(f"{x:g}" for x in plain)
+        # a value that is no code may be one person's amount, and names are in reports
+        return ("least", "middle", "largest") if len(plain) == 3 else ("least", "largest")
+
+    def _is_nothing(self, *parts: Part) -> bool:
+        """Whether a sum is 0 in every cell: of products that no row has below 0."""
+        terms = self._terms(*parts)
+        value = np.abs(total(self.sums, terms).high)
+        if self.sums.schema.digits[parts[0][0]] is not None:
+            return not value.any()
+        size = sum(np.abs(c * self.sums._number(name).high) for name, c in terms.items())
+        return bool((value <= 1e-9 * size).all())
+
+    def _step(self, name: str, low: int, high: int | None) -> int:
+        """Return the largest step that all values can be apart: 25 for 0, 25, 75."""
+        step = self._common(name, low, high)
+        if step == 1:
+            return 1
+        # weights can have a divisor in common as well; squares of steps tell
+        squares = np.abs(total(self.sums, self._terms((name, -low, 1), (name, -low, 1))).high)
+        if squares.max() >= 2.0**53:
+            return 1 if self.weighted else step
+        whole = squares.astype(np.int64)
+        fits = (d for d in _divisors(step) if d < 2**31 and not (whole % d**2).any())
+        return max(fits, default=1)
+
+    def _common(self, name: str, low: int, high: int | None) -> int:
+        """Return the largest number that divides the steps of every cell."""
+        above = np.abs(total(self.sums, self._terms((name, -low, 1))).high)
+        if above.max(initial=0.0) >= 2.0**53:
+            return 1
+        span = 0 if high is None else high - low
+        return max(math.gcd(int(np.gcd.reduce(above.astype(np.int64))), span), 1)
+
+
+def _divisors(number: int) -> list[int]:
+    small = [d for d in range(1, min(math.isqrt(number), _MOST_TRIED) + 1) if number % d == 0]
+    return [*small, *(number // d for d in small)]
