@@ -99,7 +99,7 @@ def decomposition(
     alt = (
         f"Estimates of {len(data)} parts of a two-way fixed effects coefficient of {coefficient} "
         f"against their weights. {one_line(label)}. "
-        f"{'; '.join(f'{in_sentence(k.words)}: {k.said}' for k in kinds)}."
+        f"{'; '.join(f'{k.words}: {k.said}' for k in kinds)}."
     )
     return attach(
         fig,
