@@ -367,7 +367,8 @@ def _noise(
             raise EstimationError("`person_sd` must be positive, in the unit of the outcome.")
         return None, 100.0 * sd / base
     dof = np.bincount(table["stratum"], table["rows"] - 1, minlength=len(labels))
-    if moments.yy is None or (dof <= 0).any():
+    unknown = moments.yy is None or bool(table["squares"].isna().any())
+    if unknown or (dof <= 0).any():
         raise EstimationError(
             "the cells hold no variation between persons, so the sampling variance of a cell mean "
             "is unknown, and it cannot be told from shocks to the organization. State `person_sd`, "

@@ -8,7 +8,7 @@ from vbceval.did.event_study import EventStudy
 from vbceval.did.group_time import GroupTime
 from vbceval.did.imputation import Imputation
 from vbceval.did.nonlinear import GLMDiD, TwoPart
-from vbceval.did.randomization import Randomization, randomization_test
+from vbceval.did.randomization import randomization_test
 from vbceval.did.saturated import ETWFE, SunAbraham
 from vbceval.did.stacked import Stacked
 from vbceval.did.switching import Switching
@@ -29,7 +29,6 @@ __all__ = [
     "GroupTime",
     "Imputation",
     "InteractiveFE",
-    "Randomization",
     "Stacked",
     "SunAbraham",
     "Switching",

@@ -15,12 +15,12 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.least_squares import Fit
 from vbceval.did.regressors import joint_codes
-from vbceval.inference import SSC, Multiplier
+from vbceval.inference import SSC, Multiplier, Randomization
 from vbceval.inference.frames import Pattern
 from vbceval.inference.wild import Wild
 
 Working = Literal["inverse_weight", "identity"]
-Vcov = str | Multiplier | Wild | tuple[str, str, str]
+Vcov = str | Multiplier | Wild | Randomization | tuple[str, str, str]
 
 
 class Law(NamedTuple):
@@ -256,6 +256,7 @@ def iid_covariance(fit: Fit, contrast: FloatArray) -> FloatArray:
     EstimationError
         If no degree of freedom is left.
     """
+    _require_squares(fit)
     left = fit.n_rows - fit.n_full
     if left <= 0:
         raise EstimationError(
@@ -264,6 +265,15 @@ def iid_covariance(fit: Fit, contrast: FloatArray) -> FloatArray:
         )
     variance = float(fit.residual_squares()[0]) / left
     return np.asarray(variance * contrast.T @ fit.inverse @ contrast)
+
+
+def _require_squares(fit: Fit) -> None:
+    """Refuse cells whose sums of squares stayed behind when they were shared."""
+    if fit.cells.yy is not None and np.isnan(fit.cells.yy).any():
+        raise EstimationError(
+            "this shared copy was made without squares of the outcome, so variation within cells "
+            "is unknown. Use a cluster-robust covariance such as 'CR1'."
+        )
 
 
 def hc_cell_covariance(fit: Fit, contrast: FloatArray) -> FloatArray:
@@ -283,6 +293,7 @@ def hc_cell_covariance(fit: Fit, contrast: FloatArray) -> FloatArray:
             "vcov='HC1' needs rows, or regressors that are constant within cells: these cells are "
             "sums of rows with covariates inside. Use a cluster-robust covariance such as 'CR1'."
         )
+    _require_squares(fit)
     w = cells.block.w
     squares = w / cells.n * (cells.yy[:, 0] + w * fit.residual[:, 0] ** 2)
     direction = fit.project(fit.inverse @ contrast)

@@ -25,10 +25,11 @@ from vbceval.did.inputs import (
     without_small_strata,
 )
 from vbceval.did.pairs import PairResult, Settings, estimate_pairs
+from vbceval.did.randomization import with_randomization
 from vbceval.did.weight_step import DERIVATIVE, with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.estimates.columns import GROUP_TIME
-from vbceval.inference import SSC, Multiplier, sum_by_cluster
+from vbceval.inference import SSC, Multiplier, Randomization, sum_by_cluster
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
@@ -111,13 +112,14 @@ class GroupTime:
             problems.add(f"`trim` is {self.trim}; it is a propensity between 0 and 1.")
         problems.raise_if_any()
 
+    @with_randomization
     @with_weight_step
     def fit(
         self,
         data: Panel | Moments,
         design: Design,
         *,
-        vcov: str | Multiplier = "CR1",
+        vcov: str | Multiplier | Randomization = "CR1",
         ssc: SSC | None = None,
         outcomes: Sequence[str] | None = None,
     ) -> Estimates:
@@ -131,7 +133,7 @@ class GroupTime:
             joint influence matrix.
         design : Design
             Outcome, comparison, base period, anticipation, covariates, window.
-        vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
+        vcov : {"CR1", "CR0", "bootstrap", "randomization"}, Multiplier or Randomization
             Cluster-robust covariance from the influence, with or without small-sample factor; or
             errors and bands from the multiplier bootstrap, as R `did` does by default.
         ssc : SSC, optional

@@ -14,13 +14,13 @@ from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import IntArray
 from vbceval.design import Design
-from vbceval.inference import SSC, Multiplier
+from vbceval.inference import SSC, Multiplier, Randomization
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
 
 def small_sample(
-    estimator: str, vcov: str | Multiplier, ssc: SSC | None
+    estimator: str, vcov: str | Multiplier | Randomization, ssc: SSC | None
 ) -> tuple[SSC, Multiplier | None]:
     """
     Return the small-sample factor of an influence-only covariance, and its bootstrap if asked.

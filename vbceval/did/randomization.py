@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from functools import wraps
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -17,56 +18,13 @@ from vbceval.core.typing import FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.did.inputs import as_moments
 from vbceval.estimates import Estimates, columns
+from vbceval.inference import Randomization
 from vbceval.inference.wild import bound
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
 _TREATED = "treated (actual)"
 _TIE = 1e-10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Randomization:
-    """
-    A test by drawing assignments again.
-
-    Parameters
-    ----------
-    blocks : mapping or Series of cluster label to block, or str, optional
-        Strata within which assignment was drawn (matched sets, strata of markets); a name is a
-        column of the panel. Default: all clusters could have changed places.
-    draws : int, default 999
-        Assignments drawn; all of them when there are no more.
-    statistic : {"t", "estimate"}
-        "t" divides by the cluster-robust error, and is valid in large samples also when only the
-        average effect is zero; "estimate" tests that no cluster has any effect, exactly.
-    level : float, default 0.95
-        Content of the interval, which inverts the test under one constant effect.
-    seed : int, default 20210101
-        Seed of the draws.
-
-    References
-    ----------
-    .. [1] Wu, J. and Ding, P. (2021). Randomization tests for weak null hypotheses in randomized
-       experiments. *JASA* 116(536), 1898-1913.
-    .. [2] MacKinnon, J. G. and Webb, M. D. (2020). Randomization inference for
-       difference-in-differences with few treated clusters. *Journal of Econometrics* 218(2),
-       435-450.
-    """
-
-    blocks: Mapping[Any, Any] | pd.Series | str | None = None
-    draws: int = 999
-    statistic: Literal["t", "estimate"] = "t"
-    level: float = 0.95
-    seed: int = 20210101
-
-    def __post_init__(self) -> None:
-        if self.draws < 19 or self.statistic not in ("t", "estimate") or not 0 < self.level < 1:
-            raise DesignError(
-                "a randomization test needs at least 19 `draws`, `statistic` 't' or 'estimate', and "
-                f"a `level` between 0 and 1; they are {self.draws}, {self.statistic!r} and "
-                f"{self.level}."
-            )
 
 
 class _Reading(NamedTuple):
@@ -161,6 +119,36 @@ def randomization_test(
             done()
     drawn = _Reading(*(np.stack(part, axis=1) for part in zip(*readings, strict=True)))
     return _reported(observed, first, drawn, law, total, enumerated)
+
+
+def with_randomization[Fit: Callable[..., Estimates]](fit: Fit) -> Fit:
+    """
+    Let a method ``fit(self, data, design, vcov=...)`` take ``vcov="randomization"``.
+
+    Errors and influence are those of "CR1"; `randomization_test` adds its columns.
+
+    Parameters
+    ----------
+    fit : callable
+        Method of an estimator that is linear in the outcome.
+    """
+
+    @wraps(fit)
+    def fitted(self: Any, data: Any, design: Design, **options: Any) -> Estimates:
+        law = options.get("vcov")
+        if law != "randomization" and not isinstance(law, Randomization):
+            return fit(self, data, design, **options)
+        if options.get("outcomes") is not None:
+            raise DesignError(
+                "vcov='randomization' is for one outcome at a time: leave `outcomes` out."
+            )
+        given = {**options, "vcov": "CR1"}
+        return randomization_test(
+            lambda moments, of: fit(self, moments, of, **given), data, design,
+            law=law if isinstance(law, Randomization) else None,
+        )  # fmt: skip
+
+    return cast(Fit, fitted)
 
 
 def _reported(

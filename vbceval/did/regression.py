@@ -19,6 +19,7 @@ from vbceval.did.covariances import Law, Vcov, Working, read_law
 from vbceval.did.equation import Equation
 from vbceval.did.inputs import design_meta, shown, without_small_strata
 from vbceval.did.least_squares import Fit, least_squares
+from vbceval.did.randomization import with_randomization
 from vbceval.did.regressors import joint_codes, regressors
 from vbceval.did.sampled import (
     Sample,
@@ -251,6 +252,7 @@ class LeastSquares(Regression):
         if self.singletons not in ("keep", "drop"):
             raise DesignError(f"`singletons` is {self.singletons!r}; use 'keep' or 'drop'.")
 
+    @with_randomization
     @with_weight_step
     def fit(
         self,
@@ -274,13 +276,14 @@ class LeastSquares(Regression):
             weights. ``fixed_effects`` replaces the effects of the estimator: keys (``"unit"``,
             ``"cluster"``, ``"cohort"``, ``"period"``, strata, or names of the source) and products
             such as ``"period:dual"``.
-        vcov : str, tuple, Multiplier or Wild
+        vcov : str, tuple, Multiplier, Wild or Randomization
             "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom, which cost
             O(G a^2 (a + m)) for a columns in a cluster and m rows, whatever the number of outcomes
             (2,000 clusters: a second at 80 columns, half a minute at 300); "wild", or a
             `vbceval.inference.wild.Wild` with its options: CR1 errors beside columns
             ``wild_p_value``, ``wild_low``, ``wild_high``; "bootstrap"; "iid"; "HC1";
-            ``("two_way", key, key)``.
+            ``("two_way", key, key)``; "randomization" or a `vbceval.inference.Randomization`: CR1
+            errors beside columns of `vbceval.did.randomization_test`.
         ssc : SSC, optional
             Small-sample factor. Default for "CR1", "wild" and two-way: `SSC.fixest`.
         outcomes : sequence of str, optional

@@ -26,6 +26,7 @@ from vbceval.did.inputs import (
     vcov_name,
     without_small_strata,
 )
+from vbceval.did.randomization import with_randomization
 from vbceval.did.untreated import Cells, UntreatedFit
 from vbceval.did.untreated_cells import (
     Arranged,
@@ -40,7 +41,7 @@ from vbceval.did.untreated_cells import (
 )
 from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates, Shares
-from vbceval.inference import SSC, Multiplier
+from vbceval.inference import SSC, Multiplier, Randomization
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
@@ -95,13 +96,14 @@ class UntreatedEffects(ABC):
         """Return why an option cannot be applied to the rows found; None where it can."""
         return None
 
+    @with_randomization
     @with_weight_step
     def fit(
         self,
         data: Panel | Moments,
         design: Design,
         *,
-        vcov: str | Multiplier = "CR1",
+        vcov: str | Multiplier | Randomization = "CR1",
         ssc: SSC | None = None,
     ) -> Estimates:
         """
@@ -118,7 +120,7 @@ class UntreatedEffects(ABC):
             With ``comparison="never_treated"`` a cohort's outcomes are imputed from the never
             treated and its own untreated periods only. ``fixed_effects`` names the entity (unit
             or cluster column) and the time (period column, or ``"period:stratum"``).
-        vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
+        vcov : {"CR1", "CR0", "bootstrap", "randomization"}, Multiplier or Randomization
             Cluster-robust covariance from the influence: with or without small-sample factor.
         ssc : SSC, optional
             Small-sample factor. Default `SSC.cluster`, G/(G-1), for "CR1"; `SSC.none` for "CR0".

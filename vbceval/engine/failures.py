@@ -7,6 +7,7 @@ itself contains are kept, and only from failures that happen before a row is rea
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 
@@ -57,6 +58,9 @@ _MISSING_COLUMN = re.compile(
 )
 _MISSING_TABLE = re.compile(r"Catalog Error: Table with name|\[TABLE_OR_VIEW_NOT_FOUND\]")
 _TYPE = re.compile(r"\b(U?INT(?:8|16|32|64|128)|BIGINT|INT|DOUBLE|FLOAT|DECIMAL|DATE|TIMESTAMP)\b")
+
+
+_CAUSES = 6
 
 
 class QueryCancelled(EstimationError):
@@ -114,5 +118,11 @@ def _target(text: str) -> str:
 
 def _label(error: BaseException) -> str:
     condition = getattr(error, "getCondition", lambda: None)()
-    name = type(error).__name__
-    return f"{name} {condition}" if isinstance(condition, str) else name
+    parts = [type(error).__name__, *([condition] if isinstance(condition, str) else [])]
+    cause = getattr(error, "java_exception", None)
+    # names of classes only: messages may hold values; the machine may be gone, and then says none
+    with contextlib.suppress(Exception):
+        while cause is not None and len(parts) < _CAUSES:
+            parts.append(str(cause.getClass().getSimpleName()))
+            cause = cause.getCause()
+    return " ".join(parts)

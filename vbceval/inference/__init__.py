@@ -3,6 +3,7 @@
 from vbceval.inference.bands import step_down, sup_t
 from vbceval.inference.clusters import sum_by_cluster
 from vbceval.inference.multiplier import Multiplier
+from vbceval.inference.randomization import Randomization
 from vbceval.inference.ssc import SSC
 from vbceval.inference.wald import WaldTest, wald_test
 from vbceval.inference.wild import Wild
@@ -10,6 +11,7 @@ from vbceval.inference.wild import Wild
 __all__ = [
     "SSC",
     "Multiplier",
+    "Randomization",
     "WaldTest",
     "Wild",
     "step_down",

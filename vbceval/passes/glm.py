@@ -127,13 +127,7 @@ def glm(
     .. [2] Wooldridge, J. M. (2023). Simple approaches to nonlinear difference-in-differences with
        panel data. *The Econometrics Journal* 26(3), C31-C66.
     """
-    check_family(family)
-    if information not in get_args(Information):
-        raise DesignError(f"`information` is {information!r}; it can be 'observed' or 'expected'.")
-    if family == "logit" and exposure is not None:
-        raise DataError("`exposure` goes with a log link (poisson, gamma), not with a logit.")
-    if exposure is not None and weight == exposure:
-        raise DataError("`weight` and `exposure` are one column. Give the one that is meant.")
+    _check_options(family, information, weight=weight, exposure=exposure)
     # the exposure is a number every row needs, not a weight: rows of weight 0 are left out
     numbers = (outcome, *covariates, *([] if exposure is None else [exposure]))
     table = open_table(
@@ -388,6 +382,18 @@ class _Newton:
             shifted = ex.shifted(x, relation.column(x), self.table.pivots[x])
             columns.append(sql.named(shifted, f"v{a}"))
         return sql.select(*columns, of=relation.name).where(self.table.where())
+
+
+def _check_options(
+    family: str, information: str, *, weight: str | None, exposure: str | None
+) -> None:
+    check_family(family)
+    if information not in get_args(Information):
+        raise DesignError(f"`information` is {information!r}; it can be 'observed' or 'expected'.")
+    if family == "logit" and exposure is not None:
+        raise DataError("`exposure` goes with a log link (poisson, gamma), not with a logit.")
+    if exposure is not None and weight == exposure:
+        raise DataError("`weight` and `exposure` are one column. Give the one that is meant.")
 
 
 def _check_range(table: Table, family: str, outcome: str, exposure: str | None) -> int:

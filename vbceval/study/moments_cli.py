@@ -142,23 +142,15 @@ def summary(moments: Moments) -> Iterator[str]:
     )
     for role, names in (("outcome", schema.outcomes), ("covariate", schema.covariates)):
         for name in names:
-            yield f"{role} {name}: {_column(moments, name, role)}"
+            yield f"{role} {name}: {_column(moments, name)}"
 
 
-def _column(moments: Moments, name: str, role: str) -> str:
-    found = moments.of(name) if role == "outcome" else moments
+def _column(moments: Moments, name: str) -> str:
+    # no mean: beside the number of rows, that of a 0/1 column is a count
     schema = moments.sums.schema if moments.sums is not None else None
     digits = None if schema is None else schema.digits[name]
     kept = "doubles" if digits is None else f"exact, {counted(digits, 'digit')}"
-    gaps = ", missing in some rows" if name in moments.blocks else ""
-    if found.n.sum() < SMALLEST_SHOWN:
-        return f"{kept}{gaps}"
-    values = (
-        found.y_mean[:, found.column(name)]
-        if role == "outcome"
-        else found.x_mean[:, found.covariate_positions([name])[0]]
-    )
-    return f"{kept}{gaps}, mean {float(found.w @ values / found.w.sum()):,.4g}"
+    return f"{kept}{', missing in some rows' if name in moments.blocks else ''}"
 
 
 def _said(report: Mapping[str, Any]) -> Iterator[str]:

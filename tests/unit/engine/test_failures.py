@@ -70,6 +70,7 @@ def test_a_value_that_looks_like_a_message_is_not_shown(text: str) -> None:
         ("Out of Memory Error: failed to allocate", EstimationError, "temp_directory"),
         ("java.lang.OutOfMemoryError: Java heap space", EstimationError, "driver and executors"),
         ("IO Error: Could not write: No space left on device", EstimationError, "disk is full"),
+        ("IO Error: Could not write: Disk quota exceeded", EstimationError, "disk is full"),
         ("Out of Memory Error: max_temp_directory_size exceeded", EstimationError, "disk is full"),
         ("[ARITHMETIC_OVERFLOW] overflow", DataError, "too large"),
         ("[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column with name `spnd` cannot be resolved.",
@@ -80,6 +81,31 @@ def test_failures_say_what_to_do(text: str, kind: type[VbcevalError], said: str)
     found = translate(RuntimeError(text), columns=["spend"])
     assert type(found) is kind
     assert said in str(found)
+
+
+class Java:
+    """A throwable of the Java side: its class, and what caused it."""
+
+    def __init__(self, name: str, cause: Java | None = None) -> None:
+        self.name, self.cause = name, cause
+
+    def getClass(self) -> Java:  # the name of Java
+        return self
+
+    def getSimpleName(self) -> str:  # the name of Java
+        return self.name
+
+    def getCause(self) -> Java | None:  # the name of Java
+        return self.cause
+
+
+def test_of_a_java_failure_the_classes_are_said_and_no_text() -> None:
+    class Py4JJavaError(Exception):
+        java_exception = Java("SparkException", Java("TimeoutException"))
+
+    found = str(translate(Py4JJavaError("value 'John' of a row")))
+    assert "(Py4JJavaError SparkException TimeoutException)" in found
+    assert "John" not in found
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vbceval.core.errors import DataError
 from vbceval.engine import sql
 from vbceval.passes import Term, baseline, by_unit, glm, quantiles, winsorise, within
 from vbceval.passes.buckets import in_bucket
@@ -16,6 +17,7 @@ from .conftest import NASTY
 
 COLUMNS = {"cluster": "provider", "period": "q", "attributes": ["entry"], "covariates": ["hcc"]}
 TERMS = [Term(name="treated", value=lambda c: c["q"] >= c["entry"]), Term(name="h", column="hcc")]
+DUAL = Term(name="dual", value=lambda c: c["dual"])
 
 
 def rows(people: int = 120) -> pd.DataFrame:
@@ -32,6 +34,7 @@ def rows(people: int = 120) -> pd.DataFrame:
             "hcc": np.round(rng.gamma(2, 0.5, len(i)), 4),
             "months": rng.integers(1, 4, len(i)),
             "visits": rng.poisson(3, len(i)),
+            "dual": rng.random(len(i)) < 0.3,
         }
     )
     frame["spend"] = np.round(np.exp(rng.normal(7, 1.5, len(i))), 2)
@@ -86,16 +89,40 @@ def test_capped_and_based_tables_are_equal(duck, spark, tmp_path) -> None:
     assert found[0][2] == found[1][2] == frame["person"].nunique()
 
 
+def test_a_relation_is_registered_again_and_a_capped_one_is_not_copied(duck, spark) -> None:
+    frame = rows()
+    limits = []
+    for engine in (duck, spark):
+        table = engine.register(frame)
+        assert engine.register(table) is table
+        part = engine.register(table, columns=["spend", "q"])
+        assert list(part.columns) == ["spend", "q"]
+        assert part.source == table.source
+        capped = winsorise(part, engine, columns=["spend"], by=["q"], upper=0.9)
+        top = quantiles(capped.relation, engine, column="spend", q=1, by=["q"])
+        assert top["value"].tolist() == capped.limits["upper"].tolist()
+        limits.append(capped.limits["upper"].tolist())
+        with pytest.raises(DataError, match="there is no column `person`"):
+            engine.register(part, columns=["person"])
+        with pytest.raises(DataError, match="not a temporary name"):
+            engine.define("panel", sql.select(sql.column("q"), of=part.name), part.source)
+    assert limits[0] == limits[1]
+    with pytest.raises(DataError, match="was made by another engine"):
+        duck.register(part)
+
+
 def test_regressions_are_equal(duck, spark) -> None:
     frame = rows()
     fits = []
     for engine in (duck, spark):
-        sums = within(frame, engine, unit="number", outcomes=["spend"], **COLUMNS, buckets=2)
-        linear = sums.fit("spend", TERMS)
+        sums = within(
+            frame, engine, unit="number", outcomes=["spend"], strata=["dual"], **COLUMNS, buckets=2
+        )  # fmt: skip
+        linear = sums.fit("spend", [*TERMS, DUAL])
         people = by_unit(linear, frame, engine, buckets=2)
         count = glm(
-            frame, engine, outcome="visits", family="poisson", terms=TERMS, weight="months",
-            **COLUMNS,
+            frame, engine, outcome="visits", family="poisson", terms=[*TERMS, DUAL], weight="months",
+            strata=["dual"], **COLUMNS,
         )  # fmt: skip
         fits.append((linear, people, count))
     for one, two in zip(*fits, strict=True):
