@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -219,7 +220,7 @@ def test_an_estimator_that_does_not_carry_it_refuses(frame) -> None:
         frame[frame["dual"] == "no"], unit="aco", period="year", cohort="entry"
     )
     design = vbc.Design(outcome="y", balance_weights=WEIGHTS["entropy"](panel))
-    bare = vbc.did.GroupTime.fit.__wrapped__
+    bare = inspect.unwrap(vbc.did.GroupTime.fit)
     with pytest.raises(vbc.EstimationError, match="cannot carry the error"):
         bare(vbc.did.GroupTime(), panel, design)
 
