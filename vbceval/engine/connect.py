@@ -65,8 +65,8 @@ def connect(engine: str = "duckdb", **options: Any) -> Engine:
     Engine
         Use it as a context manager. Spark without `session` and `remote` takes the active session
         of the process if there is one; otherwise it starts one on this machine's cores
-        (``local[*]``), with Spark's log turned off since it would quote values of rows, and stops it
-        at close.
+        (``local[*]``) and a quarter of its memory, with Spark's log turned off since it would quote
+        values of rows, and stops it at close.
 
     Raises
     ------

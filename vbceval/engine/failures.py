@@ -23,6 +23,11 @@ DISK = (
     "the disk is full: the engine could not write or spill. Nothing was left under the final "
     "name. Free space, or give a `temp_directory` (Spark: `spark.local.dir`) on a larger disk."
 )
+GONE = (
+    "the process of the engine ended while the query ran: it was stopped, or had no memory left "
+    "(Spark: `spark.driver.memory`, `spark.executor.memory`). Nothing was written under a final name. "
+    "Start a new Python process, with more memory or fewer columns at once."
+)
 OVERFLOW = (
     "a number is too large for its type, so the exact result cannot be held. Use fewer decimal "
     "digits (a smaller scale), check the column for impossible amounts, or decline the fixed scale "
@@ -87,6 +92,8 @@ def translate(error: BaseException, *, columns: Iterable[str] = ()) -> VbcevalEr
     if isinstance(error, VbcevalError):
         return error
     text = str(error)
+    if is_gone(error):
+        return EstimationError(GONE)
     if re.match(r"INTERRUPT Error|Query interrupted|.*OPERATION_CANCELED", text):
         return QueryCancelled(CANCELLED)
     name = _MISSING_COLUMN.match(text)
@@ -107,6 +114,13 @@ def translate(error: BaseException, *, columns: Iterable[str] = ()) -> VbcevalEr
     return EstimationError(
         f"the engine refused the query ({_label(error)}). Its own message is not shown, because "
         "it may hold values of rows; the engine's log has it."
+    )
+
+
+def is_gone(error: BaseException) -> bool:
+    """Return whether a driver says that nobody answers at the other end."""
+    return isinstance(error, ConnectionError | EOFError) or (
+        type(error).__name__ == "Py4JNetworkError"
     )
 
 

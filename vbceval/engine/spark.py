@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vbceval.core.errors import DataError
 from vbceval.engine import sql
 from vbceval.engine.base import Engine, free_folder
+from vbceval.engine.failures import is_gone
 from vbceval.engine.files import ParquetFiles, is_path, open_files, root_of
 from vbceval.engine.frames import is_frame, to_arrow
 from vbceval.engine.relation import Relation, Source, SourceFile, choose, missing, read_columns
@@ -311,6 +312,14 @@ class SparkEngine(Engine):
             self._session.sparkContext.cancelJobGroup(self._tag)
 
     def _release(self) -> None:
+        try:
+            self._give_back()
+        except Exception as error:
+            # where Spark is gone there is nothing to give back, and that it went has been said
+            if not is_gone(error):
+                raise
+
+    def _give_back(self) -> None:
         if self._ours:
             self._session.stop()
             return

@@ -51,6 +51,9 @@ def _local(kind: type[SparkSession]) -> SparkSession:
     # Spark keeps its catalog in the current folder unless told otherwise
     folder = tempfile.mkdtemp(prefix="vbceval-spark-")
     settings: dict[str, bool | float | int | str | None] = {
+        "spark.driver.memory": _memory(),
+        # Spark goes on without the thread that had no memory left, and a query waits for ever
+        "spark.driver.defaultJavaOptions": "-XX:+ExitOnOutOfMemoryError",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.warehouse.dir": folder,
@@ -60,6 +63,12 @@ def _local(kind: type[SparkSession]) -> SparkSession:
     # Spark's log of errors quotes values of rows
     made.sparkContext.setLogLevel("OFF")
     return made
+
+
+def _memory() -> str:
+    """Return a quarter of this machine's memory, as Java takes by itself, where Spark takes 1 GB."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{max(whole // 4 >> 20, 1024)}m"
 
 
 def _remote(kind: type[SparkSession], remote: str) -> SparkSession:

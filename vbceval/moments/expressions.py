@@ -126,6 +126,13 @@ def whole(expression: exp.Expression) -> exp.Expression:
     return exp.cast(expression, "DECIMAL(38, 0)")
 
 
+def integer(expression: exp.Expression) -> exp.Expression:
+    """Return a whole number as a BIGINT."""
+    from sqlglot import exp
+
+    return exp.cast(expression.copy(), "BIGINT")
+
+
 def smallest(expression: exp.Expression) -> exp.Expression:
     """Return the minimum."""
     from sqlglot import exp

@@ -62,16 +62,16 @@ class Word:
         return ex.add_up(reduce(ex.plus, values))
 
     def taken_apart(self, total: str) -> dict[str, exp.Expression]:
-        """Return each sum by name, ``decimal128(38, 0)``, from the column with the total."""
+        """Return each sum by name, BIGINT, from the column with the total."""
         found: dict[str, exp.Expression] = {}
         rest: exp.Expression = sql.column(total)
         for part in self.parts[:-1]:
             # the digits below are less than half a unit of what is above them
             above = ex.rounded(ex.scaled(rest, -part.digits))
-            value = ex.whole(ex.minus(rest, ex.scaled(above, part.digits)))
+            value = ex.integer(ex.minus(rest, ex.scaled(above, part.digits)))
             found |= dict.fromkeys(part.names, value)
             rest = above
-        return found | dict.fromkeys(self.parts[-1].names, ex.whole(rest))
+        return found | dict.fromkeys(self.parts[-1].names, ex.integer(rest))
 
 
 def pack(parts: Sequence[Part]) -> list[Word]:

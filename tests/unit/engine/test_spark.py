@@ -319,3 +319,45 @@ def test_an_address_without_a_server_is_said_without_its_token() -> None:
     with pytest.raises(DataError, match=r"localhost, port 1 \(connection refused\)") as caught:
         connect("spark", remote="sc://localhost:1/;token=hidden")
     assert "hidden" not in str(caught.value)
+
+
+ENDED = """
+import os, signal, sys, threading
+import pandas as pd
+import sqlglot
+import vbceval as vbc
+from vbceval.core.errors import EstimationError
+from vbceval.engine import spark_session
+
+spark_session._memory = lambda: "512m"
+with vbc.connect("spark") as engine:
+    java = engine._session.sparkContext._gateway.proc.pid
+    rows, length = 10, 10
+    if sys.argv[1] == "killed":
+        threading.Timer(0.5, os.kill, (java, signal.SIGKILL)).start()
+    else:
+        rows, length = 2_000_000, 2_000
+    query = sqlglot.parse_one(
+        f"SELECT REPEAT(CAST(id AS STRING), {length}) AS x FROM RANGE({rows})", read="spark"
+    )
+    try:
+        while True:
+            engine.run(query)
+    except EstimationError as error:
+        print("SAID", error)
+print("CLOSED")
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "no memory"])
+def test_a_spark_that_ends_is_said_in_one_message(how: str) -> None:
+    """Neither a page of refused connections nor a query that waits for ever."""
+    reason = spark_reason()
+    if reason:
+        pytest.skip(reason)
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, how], timeout=240, check=False, capture_output=True, text=True
+    )
+    assert "SAID the process of the engine ended while the query ran" in done.stdout, done.stderr
+    assert "CLOSED" in done.stdout
+    assert "ConnectionRefused" not in done.stderr
