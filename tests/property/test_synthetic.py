@@ -9,6 +9,7 @@ from scipy import optimize
 
 import vbceval as vbc
 from vbceval.did import GroupTime, Imputation, InteractiveFE, SyntheticControl, SyntheticDiD
+from vbceval.did.synthetic.loadings import left_out_errors
 from vbceval.did.synthetic.simplex import solve_simplex
 from vbceval.did.synthetic.weights import (
     Problem,
@@ -392,6 +393,18 @@ def test_refusals_of_errors() -> None:
         SyntheticControl(lags=(1.0, 3.0)).conformal(panel(one), DESIGN)
     with pytest.raises(vbc.DesignError, match="not_yet_treated"):
         fit(InteractiveFE(method="em"), few, vbc.Design(outcome="y", comparison="never_treated"))
+    for method, rank in (("em", {"n_factors": 0}), ("matrix_completion", {"shrink": 1.0})):
+        with pytest.raises(vbc.EstimationError, match="method='gsc' alone"):
+            fit(InteractiveFE(method=method, **rank), few, vcov="parametric")
+    lonely = few[few["unit"].isin(["u00", "u04"])]
+    with pytest.raises(vbc.EstimationError, match="has one donor"):
+        SyntheticControl(augmented=False).permutation(panel(lonely), DESIGN)
+    with pytest.raises(vbc.EstimationError, match="there is one"):
+        SyntheticControl(augmented=False).jackknife_plus(panel(one[one["t"] > 5]), DESIGN)
+    with pytest.raises(vbc.EstimationError, match="there is none: 1 donors, 2 periods"):
+        fit(SyntheticDiD(), lonely[lonely["t"] > 4])
+    with pytest.raises(vbc.DesignError, match="`z` is the same for all 14 donors"):
+        fit(SyntheticControl(), one.assign(z=1.0), vbc.Design(outcome="y", covariates=["z"]))
     for bad in ({"method": "x"}, {"replications": 1}, {"zeta_unit": -1.0}):
         with pytest.raises(vbc.DesignError):
             SyntheticDiD(**bad)
@@ -414,3 +427,32 @@ def test_chosen_predictors_and_permutation() -> None:
     assert len(table) == 15
     with pytest.raises(vbc.EstimationError, match="treated organizations"):
         SyntheticControl().permutation(panel(draw(19)), DESIGN)
+
+
+def test_fits_without_any_gap_are_no_evidence() -> None:
+    """Nothing after over nothing before is not a small ratio."""
+    frame = draw(20, treated=(1, 0)).assign(y=1.0)
+    table = SyntheticControl(augmented=False).permutation(panel(frame), DESIGN)
+    assert table["p_value"].iloc[0] == 1.0
+    assert (
+        SyntheticControl(augmented=False).balance(panel(frame), DESIGN)["improvement"].isna().all()
+    )
+
+
+def test_a_factor_that_one_period_decides_is_not_chosen() -> None:
+    """Its loading is not known without that period; the error is infinite, not missing."""
+    columns = np.column_stack([[0.0, 0.0, 3.0, 0.0], np.ones(4)])
+    left = np.random.default_rng(1).normal(size=(2, 4))
+    errors = left_out_errors(left, np.ones((2, 4), dtype=bool), columns).reshape(2, 4)
+    assert np.isinf(errors[:, 2]).all()
+    assert np.isfinite(np.delete(errors, 2, axis=1)).all()
+
+
+@pytest.mark.parametrize("vcov", ["jackknife", "bootstrap"])
+def test_a_period_with_one_treated_organization_has_no_error_and_says_so(vcov) -> None:
+    frame = draw(21, treated=(3, 0))
+    alone = frame[~(frame["unit"].isin(["u14", "u15"]) & (frame["t"] == 12))]
+    est = fit(InteractiveFE(method="em", n_factors=0, replications=20), alone, vcov=vcov)
+    assert np.isnan(est.std_error).tolist() == [False] * 11 + [True]
+    assert "1 of 12 effects have no error" in est.meta["warnings"][0]
+    assert fit(InteractiveFE(n_factors=0), frame, vcov="jackknife").meta["warnings"] == []

@@ -284,9 +284,11 @@ def _infeasible(
         if culprits
         else "Leaving out one feature is not enough: leave out several"
     )
-    least_said = f"or use tolerance={np.ceil(least * 100) / 100:g} or more" if least < 10 else ""
+    ways = ["leave out treated organizations without a counterpart"]
+    if least < 10:
+        ways.append(f"use tolerance={np.ceil(least * 100) / 100:g} or more")
     return DesignError(
         f"{method} is not possible: no admissible weights of comparison organizations reach the "
         f"means asked for{within}, because they lie outside of what is found in the comparison. "
-        f"{how}, leave out treated organizations without a counterpart, {least_said}."
+        f"{how}, or {', or '.join(ways)}."
     )

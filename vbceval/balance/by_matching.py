@@ -122,7 +122,8 @@ def match(
     warnings = list(scores.meta["warnings"])
     if lost:
         warnings.append(
-            f"{made.count(lost)} of {int(d.sum()):,} treated have no match and leave: the estimand "
+            f"{made.count(lost)} of {made.count(int(d.sum()))} treated have no match and leave: the "
+            "estimand "
             "is the effect on matched participants."
         )
     return BalanceWeights(

@@ -91,9 +91,11 @@ class Features:
         """First period in which an organization of the chosen cohorts is treated."""
         return float(self.cohort[self.treated].min())
 
-    def count(self, number: int) -> str:
+    def count(self, number: int, *, noun: bool = False) -> str:
         """Write a number of organizations, or of people as it may be shown."""
-        return say_people(number, "people") if self.people else f"{number:,}"
+        what = ("people" if self.people else "organizations") if noun else ""
+        said = say_people(number, what) if self.people else f"{number:,} {what}"
+        return said.rstrip()
 
     def centre_and_sd(self) -> tuple[FloatArray, FloatArray]:
         """Return base-weighted means and sds over included organizations, each of shape (p,)."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from vbceval.balance.features import Base, Features, Level, SampleOptions
 from vbceval.core.checks import Problems, listed
+from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.moments import Moments
@@ -102,10 +103,14 @@ def features(
         within=np.column_stack([c.within for c in columns]), names=tuple(c.name for c in columns),
         baseline=(float(periods[0]), float(periods[-1])), anticipation=anticipation, level=level,
         label_name=moments.cluster_name if level == "cluster" else moments.unit_name,
-        people=moments.people and (level == "unit" or moments.unit_name == moments.cluster_name),
+        people=_are_people(moments, level),
     )  # fmt: skip
     _check(made)
     return made
+
+
+def _are_people(moments: Moments, level: Level) -> bool:
+    return moments.people and (level == "unit" or moments.unit_name == moments.cluster_name)
 
 
 def _label(moments: Moments, level: Level) -> pd.Series:
@@ -263,9 +268,11 @@ def _base(
     out = found.to_numpy(dtype=float)
     bad = int((~(out > 0) | ~np.isfinite(out)).sum())
     if bad:
+        people = _are_people(moments, level)
+        said = say_people(bad, "people") if people else f"{bad:,} of {len(labels):,} organizations"
         raise DesignError(
-            f"{bad:,} of {len(labels):,} organizations have no positive base weight in the "
-            "baseline. Leave them out of the data, or give `base` a number for each."
+            f"{said} have no positive base weight in the baseline. Leave them out of the "
+            "data, or give `base` a number for each."
         )
     return out
 
@@ -278,7 +285,7 @@ def _check(made: Features) -> None:
         if lost:
             problems.add(
                 f"`{name}` has no value before entry for {made.count(lost)} of "
-                f"{int(rows.sum()):,} organizations. Leave these out of the data, choose another "
+                f"{made.count(int(rows.sum()), noun=True)}. Leave these out of the data, choose another "
                 "`baseline`, or fill the values in and add a column that says so."
             )
     problems.raise_if_any()

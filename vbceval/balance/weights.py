@@ -13,7 +13,7 @@ import pandas as pd
 from vbceval.balance.features import Features
 from vbceval.balance.tables import Denominator, Sd, balance_table, effective_size
 from vbceval.core.checks import listed
-from vbceval.core.disclosure import suppress_small
+from vbceval.core.disclosure import is_small, say_people, suppress_small
 from vbceval.core.errors import DataError, DesignError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.panel import Panel
@@ -22,6 +22,11 @@ FEW = 0.30
 """Effective number of comparison organizations, as a share of all, below which a flag is set."""
 LARGE = 0.05
 """Share of the comparison weight of one organization above which a flag is set."""
+_OF_SIDE = {
+    "treated": ["treated_without_match", "ess_treated"],
+    "comparison": ["ess_comparison", "ess_comparison_sized", "ess_share", "largest_share"],
+}
+"""What of a summary tells how many of a side have weight."""
 
 
 class Step(NamedTuple):
@@ -84,7 +89,7 @@ class BalanceWeights(Mapping[Any, float]):
         bad = int((~np.isfinite(self.weight) | (self.weight < 0)).sum())
         if bad:
             raise DesignError(
-                f"{self.method} gives {self.features.count(bad)} organizations a negative or "
+                f"{self.method} gives {self.features.count(bad, noun=True)} a negative or "
                 "non-finite weight, which no estimator here accepts. Use a method whose weights "
                 "are positive (distance='raking' or 'bounded'), or fewer features."
             )
@@ -160,15 +165,31 @@ class BalanceWeights(Mapping[Any, float]):
             ``treated_without_match``, ``ess_treated`` and ``ess_comparison`` (effective numbers of
             organizations, (sum w)^2 / sum w^2), ``ess_comparison_sized`` (w times base weight),
             ``ess_share`` (of comparison organizations), ``largest_share`` (of comparison weight).
+            Where 1-10 people of a side have weight, or have none, what follows from their number
+            is missing.
         """
+        told = self._summary
+        if not self.features.people:
+            return told
+        f = self.features
+        told = told.copy()
+        for side, rows in (("treated", f.treated), ("comparison", f.comparison)):
+            used = int((self.weight[rows] > 0).sum())
+            if is_small([used, int(rows.sum()) - used]).any():
+                told[_OF_SIDE[side]] = np.nan
+        for key in ("n_treated", "n_comparison", "treated_without_match"):
+            told[key] = suppress_small(told[key])
+        return told
+
+    @cached_property
+    def _summary(self) -> pd.Series:
+        """What the weights do, with all counts."""
         f, w = self.features, self.weight
         sized = w * f.base
         comparison = w[f.comparison]
-        counts = np.array([f.treated.sum(), f.comparison.sum(), (w[f.treated] == 0).sum()], float)
-        if f.people:
-            counts = suppress_small(counts)
         return pd.Series({
-            "n_treated": counts[0], "n_comparison": counts[1], "treated_without_match": counts[2],
+            "n_treated": float(f.treated.sum()), "n_comparison": float(f.comparison.sum()),
+            "treated_without_match": float((w[f.treated] == 0).sum()),
             "ess_treated": effective_size(w[f.treated]),
             "ess_comparison": effective_size(comparison),
             "ess_comparison_sized": effective_size(sized[f.comparison]),
@@ -179,17 +200,21 @@ class BalanceWeights(Mapping[Any, float]):
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of effects with these weights should know."""
-        told = self.summary()
+        found, told = self._summary, self.summary()
+
+        def share(key: str, otherwise: str) -> str:
+            return otherwise if np.isnan(told[key]) else f"{told[key]:.0%}"
+
         out = [str(x) for x in self.meta.get("warnings", ())]
-        if told["ess_share"] < FEW:
+        if found["ess_share"] < FEW:
             out.append(
-                f"balance weights leave {told['ess_share']:.0%} of the comparison organizations "
+                f"balance weights leave {share('ess_share', 'few')} of the comparison organizations "
                 f"in effect (less than {FEW:.0%})."
             )
-        if told["largest_share"] > LARGE:
+        if found["largest_share"] > LARGE:
             out.append(
-                f"balance weights give one comparison organization {told['largest_share']:.0%} of "
-                f"the comparison weight (more than {LARGE:.0%})."
+                "balance weights give one comparison organization "
+                f"{share('largest_share', 'much')} of the comparison weight (more than {LARGE:.0%})."
             )
         table = self.balance()
         failed = table.loc[table["flag"] == "fail", "feature"]
@@ -297,8 +322,8 @@ class BalanceWeights(Mapping[Any, float]):
         place = self.features.labels.get_indexer(pd.Index(panel.frame[label]))
         if (place < 0).any():
             raise DataError(
-                f"{int((place < 0).sum()):,} rows of the panel have a `{label}` without a balance "
-                "weight. Make the weights from these data."
+                f"{_rows(int((place < 0).sum()), panel)} of the panel have a `{label}` without a "
+                "balance weight. Make the weights from these data."
             )
         w = self.weight[place]
         if panel.weight is not None:
@@ -316,3 +341,7 @@ class BalanceWeights(Mapping[Any, float]):
             cluster="match_set" if by_set else panel.cluster,
             attrition=pd.concat([panel.attrition, pd.DataFrame([left])], ignore_index=True),
         )  # fmt: skip
+
+
+def _rows(number: int, panel: Panel) -> str:
+    return say_people(number, "rows") if panel.people else f"{number:,} rows"

@@ -15,6 +15,7 @@ from vbceval.inference import sum_by_cluster
 
 # R's MASS::ginv, by which the reference inverts covariances of few units in many periods
 _RANK = float(np.sqrt(np.finfo(float).eps))
+_ROUNDING = 1e-9
 
 
 class CohortMeans(NamedTuple):
@@ -173,7 +174,8 @@ class Adjusted(NamedTuple):
     Parameters
     ----------
     estimate : array, shape (k,)
-        Averages minus beta times differences before entry.
+        Averages minus beta times differences before entry; 0, without error, where that is all
+        an average is.
     beta : array, shape (k,)
         The multiple; missing where there are several differences.
     psi : array, shape (G, k)
@@ -233,6 +235,9 @@ def adjust(
         x = base[None] if every is None else every
         load = np.full(len(x), beta) if beta is not None else _efficient(means, effect, x, root)
         final = effect - np.tensordot(load, x, axes=1)
+        if np.abs(final).max() <= _ROUNDING * np.abs(effect).max():
+            # a difference before entry, taken away whole: what is left is rounding, not an error
+            final = np.zeros_like(final)
         psi = means.influence(final[None])[:, 0]
         neyman = float(np.sum((root[:, 0] * psi) ** 2))
         left = neyman - _explained(means, effect, covariance, comparison)

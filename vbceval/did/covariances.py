@@ -13,14 +13,16 @@ from scipy import sparse
 from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
+from vbceval.did.inputs import few_treated_refusal
 from vbceval.did.least_squares import Fit
 from vbceval.did.regressors import joint_codes
-from vbceval.inference import SSC, Multiplier, Randomization
+from vbceval.inference import SSC, FewTreated, Multiplier, Randomization
+from vbceval.inference.few_treated import few_treated_options
 from vbceval.inference.frames import Pattern
 from vbceval.inference.wild import Wild
 
 Working = Literal["inverse_weight", "identity"]
-Vcov = str | Multiplier | Wild | Randomization | tuple[str, str, str]
+Vcov = str | Multiplier | Wild | Randomization | FewTreated | tuple[str, str, str]
 
 
 class Law(NamedTuple):
@@ -30,7 +32,7 @@ class Law(NamedTuple):
     Parameters
     ----------
     kind : str
-        "CR0", "CR1", "CR2", "CR3", "iid", "HC1" or "two_way".
+        "CR0", "CR1", "CR2", "CR3", "iid", "HC1", "two_way" or "few_treated".
     ssc : SSC
         Small-sample factor.
     keys : tuple of str
@@ -41,14 +43,17 @@ class Law(NamedTuple):
         Bootstrap of the scores.
     working : {"inverse_weight", "identity"}
         For "CR2": variance of errors in its working model.
+    few : FewTreated or None
+        Draws of errors from untreated clusters.
     """
 
-    kind: Literal["CR0", "CR1", "CR2", "CR3", "iid", "HC1", "two_way"]
+    kind: Literal["CR0", "CR1", "CR2", "CR3", "iid", "HC1", "two_way", "few_treated"]
     ssc: SSC
     keys: tuple[str, ...] = ()
     multiplier: Multiplier | None = None
     wild: Wild | None = None
     working: Working = "inverse_weight"
+    few: FewTreated | None = None
 
     @property
     def name(self) -> str:
@@ -58,6 +63,8 @@ class Law(NamedTuple):
             return f"multiplier bootstrap ({m.weights}, {m.draws:,} draws)"
         if self.wild is not None:
             return "CR1, wild cluster bootstrap"
+        if self.few is not None:
+            return f"{self.few.method} ({self.few.tails} tails)"
         if self.kind == "two_way":
             return f"two-way ({self.keys[0]}, {self.keys[1]})"
         return self.kind
@@ -73,9 +80,26 @@ _WITHOUT_FACTOR: Mapping[str, Literal["CR0", "CR2", "CR3", "iid"]] = {
 }  # fmt: skip
 
 
-def read_law(vcov: Vcov, ssc: SSC | None, working: Working = "inverse_weight") -> Law:
+def read_law(
+    vcov: Vcov,
+    ssc: SSC | None,
+    working: Working = "inverse_weight",
+    *,
+    linear: bool = False,
+) -> Law:
     """
     Read the options of a covariance.
+
+    Parameters
+    ----------
+    vcov : str, tuple or options
+        As asked for.
+    ssc : SSC or None
+        Small-sample factor, None for its default.
+    working : {"inverse_weight", "identity"}
+        Working model of "CR2".
+    linear : bool, default False
+        Whether estimates are linear regressions, whose errors can come from untreated clusters.
 
     Raises
     ------
@@ -91,6 +115,12 @@ def read_law(vcov: Vcov, ssc: SSC | None, working: Working = "inverse_weight") -
                 "which has none to choose. Leave `working` out, or use vcov='CR2'."
             )
         return read_law(vcov, ssc)._replace(working=working)
+    few = few_treated_options(vcov)
+    if few is not None:
+        if not linear:
+            raise EstimationError(few_treated_refusal(few))
+        _require_no_factor(few.method, ssc)
+        return Law("few_treated", SSC.none(), few=few)
     if isinstance(vcov, Multiplier) or vcov == "bootstrap":
         multiplier = vcov if isinstance(vcov, Multiplier) else Multiplier()
         return Law("CR1", SSC.none() if ssc is None else ssc, multiplier=multiplier)
@@ -104,16 +134,21 @@ def read_law(vcov: Vcov, ssc: SSC | None, working: Working = "inverse_weight") -
     if vcov == "HC1":
         return Law("HC1", SSC(G=True, K="full", name="N/(N-K)") if ssc is None else ssc)
     if isinstance(vcov, str) and vcov in _WITHOUT_FACTOR:
-        if ssc is not None and ssc != SSC.none():
-            raise EstimationError(
-                f"vcov='{vcov}' has its own correction and takes no small-sample factor, but ssc "
-                f"is '{ssc.name}'. Use vcov='CR1' with it, or leave `ssc` out."
-            )
+        _require_no_factor(vcov, ssc)
         return Law(_WITHOUT_FACTOR[vcov], SSC.none())
     raise EstimationError(
         f"`vcov` is {vcov!r}; regressions know 'CR0', 'CR1', 'CR2', 'CR3', 'wild' (or a Wild), "
-        "'bootstrap' (or a Multiplier), 'iid', 'HC1' and ('two_way', key, key)."
+        "'bootstrap' (or a Multiplier), 'iid', 'HC1' and ('two_way', key, key); least squares also "
+        "'randomization' (or a Randomization), 'ferman-pinto' and 'conley-taber' (or a FewTreated)."
     )
+
+
+def _require_no_factor(vcov: str, ssc: SSC | None) -> None:
+    if ssc is not None and ssc != SSC.none():
+        raise EstimationError(
+            f"vcov='{vcov}' has its own correction and takes no small-sample factor, but ssc "
+            f"is '{ssc.name}'. Use vcov='CR1' with it, or leave `ssc` out."
+        )
 
 
 @dataclass(frozen=True, eq=False)

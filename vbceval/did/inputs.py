@@ -14,7 +14,8 @@ from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import IntArray
 from vbceval.design import Design
-from vbceval.inference import SSC, Multiplier, Randomization
+from vbceval.inference import SSC, FewTreated, Multiplier, Randomization
+from vbceval.inference.few_treated import few_treated_options
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
@@ -35,6 +36,9 @@ def small_sample(
         multiplier = Multiplier()
     if multiplier is not None:
         return SSC.none() if ssc is None else ssc, multiplier
+    few = few_treated_options(vcov)
+    if few is not None:
+        raise EstimationError(few_treated_refusal(few))
     if vcov not in ("CR0", "CR1"):
         raise EstimationError(
             f"{estimator} has no '{vcov}' covariance: its effects are not one regression. Use "
@@ -48,6 +52,15 @@ def small_sample(
             )
         return SSC.none(), None
     return SSC.cluster() if ssc is None else ssc, None
+
+
+def few_treated_refusal(few: FewTreated) -> str:
+    """Return why errors cannot come from untreated clusters, and where they can."""
+    return (
+        f"vcov='{few.method}' puts residuals of untreated clusters in the place of treated ones, "
+        "which needs a linear regression. Use TWFE or EventStudy with it for one cohort, SunAbraham "
+        "or ETWFE for effects by cohort and period, Stacked, or TripleDifference."
+    )
 
 
 def as_moments(data: Panel | Moments, design: Design) -> Moments:

@@ -177,6 +177,9 @@ class Regression(ABC):
                 pieces, errors, law, moments, design, int(used.sum()), frame["note"]
             ),
         }  # fmt: skip
+        if errors.draws is not None and law.few is not None:
+            samples = frame["estimate"].to_numpy(dtype=float) - errors.draws
+            return Estimates(samples=samples, tails=law.few.tails, **shared)
         if errors.psi is None or errors.psi_vcov is None:
             return Estimates(covariance=errors.covariance, **shared)
         return Estimates(
@@ -276,14 +279,16 @@ class LeastSquares(Regression):
             weights. ``fixed_effects`` replaces the effects of the estimator: keys (``"unit"``,
             ``"cluster"``, ``"cohort"``, ``"period"``, strata, or names of the source) and products
             such as ``"period:dual"``.
-        vcov : str, tuple, Multiplier, Wild or Randomization
+        vcov : str, tuple, Multiplier, Wild, Randomization or FewTreated
             "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom, which cost
             O(G a^2 (a + m)) for a columns in a cluster and m rows, whatever the number of outcomes
             (2,000 clusters: a second at 80 columns, half a minute at 300); "wild", or a
             `vbceval.inference.wild.Wild` with its options: CR1 errors beside columns
             ``wild_p_value``, ``wild_low``, ``wild_high``; "bootstrap"; "iid"; "HC1";
             ``("two_way", key, key)``; "randomization" or a `vbceval.inference.Randomization`: CR1
-            errors beside columns of `vbceval.did.randomization_test`.
+            errors beside columns of `vbceval.did.randomization_test`; "ferman-pinto",
+            "conley-taber" or a `vbceval.inference.FewTreated`, where few clusters are treated:
+            draws of errors from residuals of untreated clusters.
         ssc : SSC, optional
             Small-sample factor. Default for "CR1", "wild" and two-way: `SSC.fixest`.
         outcomes : sequence of str, optional
@@ -297,7 +302,8 @@ class LeastSquares(Regression):
         -------
         Estimates
             In the unit of the outcome, outcomes in order, then strata. With "iid", "HC1" and
-            two-way there is a covariance and no influence.
+            two-way there is a covariance and no influence; with few treated clusters there are
+            draws and no influence.
 
         Raises
         ------
@@ -307,7 +313,7 @@ class LeastSquares(Regression):
         EstimationError
             If the covariance is not defined for these data.
         """
-        return self._estimates(data, design, read_law(vcov, ssc, working), outcomes)
+        return self._estimates(data, design, read_law(vcov, ssc, working, linear=True), outcomes)
 
     def _kept(self, equation: Equation, design: Design, n_clusters: int) -> Equation:
         """Return the equation without singletons, where they are to be dropped."""

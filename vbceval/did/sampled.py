@@ -51,6 +51,8 @@ class Sample(NamedTuple):
         Name of the stratum; None is all together.
     last : float
         Last period plus anticipation.
+    weight : array, shape (K,)
+        Analysis weight, without balance weights.
     """
 
     cells: Cells
@@ -63,6 +65,7 @@ class Sample(NamedTuple):
     inside: frozenset[str]
     stratum: str | None
     last: float
+    weight: FloatArray
 
     @property
     def cohort(self) -> FloatArray:
@@ -92,7 +95,9 @@ class Sample(NamedTuple):
             None if c.yy is None else c.yy[rows], c.n[rows], None,
         )  # fmt: skip
         keys = {name: codes[rows] for name, codes in self.keys.items()}
-        return self._replace(cells=cells, keys=keys, units=self.units[rows])
+        return self._replace(
+            cells=cells, keys=keys, units=self.units[rows], weight=self.weight[rows]
+        )
 
     def reweighted(self, factor: FloatArray) -> Sample:
         """Return the cells with weights multiplied by `factor`, shape (K,)."""
@@ -198,6 +203,7 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
         cells, tuple(outcomes), keys, levels, moments.n_units, moments.xx is not None,
         (own, *moments.strata),
         frozenset(("unit", "cluster", moments.unit_name, moments.cluster_name)), None, last,
+        moments.w,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from vbceval.did.covariances import (
 from vbceval.did.equal_variances import EqualVariances
 from vbceval.did.equation import Equation
 from vbceval.did.least_squares import Fit, Groups
+from vbceval.did.untreated_noise import untreated_draws
 from vbceval.inference.bias_reduced import Adjusted, BiasReduced, Correction, bias_reduced
 from vbceval.inference.satterthwaite import Origin, Satterthwaite, Source
 from vbceval.inference.wild import Wild, WildResult, wild_tests
@@ -140,6 +141,8 @@ class Errors(NamedTuple):
         How a bootstrap was drawn; the working model.
     degrees : Satterthwaite or None
         The regressions, where degrees of freedom of combinations follow them.
+    draws : array, shape (S, R), or None
+        Errors drawn, where that is their law.
     """
 
     psi: FloatArray | None
@@ -150,6 +153,7 @@ class Errors(NamedTuple):
     warnings: list[str]
     meta: Mapping[str, Any] = {}
     degrees: Satterthwaite | None = None
+    draws: FloatArray | None = None
 
 
 def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
@@ -167,6 +171,10 @@ def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
                 f"vcov='{law.name}' cannot carry the error of estimated means and shares; use a "
                 "covariance by cluster, or weights_random=False."
             )
+        if law.few is not None:
+            draws, said = untreated_draws(pieces, law.few, n_clusters)
+            df = _spread(pieces, [np.inf] * len(pieces))
+            return Errors(None, None, None, df, {}, [], said, draws=np.concatenate(draws, axis=1))
         return _by_rows(pieces, law)
     clusters = _cluster_groups(pieces, n_clusters)
     # outcomes of one regression have the same combinations
@@ -214,7 +222,8 @@ def _adjusted(
     if few:
         warnings.append(
             f"{few} rows have fewer than 4 Satterthwaite degrees of freedom: few clusters decide "
-            "them, and t intervals are unreliable. Compare with vcov='wild', or pool cohorts."
+            "them, and t intervals are unreliable. Compare with vcov='wild', pool cohorts, or where "
+            "few clusters are treated of many use vcov='ferman-pinto'."
         )
     psi_vcov = np.concatenate([adjusted[id(p)] for p in pieces], axis=1)
     origins = [Origin(sources[id(p.fit)], p.contrast) for p in pieces]
@@ -242,7 +251,8 @@ def _reduced(pieces: Sequence[Piece], law: Law, groups: Groups) -> tuple[Source,
         raise EstimationError(
             f"vcov='CR3' leaves out one cluster at a time, and {listed(names)} cannot be estimated "
             "without one of them: it alone determines the effect. Merge cohorts or periods, or "
-            "cluster on finer units that still contain what enters together."
+            "cluster on finer units that still contain what enters together; with many untreated "
+            "clusters use vcov='ferman-pinto'."
         )
     # results keep the regression, and not the products that were made of it here
     return Adjusted(ClusterProducts(piece.fit, groups.n), piece.fit.inverse, correction), made

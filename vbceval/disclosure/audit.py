@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, sparse
 
 from vbceval.core.errors import DataError
@@ -143,19 +144,50 @@ def unproven(
     wanted = np.asarray(protected, dtype=np.int64)
     known, _, rest = _solved(matrix, np.asarray(totals, dtype=float))
     unsafe = known.copy()
-    can_be_zero, can_be_large = known.copy(), known.copy()
+    # counts that are in the same totals can be exchanged: their sum is one unknown number, any of
+    # them can be all of it, and each can be 0 where there are two
+    unknown = np.flatnonzero(~known)
+    kind, one = _alike(sparse.csc_array(rest[0])[:, unknown])
+    alone = np.bincount(kind, minlength=len(one)) == 1
+    rest = (sparse.csr_array(sparse.csc_array(rest[0])[:, unknown[one]]), rest[1])
+    place = np.full(matrix.shape[1], -1, dtype=np.int64)
+    place[unknown] = kind
+    asked = np.unique(place[wanted[~known[wanted]]])
+    can_be_zero, can_be_large = ~alone, np.zeros(len(one), dtype=bool)
     if table is not None:
         most = np.ceil(limit) if whole else limit
-        can_be_zero[_near(rest[0], table, wanted[~known[wanted]], 0.0, whole)] = True
-        can_be_large[_near(rest[0], table, wanted[~known[wanted]], most, whole)] = True
-    open_ = wanted[~(can_be_zero & can_be_large)[wanted]]
-    for part in _parts(*rest, ~known, open_, whole=whole):
+        sums = np.bincount(kind, weights=np.asarray(table, dtype=float)[unknown])
+        can_be_large[asked[sums[asked] >= most]] = True
+        low, high = asked[~can_be_zero[asked]], asked[~can_be_large[asked]]
+        can_be_zero[_near(rest[0], sums, low, 0.0, whole)] = True
+        can_be_large[_near(rest[0], sums, high, most, whole)] = True
+    open_ = asked[~(can_be_zero & can_be_large)[asked]]
+    bad = np.zeros(len(one), dtype=bool)
+    for part in _parts(*rest, np.ones(len(one), dtype=bool), open_, whole=whole):
         places = np.flatnonzero(np.isin(part.cells, open_))
         low = places[~can_be_zero[part.cells[places]]]
         high = places[~can_be_large[part.cells[places]]]
-        unsafe[part.cells[low[_without_zero(part, low)]]] = True
-        unsafe[part.cells[high[_without_large(part, high, limit)]]] = True
+        bad[part.cells[low[_without_zero(part, low)]]] = True
+        bad[part.cells[high[_without_large(part, high, limit)]]] = True
+    unsafe[unknown] = bad[kind]
     return np.asarray(unsafe[wanted], dtype=bool)
+
+
+def _alike(columns: Any) -> tuple[IntArray, IntArray]:
+    """Return a number for each column of a sparse matrix, equal where columns are, and one of each."""
+    columns.sort_indices()
+    size = np.diff(columns.indptr)
+    kind = np.zeros(columns.shape[1], dtype=np.int64)
+    values = pd.factorize(columns.data)[0] + 1
+    for j in range(int(size.max(initial=0))):
+        has = np.flatnonzero(size > j)
+        at = columns.indptr[has] + j
+        for entry, most in ((columns.indices, columns.shape[0]), (values, int(values.max()))):
+            mark = np.zeros(len(kind), dtype=np.int64)
+            mark[has] = entry[at] + 1
+            kind = pd.factorize(kind * (most + 2) + mark)[0].astype(np.int64)
+    _, one, kind = np.unique(kind, return_index=True, return_inverse=True)
+    return kind.astype(np.int64), one.astype(np.int64)
 
 
 def _near(matrix: Any, table: FloatArray, cells: IntArray, value: float, whole: bool) -> IntArray:

@@ -56,6 +56,9 @@ class Estimates:
         The regressions rows come from, where ``df`` and joint tests of combinations follow them.
     interval : {"confidence", "credible"}
         What the intervals are.
+    tails : {"equal", "symmetric"}
+        How intervals and p-values read `samples`: by equal tails; or by the size of their distance
+        to the estimate, the observed one counted among the draws, which holds for few draws as well.
     meta : mapping
         Estimator and options, design, counts, versions, seed, warnings.
     tree : object, optional
@@ -78,6 +81,7 @@ class Estimates:
     multiplier: Multiplier | None = None
     degrees: Satterthwaite | None = None
     interval: Literal["confidence", "credible"] = "confidence"
+    tails: Literal["equal", "symmetric"] = "equal"
     meta: Mapping[str, Any] = field(default_factory=dict)
     tree: Any = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,8 @@ from vbceval.estimates import algebra, columns
 if TYPE_CHECKING:
     from vbceval.estimates.estimates import Estimates
 
+_TIE = 1e-9
+
 
 def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
     """Return estimates with intervals at `level`; see `Estimates.tidy`."""
@@ -24,7 +27,14 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
     df = out["df"].to_numpy(dtype=float)
     out["std_error"] = sd
     quantile = algebra.t_quantile((1 + level) / 2, df)
-    if estimates.samples is not None:
+    symmetric = estimates.samples is not None and estimates.tails == "symmetric"
+    if estimates.samples is not None and symmetric:
+        size = np.sort(np.abs(estimates.samples - estimate), axis=0)
+        half = np.where(np.isfinite(sd), _reach(size, level), np.nan)
+        out["conf_low"], out["conf_high"] = estimate - half, estimate + half
+        reached = 1 + (size >= np.abs(estimate) * (1 - _TIE)).sum(axis=0)
+        out["p_value"] = np.where(np.isfinite(sd), reached / (1 + len(size)), np.nan)
+    elif estimates.samples is not None:
         tails = np.quantile(estimates.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
         out["conf_low"], out["conf_high"] = tails[0], tails[1]
         out["p_value"] = np.nan
@@ -49,11 +59,19 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
         if analytic and len(live) == 1:
             band[live] = quantile[live] * sd[live]
         elif len(live):
-            band[live] = np.quantile(estimates.largest_t(live), level) * sd[live]
+            largest = estimates.largest_t(live)
+            reach = float(_reach(largest, level)) if symmetric else np.quantile(largest, level)
+            band[live] = reach * sd[live]
     out["band_low"], out["band_high"] = estimate - band, estimate + band
     out["interval"] = estimates.interval
     first = [*columns.KEYS, *columns.VALUES]
     return out[[*first, *[c for c in out.columns if c not in first]]]
+
+
+def _reach(size: FloatArray, level: float) -> FloatArray:
+    """Return the size that one more draw exceeds with probability 1 - level, at most."""
+    rank = math.ceil(level * (len(size) + 1) - _TIE)
+    return np.asarray(size[rank - 1] if rank <= len(size) else np.full(size.shape[1:], np.inf))
 
 
 def _from_draws(draws: FloatArray) -> FloatArray:

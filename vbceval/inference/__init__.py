@@ -2,6 +2,7 @@
 
 from vbceval.inference.bands import step_down, sup_t
 from vbceval.inference.clusters import sum_by_cluster
+from vbceval.inference.few_treated import FewTreated
 from vbceval.inference.multiplier import Multiplier
 from vbceval.inference.randomization import Randomization
 from vbceval.inference.ssc import SSC
@@ -10,6 +11,7 @@ from vbceval.inference.wild import Wild
 
 __all__ = [
     "SSC",
+    "FewTreated",
     "Multiplier",
     "Randomization",
     "WaldTest",

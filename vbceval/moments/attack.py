@@ -1,9 +1,10 @@
-"""What readers know about the cells of the source: the file, totals in reports, earlier files."""
+"""What readers find out about cells of the source from the file, reports and earlier files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,10 @@ from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.disclosure import unproven
 from vbceval.moments.merging import Cells, Merge, join
-from vbceval.moments.protected import Counts, is_between
+from vbceval.moments.protected import Counts
+from vbceval.moments.reports import Totals
 from vbceval.moments.schema import Schema
 from vbceval.moments.sums import Sums
-
-COHORT = "cohort"
-"""What margins call the cohort (and exit) of an organization."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,44 +40,6 @@ class Earlier:
     links: Any
     names: frozenset[str]
     owner: IntArray
-
-
-def default_margins(schema: Schema) -> tuple[tuple[str, ...], ...]:
-    """Return the totals that reports print by period: all, by each stratum, all strata, and cohort."""
-    single = [(schema.period,), *((schema.period, s) for s in schema.strata)]
-    crossed = [(schema.period, *schema.strata)]
-    return tuple(dict.fromkeys([*single, *crossed, (COHORT, schema.period)]))
-
-
-def checked_margins(
-    margins: Sequence[Sequence[str]], schema: Schema
-) -> tuple[tuple[str, ...], ...]:
-    """Return margins as tuples of key columns; refuse unknown ones."""
-    if isinstance(margins, str) or any(isinstance(m, str) for m in margins):
-        raise DataError(
-            f"`margins` is a list of lists of keys, such as [['{schema.period}']]; {margins!r} was "
-            "given."
-        )
-    strange = [k for m in margins for k in m if k not in (*schema.keys, COHORT)]
-    if strange:
-        raise DataError(
-            f"`margins` name {listed(strange)}; keys are {listed((*schema.keys, COHORT))}."
-        )
-    return tuple(dict.fromkeys(tuple(m) for m in margins))
-
-
-def margin_codes(margins: Sequence[Sequence[str]], cells: Cells, schema: Schema) -> list[IntArray]:
-    """Return for each margin the number of its entry to which each cell of the source belongs."""
-    keys = {schema.cluster: cells.cluster, schema.period: cells.period}
-    keys |= {s: cells.strata[:, j] for j, s in enumerate(schema.strata)}
-    keys[COHORT] = cells.cohort[cells.cluster]
-    found = []
-    for margin in margins:
-        code = np.zeros(len(cells.cluster), dtype=np.int64)
-        for k in margin:
-            code = np.unique(code * (int(keys[k].max()) + 1) + keys[k], return_inverse=True)[1]
-        found.append(code)
-    return found
 
 
 def earlier_file(
@@ -174,20 +135,20 @@ class Attack:
         Cells of the source.
     counts : Counts
         What is protected in them.
-    margins : list of int array, shape (K,)
-        Entry of each margin to which a cell belongs.
+    totals : Totals
+        Totals that reports print.
     earlier : tuple of Earlier
         Files shared before.
     """
 
     cells: Cells
     counts: Counts
-    margins: list[IntArray]
+    totals: Totals
     earlier: tuple[Earlier, ...]
 
     def exposed(self, merge: Merge, only: Sequence[int] | None = None) -> dict[int, IntArray]:
         """Return, for each count (or some), the cells of the source that may not be safe."""
-        file, reports = self._known(merge)
+        file, reports, entries = self._known(merge)
         found: dict[int, IntArray] = {}
         small = self.counts.small
         seen: set[tuple[float, bool, frozenset[int], bytes]] = set()
@@ -203,8 +164,7 @@ class Attack:
             if key in seen:  # rows and people are often the same
                 continue
             seen.add(key)
-            total = reports @ values
-            printed = ~is_between(total, self.counts.whole[q], self.counts.limits[q]) & in_reports
+            printed = self._printed(q)[entries]
             links = sparse.vstack([file, reports[printed], *before], format="csr")
             bad = unproven(
                 links, _rounded(links @ values, bool(self.counts.whole[q])), protected=protected,
@@ -214,23 +174,27 @@ class Attack:
                 found[q] = protected[bad]
         return found
 
-    def _known(self, merge: Merge) -> tuple[Any, Any]:
-        """Return the published cells, and the totals that say more than they do."""
+    def _printed(self, q: int) -> BoolArray:
+        # the same in all rounds
+        if q not in self._found:
+            self._found[q] = self.totals.printed(self.counts, q)
+        return self._found[q]
+
+    @cached_property
+    def _found(self) -> dict[int, BoolArray]:
+        return {}
+
+    def _known(self, merge: Merge) -> tuple[Any, Any, IntArray]:
+        """Return the published cells, and the totals that say more than they do, with their places."""
         size = len(self.cells.cluster)
         kept = np.flatnonzero(~merge.deleted[merge.owner[self.cells.cluster]])
         _, place = np.unique(merge.codes(self.cells, kept), return_inverse=True)
         n = int(place.max(initial=-1)) + 1
         file = sparse.csr_array((np.ones(len(kept)), (place, kept)), shape=(n, size))
         deleted = np.setdiff1d(np.arange(size), kept)
-        parts = []
-        for codes in self.margins:
-            new = _says_more(codes, kept, place, n, deleted)
-            rows = np.flatnonzero(new[codes])
-            _, entry = np.unique(codes[rows], return_inverse=True)
-            shape = (int(entry.max(initial=-1)) + 1, size)
-            parts.append(sparse.csr_array((np.ones(len(rows)), (entry, rows)), shape=shape))
-        empty = sparse.csr_array((0, size))
-        return file, sparse.vstack([empty, *parts], format="csr")
+        new = [_says_more(codes, kept, place, n, deleted) for codes in self.totals.codes]
+        entries = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *new]))
+        return file, self.totals.links[entries], entries
 
 
 def _says_more(
@@ -286,7 +250,7 @@ def _partners(
     c = len(cells.clusters)
     worth = np.zeros(c)
     for q, rows in exposed.items():
-        for codes in attack.margins:
+        for codes in attack.totals.codes:
             hit = np.isin(codes, codes[rows])
             part = np.minimum(counts.values[hit, q], counts.limits[q])
             worth += np.bincount(merge.owner[cells.cluster[hit]], weights=part, minlength=c)

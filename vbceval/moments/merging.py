@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -244,6 +244,7 @@ def merge_clusters(cells: Cells, rules: Rules, merge: Merge, failing: IntArray) 
     size = np.bincount(cells.cluster, weights=rules.counts.values[:, 0])
     size = np.bincount(merge.owner, weights=size, minlength=len(size))
     n_strata = cells.strata.shape[1]
+    coarse = _without_strata(cells, rules)
     lost: list[int] = []
     made: list[int] = []
     for cohort in np.unique(cells.cohort[failing]):
@@ -252,7 +253,7 @@ def merge_clusters(cells: Cells, rules: Rules, merge: Merge, failing: IntArray) 
         closed: list[int] = []
         for owner in mine[np.argsort(size[mine], kind="stable")]:
             waiting.append(int(owner))
-            if len(waiting) > 1 and _may_leave(cells, rules, merge, waiting):
+            if len(waiting) > 1 and _may_leave(*coarse, merge, waiting):
                 closed.append(join(merge, waiting, n_strata))
                 waiting = []
         if waiting:
@@ -261,7 +262,7 @@ def merge_clusters(cells: Cells, rules: Rules, merge: Merge, failing: IntArray) 
             others = others[np.argsort(size[others], kind="stable")]
             partner = next(
                 (x for x in [*closed, *others.tolist()]
-                 if _may_leave(cells, rules, merge, [*waiting, x])), None,
+                 if _may_leave(*coarse, merge, [*waiting, x])), None,
             )  # fmt: skip
             if partner is None:
                 lost += waiting
@@ -281,15 +282,26 @@ def join(merge: Merge, owners: Sequence[int], depth: int) -> int:
     return first
 
 
+def _without_strata(cells: Cells, rules: Rules) -> tuple[Cells, Rules]:
+    """Return the cells of organizations and periods, all strata together, and rules for them."""
+    periods = len(cells.periods)
+    codes, place = np.unique(cells.cluster * periods + cells.period, return_inverse=True)
+    counts = rules.counts.merged(place, len(codes), disjoint=rules.disjoint)
+    cluster = codes // periods
+    edges = np.searchsorted(cluster, np.arange(len(cells.clusters) + 1))
+    coarse = replace(
+        cells, cluster=cluster, period=codes % periods, levels=(),
+        strata=np.zeros((len(codes), 0), dtype=np.int64),
+        rows_of=tuple(np.arange(a, b) for a, b in itertools.pairwise(edges)),
+    )  # fmt: skip
+    return coarse, replace(rules, counts=counts)
+
+
 def _may_leave(cells: Cells, rules: Rules, merge: Merge, owners: Sequence[int]) -> bool:
+    """Whether organizations may leave together; `cells` and `rules` are without strata."""
     members = np.flatnonzero(np.isin(merge.owner, list(owners)))
     rows = np.concatenate([cells.rows_of[c] for c in members])
-    trial = Merge(
-        owner=np.zeros_like(merge.owner),
-        depth=np.full_like(merge.depth, cells.strata.shape[1]),
-        deleted=merge.deleted,
-        bin=merge.bin,
-    )
+    trial = replace(merge, owner=np.zeros_like(merge.owner))
     _, fails = rules.failing(cells, trial, rows)
     return not bool(fails.any())
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.moments.counted import REPEATED, Enumeration, Spread, enumerate_counts
+from vbceval.moments.forms import Form
 from vbceval.moments.schema import Kind, Schema
 from vbceval.moments.sums import Sums
 
@@ -32,6 +33,12 @@ class Amounts:
     total: FloatArray
     square: FloatArray
     exact: bool
+
+    def merged(self, place: IntArray, size: int) -> Amounts:
+        """Return them of merged cells, of which `place` is the number, shape (K,)."""
+        square = np.zeros((size, self.square.shape[1]))
+        (np.maximum if self.exact else np.add).at(square, place, self.square)
+        return replace(self, total=_added(self.total, place, size), square=square)
 
     def dominated(
         self, share: float, place: IntArray, rows: IntArray | slice, size: int
@@ -80,6 +87,13 @@ class Few:
     rows: FloatArray
     most: FloatArray
     limit: int
+
+    def merged(self, place: IntArray, size: int) -> Few:
+        """Return them of merged cells, of which `place` is the number, shape (K,)."""
+        steps, squares, rows = (
+            _added(x, place, size) for x in (self.steps, self.squares, self.rows)
+        )
+        return replace(self, steps=steps, squares=squares, rows=rows)
 
     @classmethod
     def of(cls, spreads: Sequence[Spread], sums: Sums, limit: int) -> Few:
@@ -163,6 +177,33 @@ class Counts:
         """Where a count may not be known, shape (K, q)."""
         return is_between(self.values, self.whole, self.limits)
 
+    def merged(self, place: IntArray, size: int, *, disjoint: bool) -> Counts:
+        """
+        Return the counts of merged cells.
+
+        Parameters
+        ----------
+        place : int array, shape (K,)
+            Number of the merged cell.
+        size : int
+            How many there are.
+        disjoint : bool
+            Whether people of merged cells add up; the largest part counts otherwise.
+        """
+        values = _added(self.values, place, size)
+        for j in np.flatnonzero(self.distinct & (not disjoint)):
+            values[:, j] = 0.0
+            np.maximum.at(values[:, j], place, self.values[:, j])
+        return replace(
+            self, values=values, few=self.few.merged(place, size),
+            amounts=None if self.amounts is None else self.amounts.merged(place, size),
+        )  # fmt: skip
+
+
+def _added(values: FloatArray, place: IntArray, size: int) -> FloatArray:
+    sums = [np.bincount(place, weights=column, minlength=size) for column in values.T]
+    return np.column_stack(sums) if sums else np.zeros((size, 0))
+
 
 def is_between(values: FloatArray, whole: BoolArray, limits: FloatArray) -> BoolArray:
     """Return whether counts are above 0 and below their limits."""
@@ -202,19 +243,19 @@ def protected_counts(
     """
     every = enumerate_counts(sums, minimum=minimum, largest_weight=largest_weight, ranges=ranges)
     stay = squares_of(sums.schema, without)
-    forms = []
+    values: dict[Form, FloatArray] = {}
     for form in every.forms:
         limits, whole = np.array(form.limit), np.array(form.whole)
         if form.name.startswith(REPEATED) and REPEATED in without:
             continue
-        if stay.isdisjoint(form.terms) and (
-            form.listed or is_between(form.of(sums), whole, limits).any()
-        ):
-            forms.append(form)
+        if stay.isdisjoint(form.terms):
+            value = form.of(sums)
+            if form.listed or is_between(value, whole, limits).any():
+                values[form] = value
     spreads = tuple(x for x in every.spreads if stay.isdisjoint(x.squares.terms))
-    found = Enumeration(forms=tuple(forms), spreads=spreads)
+    found = Enumeration(forms=tuple(values), spreads=spreads)
     held = _amounts(sums, found, float(largest_weight or 1.0)) if amounts else None
-    return counted(sums, found, minimum=minimum, amounts=held), found
+    return _counts(sums, values, spreads, minimum, held), found
 
 
 def squares_of(schema: Schema, outcomes: Sequence[str]) -> frozenset[str]:
@@ -225,24 +266,28 @@ def squares_of(schema: Schema, outcomes: Sequence[str]) -> frozenset[str]:
     )
 
 
-def counted(
-    sums: Sums, enumeration: Enumeration, *, minimum: int, amounts: Amounts | None = None
-) -> Counts:
+def counted(sums: Sums, enumeration: Enumeration, *, minimum: int) -> Counts:
     """Return the counts of another table, such as an earlier file, that it has the columns of."""
     held = set(sums.table.column_names)
-    forms = [form for form in enumeration.forms if held.issuperset(form.terms)]
+    values = {f: f.of(sums) for f in enumeration.forms if held.issuperset(f.terms)}
+    spreads = [s for s in enumeration.spreads if held.issuperset(s.squares.terms)]
+    return _counts(sums, values, spreads, minimum, None)
+
+
+def _counts(
+    sums: Sums, values: Mapping[Form, FloatArray], spreads: Sequence[Spread], minimum: int,
+    amounts: Amounts | None,
+) -> Counts:  # fmt: skip
     return Counts(
-        names=tuple(form.name for form in forms),
-        values=np.column_stack([form.of(sums) for form in forms])
-        if forms else np.zeros((len(sums), 0)),
-        limits=np.array([form.limit for form in forms]),
-        distinct=np.array([form.distinct for form in forms], dtype=bool),
-        whole=np.array([form.whole for form in forms], dtype=bool),
-        printed=np.array([form.printed for form in forms], dtype=bool),
-        few=Few.of([s for s in enumeration.spreads if held.issuperset(s.squares.terms)], sums,
-                   minimum),
+        names=tuple(form.name for form in values),
+        values=np.column_stack(list(values.values())) if values else np.zeros((len(sums), 0)),
+        limits=np.array([form.limit for form in values]),
+        distinct=np.array([form.distinct for form in values], dtype=bool),
+        whole=np.array([form.whole for form in values], dtype=bool),
+        printed=np.array([form.printed for form in values], dtype=bool),
+        few=Few.of(spreads, sums, minimum),
         amounts=amounts,
-    )  # fmt: skip
+    )
 
 
 def _amounts(sums: Sums, enumeration: Enumeration, largest_weight: float) -> Amounts:

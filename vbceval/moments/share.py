@@ -13,15 +13,7 @@ from vbceval.core.checks import listed
 from vbceval.core.disclosure import SMALLEST_SHOWN
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, IntArray
-from vbceval.moments.attack import (
-    Attack,
-    Earlier,
-    checked_margins,
-    default_margins,
-    earlier_file,
-    extend,
-    margin_codes,
-)
+from vbceval.moments.attack import Attack, Earlier, earlier_file, extend
 from vbceval.moments.counted import REPEATED, Enumeration
 from vbceval.moments.forms import Form
 from vbceval.moments.merging import Cells, Merge, Rules, join, repair
@@ -32,6 +24,7 @@ from vbceval.moments.protected import (
     protected_counts,
     squares_of,
 )
+from vbceval.moments.reports import Totals, checked_margins, default_margins, margin_codes
 from vbceval.moments.schema import Schema
 from vbceval.moments.share_report import (
     not_checked,
@@ -96,8 +89,9 @@ def shareable(
     margins : sequence of sequences of str, optional
         Totals that readers know from elsewhere, each a list of key columns (``"cohort"`` for the
         cohort and exit). Entries below `minimum` are not known. Default: for each period, by each
-        stratum, by all strata and by cohort. Totals of an organization are taken to be printed as
-        in the file, merged where it is merged; name them here if others are. Empty: none.
+        stratum, by all strata and by cohort, without those that would give small ones away by
+        subtraction, as reports must leave them out. Totals of an organization are taken to be
+        printed as in the file, merged where it is merged; name them here if others are. Empty: none.
     published : sequence of Moments or paths
         Files of the same rows that were shared before.
     periods : mapping or callable, optional
@@ -146,6 +140,8 @@ def shareable(
     }  # fmt: skip
     cells = Cells.of(sums)
     known = default_margins(schema) if margins is None else checked_margins(margins, schema)
+    codes = margin_codes(known, cells, schema)
+    totals = Totals(codes=codes, size=len(sums), complementary=margins is None)
     apart = schema.once_a_period if disjoint is None else disjoint
     new_periods, bins = _bins(cells, sums, periods)
     stay = _checked_outcomes(without_squares, schema)
@@ -157,8 +153,7 @@ def shareable(
         start = _as_before(cells, before)
         _, alone = rules.failing(cells, start)
         merge, steps = repair(cells, rules, start, bins)
-        codes = margin_codes(known, cells, schema)
-        attack = Attack(cells=cells, counts=counts, margins=codes, earlier=before)
+        attack = Attack(cells=cells, counts=counts, totals=totals, earlier=before)
         merge, added = _audited(attack, merge)
         if added:
             steps.append("complementary")
@@ -172,7 +167,7 @@ def shareable(
         "minimum": minimum,
         "known_from_elsewhere": [list(m) for m in known],
         "people_disjoint": apart,
-        **_report(done, cells, sums, labels, dominance),
+        **_report(done, cells, sums, labels, dominance, complementary=totals.complementary),
         "audit": verdict(counts, minimum),
     }
     _check_finished(sums, out, report, counts, done.enumeration, cells, merge, minimum)
@@ -194,11 +189,17 @@ class _Copy(NamedTuple):
 
 
 def _report(
-    done: _Copy, cells: Cells, sums: Sums, labels: Labels, dominance: float | None
+    done: _Copy,
+    cells: Cells,
+    sums: Sums,
+    labels: Labels,
+    dominance: float | None,
+    *,
+    complementary: bool,
 ) -> dict[str, Any]:
     return {
         "rules": rules_said(done.counts, dominance),
-        "not_checked": not_checked(sums, dominance, done.counts),
+        "not_checked": not_checked(sums, dominance, done.counts, complementary=complementary),
         "not_in_the_copy": not_in_the_copy(sums, done.stay),
         "files_shared_before": done.before,
         "steps": done.steps,

@@ -29,9 +29,16 @@ def rules_said(counts: Counts, dominance: float | None) -> list[str]:
     return found
 
 
-def not_checked(sums: Sums, dominance: float | None, counts: Counts) -> list[str]:
+def not_checked(
+    sums: Sums, dominance: float | None, counts: Counts, *, complementary: bool
+) -> list[str]:
     """Return what the rules and the audit do not look at, for these moments."""
     found = []
+    if complementary:
+        found.append(
+            "reports are taken to leave out small totals and those that give them away by "
+            "subtraction; `margins=` takes all others as printed"
+        )
     if dominance is None:
         found.append(
             "dominance: one row may have most of an amount of a cell; `dominance=` checks it"

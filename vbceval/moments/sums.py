@@ -228,6 +228,13 @@ class Sums:
         found = self._number(self.schema.name(block, *factors))
         return wide.Wide(found.high[rows], found.low[rows])
 
+    def is_whole(self, name: str) -> bool:
+        """Return whether a column holds sums of whole numbers."""
+        import pyarrow as pa
+
+        kind = self.table.schema.field(name).type
+        return bool(pa.types.is_decimal(kind) or pa.types.is_integer(kind))
+
     def _number(self, name: str) -> wide.Wide:
         return wide.from_column(self.table.column(name))
 

@@ -13,6 +13,7 @@ from vbceval.core.typing import FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.moments import Moments
 from vbceval.panel import Panel
+from vbceval.sensitivity.two_by_two import refuse_small_cohorts
 
 _NOTHING = 1e-12
 
@@ -78,7 +79,8 @@ def twfe_weights(
     Raises
     ------
     DesignError
-        If treatment is spanned by unit and period effects and covariates.
+        If treatment is spanned by unit and period effects and covariates, or units are people and
+        a cohort has fewer than 11.
 
     References
     ----------
@@ -109,6 +111,7 @@ def twfe_weights(
             "weights are defined for one regression on all cells: drop strata, and leave "
             "`anticipation` and `window` at their defaults."
         )
+    refuse_small_cohorts(moments)
     y = moments.y_mean[:, moments.column(design.outcome)]
     used = np.isfinite(y)
     moments, y = moments.take(used), y[used]

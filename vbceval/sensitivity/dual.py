@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import NamedTuple, Protocol
@@ -12,11 +13,12 @@ from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.sensitivity.restrictions import Polyhedron
 
-MOST_SUBSETS = 60_000
+MOST_SUBSETS = 200_000
 """Subsets of hyperplanes that are tried for corners; beyond, linear programs are solved."""
 
 _BLOCK = 4096
 _TINY = 1e-9
+_DEPENDENT = 1e-13
 
 
 class Moments(NamedTuple):
@@ -127,42 +129,71 @@ def _corners(m: Moments, n_pre: int, target: FloatArray) -> FloatArray:
     """
     List the corners, shape (V, R).
 
+    Their directions depend on the periods after the reference only, so that polyhedra of one
+    restriction, and its sizes, share them.
+    """
+    # adding zero makes minus zero zero, and equal matrices equal bytes
+    after = np.ascontiguousarray(m.a[:, n_pre:]) + 0.0
+    shares = _directions(after.tobytes(), target.tobytes(), m.paired, len(target)) * m.sd
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True) / m.sd)
+
+
+@functools.lru_cache(maxsize=4)
+def _directions(after: bytes, target: bytes, paired: int, n_post: int) -> FloatArray:
+    """
+    Return directions of the corners, shape (V, R), from rows of (R, n_post) and weights (n_post,).
+
     Rows are D, its mirror image -D and others B, where D is invertible in the effects. Of weights
     (g+, g-, b) only u = g+ - g- matters to the equalities: D'u + B'b = c * target for some c, so
     that u is linear in (c, b). The corners are the pairs g+ = g- of one row with its image, and
     the rays of the arrangement of the planes u_j = 0 and b_i = 0 over (c, b) with b >= 0.
     """
-    n, after = m.paired, m.a[:, n_pre:]
-    d, extra = after[:n], after[2 * n :]
-    r = len(extra)
+    rows, weights = np.frombuffer(after).reshape(-1, n_post), np.frombuffer(target)
+    d, extra = rows[:paired], rows[2 * paired :]
     # u as a function of (c, b), shape (n, 1 + r)
-    unit = target / np.linalg.norm(target)
+    unit = weights / np.linalg.norm(weights)
     u = np.linalg.solve(d.T, np.column_stack([unit, -extra.T]))
-    planes = np.vstack([u, np.eye(1 + r)[1:]])
-    rays = _rays(planes, r)
-    rays = np.vstack([rays, -rays])
-    rays = rays[(rays[:, 1:] >= -_TINY).all(axis=1)]
+    rays = _rays(u)
     size = rays @ u.T
     size[np.abs(size) < _TINY] = 0.0
-    weights = np.hstack(
-        [np.clip(size, 0, None), np.clip(-size, 0, None), np.clip(rays[:, 1:], 0, None)]
-    )
-    pairs = np.hstack([np.eye(n), np.eye(n), np.zeros((n, r))])
-    corners = np.vstack([pairs, weights])
-    shares = corners * m.sd
-    total = shares.sum(axis=1)
-    shares = shares[total > 0] / total[total > 0, None]
+    listed = np.hstack([np.clip(size, 0, None), np.clip(-size, 0, None), rays[:, 1:]])
+    listed = listed[listed.any(axis=1)]
+    pairs = np.hstack([np.eye(paired), np.eye(paired), np.zeros((paired, len(extra)))])
+    listed = np.vstack([pairs, listed / listed.sum(axis=1, keepdims=True)])
     # the same ray comes from several subsets of planes
-    return np.asarray(np.unique(np.round(shares, 12), axis=0) / m.sd)
+    return np.asarray(np.unique(np.round(listed, 12), axis=0))
 
 
-def _rays(planes: FloatArray, r: int) -> FloatArray:
-    """Directions, shape (B, 1 + r), in which r independent planes meet; each once up to sign."""
+def _rays(u: FloatArray) -> FloatArray:
+    """
+    Return rays (c, b), b >= 0, shape (V, 1 + r), of the arrangement of u (c, b) = 0 and b = 0.
+
+    Where k of the b are free the others are zero, and k planes of u meet in a ray.
+    """
+    n, r = len(u), u.shape[1] - 1
+    # a ray is known up to its length, which an equation in a direction of no meaning fixes
+    length = np.random.default_rng(0).normal(size=1 + r)
     found = []
-    subsets = itertools.combinations(range(len(planes)), r)
-    while block := list(itertools.islice(subsets, _BLOCK)):
-        chosen = planes[np.array(block, dtype=int).reshape(len(block), r)]
-        _, size, basis = np.linalg.svd(chosen, full_matrices=True)
-        rank = (size > _TINY * size.max(axis=1, initial=1.0)[:, None]).sum(axis=1)
-        found.append(basis[rank == r, -1, :])
-    return np.vstack(found)
+    for k in range(min(n, r) + 1):
+        pairs = itertools.product(
+            itertools.combinations(range(1, 1 + r), k), itertools.combinations(range(n), k)
+        )
+        while block := list(itertools.islice(pairs, _BLOCK)):
+            free, planes = (
+                np.array(x, dtype=int).reshape(len(block), k) for x in zip(*block, strict=True)
+            )
+            columns = np.hstack([np.zeros((len(block), 1), dtype=int), free])
+            system = np.concatenate(
+                [length[columns][:, None, :], u[planes[:, :, None], columns[:, None, :]]], axis=1
+            )
+            size = np.linalg.norm(system, axis=2).prod(axis=1)
+            meets = np.abs(np.linalg.det(system)) > _DEPENDENT * size
+            ray = np.zeros((int(meets.sum()), 1 + r))
+            solved = np.linalg.solve(system[meets], np.eye(1 + k)[:, :1])[:, :, 0]
+            np.put_along_axis(ray, columns[meets], solved, axis=1)
+            ray /= np.abs(ray).max(axis=1, keepdims=True)
+            for side in (ray, -ray):
+                found.append(side[(side[:, 1:] >= -_TINY).all(axis=1)])
+    rays = np.vstack(found)
+    rays[:, 1:] = np.clip(rays[:, 1:], 0.0, None)
+    return rays

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from vbceval.core.disclosure import say_people, suppress_small
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
@@ -39,13 +40,13 @@ def regression_to_mean(panel: Panel, design: Design, *, horizon: int = 3) -> pd.
           same in the mean of the periods before that. Above zero: entry after an unusual rise.
         - ``correlation``: of cluster means so many periods apart, among comparison clusters.
         - ``regression_to_mean``: ``-(1 - correlation) * gap``, to be set beside the effect.
-        - ``n_clusters`` that enter.
+        - ``n_clusters`` that enter and are seen; 1-10 are missing where clusters are people.
 
     Raises
     ------
     DesignError
         If no cohort has two periods before entry, or fewer than three comparison clusters are seen
-        in both periods.
+        in both periods or they do not differ in one.
 
     References
     ----------
@@ -67,6 +68,7 @@ def regression_to_mean(panel: Panel, design: Design, *, horizon: int = 3) -> pd.
     if horizon < 0:
         raise DesignError(f"`horizon` is {horizon}; it counts periods after entry, from 0.")
     means, cohort = _cluster_means(panel, design)
+    people = panel.people and panel.unit == panel.cluster
     periods = means.columns.to_numpy(dtype=float)
     never = np.isnan(cohort)
     rows: list[dict[str, float]] = []
@@ -75,6 +77,9 @@ def regression_to_mean(panel: Panel, design: Design, *, horizon: int = 3) -> pd.
         if base not in periods or not (periods < base).any():
             continue
         own = cohort == g
+        rise = _rise(means, base)
+        if not np.isfinite(rise[own]).any():
+            continue
         for e in range(horizon + 1):
             later = g + e
             if later not in periods:
@@ -85,11 +90,12 @@ def regression_to_mean(panel: Panel, design: Design, *, horizon: int = 3) -> pd.
                 if design.comparison == "not_yet_treated"
                 else np.zeros(len(cohort), dtype=bool)
             )
-            gap = _gap(means, own, other, base)
-            rho = _correlation(means[other], base, later, g)
+            rho = _correlation(means[other], base, later, g, people)
+            gap = _gap(rise, own, other)
             rows.append({
                 "cohort": float(g), "event_time": float(e), "gap": gap, "correlation": rho,
-                "regression_to_mean": -(1 - rho) * gap, "n_clusters": float(own.sum()),
+                "regression_to_mean": -(1 - rho) * gap,
+                "n_clusters": float((own & np.isfinite(rise)).sum()),
             })  # fmt: skip
     if not rows:
         raise DesignError(
@@ -97,7 +103,10 @@ def regression_to_mean(panel: Panel, design: Design, *, horizon: int = 3) -> pd.
             "that was always there. Add earlier periods."
         )
     table = pd.DataFrame(rows)
-    return pd.concat([table, _all_cohorts(table)], ignore_index=True)
+    out = pd.concat([table, _all_cohorts(table)], ignore_index=True)
+    if people:
+        out["n_clusters"] = suppress_small(out["n_clusters"])
+    return out
 
 
 def _cluster_means(panel: Panel, design: Design) -> tuple[pd.DataFrame, FloatArray]:
@@ -114,20 +123,30 @@ def _cluster_means(panel: Panel, design: Design) -> tuple[pd.DataFrame, FloatArr
     return means, cohort.to_numpy(dtype=float)
 
 
-def _gap(means: pd.DataFrame, own: np.ndarray, other: np.ndarray, base: float) -> float:
+def _rise(means: pd.DataFrame, base: float) -> FloatArray:
+    """Return the last period before entry less the mean of those before it, missing if not seen."""
     before = means.columns[means.columns.to_numpy(dtype=float) < base]
-    earlier = means[before].mean(axis=1)
-    rise = (means[base] - earlier).to_numpy(dtype=float)
+    return np.asarray(means[base] - means[before].mean(axis=1), dtype=float)
+
+
+def _gap(rise: FloatArray, own: np.ndarray, other: np.ndarray) -> float:
     return float(np.nanmean(rise[own]) - np.nanmean(rise[other]))
 
 
-def _correlation(means: pd.DataFrame, base: float, later: float, cohort: float) -> float:
+def _correlation(
+    means: pd.DataFrame, base: float, later: float, cohort: float, people: bool
+) -> float:
     both = means[[base, later]].dropna().to_numpy(dtype=float)
     if len(both) < 3:
+        seen = say_people(len(both), "people") if people else f"{len(both)} comparison clusters"
         raise DesignError(
-            f"only {len(both)} comparison clusters are seen in periods {base:g} and {later:g} "
-            f"(cohort {cohort:g}), too few for a correlation. Use a shorter `horizon` or another "
-            "comparison."
+            f"only {seen} are seen in periods {base:g} and {later:g} (cohort {cohort:g}), too few "
+            "for a correlation. Use a shorter `horizon` or another comparison."
+        )
+    if not (np.ptp(both, axis=0) > 0).all():
+        raise DesignError(
+            f"comparison clusters do not differ in periods {base:g} or {later:g} (cohort "
+            f"{cohort:g}), so what returns of an unusual year is not known. Check the outcome."
         )
     return float(np.corrcoef(both.T)[0, 1])
 

@@ -32,10 +32,16 @@ class Decomposition:
         both. With covariates two rows, "within" cohorts and "between" them.
     estimate : float
         The coefficient; the weighted sum of the rows.
+    outcome : str
+        What it is an effect on.
+    unit_of_measure : str, optional
+        Unit of estimates, from the design.
     """
 
     comparisons: pd.DataFrame
     estimate: float
+    outcome: str = ""
+    unit_of_measure: str | None = None
 
     def summary(self) -> pd.DataFrame:
         """Return weight and weighted mean of each kind of comparison."""
@@ -100,9 +106,14 @@ def bacon(data: Panel | Moments, design: Design) -> Decomposition:
             "comparison. Check `cohort` and the periods."
         )
     if design.covariates:
-        return _within_and_between(table, residual)
-    estimate = float(table.weight @ (residual * table.y).sum(axis=1)) / total
-    return Decomposition(comparisons=_pairs(table, total), estimate=estimate)
+        comparisons, estimate = _within_and_between(table, residual)
+    else:
+        comparisons = _pairs(table, total)
+        estimate = float(table.weight @ (residual * table.y).sum(axis=1)) / total
+    return Decomposition(
+        comparisons=comparisons, estimate=estimate, outcome=design.outcome,
+        unit_of_measure=design.unit_of_measure,
+    )  # fmt: skip
 
 
 class _Table(NamedTuple):
@@ -154,8 +165,7 @@ def _balanced(data: Panel | Moments, design: Design, what: str) -> _Table:
             f"{int(moved.any(axis=1).sum()):,} of {len(names):,} units. Use the weight of a base "
             "period in all periods."
         )
-    if moments.people:
-        _refuse_small(moments)
+    refuse_small_cohorts(moments)
     cohort = moments.attribute("cohort").to_numpy(dtype=float)[place].reshape(shape)[:, 0]
     x = moments.x_mean[:, moments.covariate_positions(design.covariates)][place]
     treated = periods[None, :] >= np.where(np.isnan(cohort), np.inf, cohort)[:, None]
@@ -164,15 +174,23 @@ def _balanced(data: Panel | Moments, design: Design, what: str) -> _Table:
     )
 
 
-def _refuse_small(moments: Moments) -> None:
-    """Weights follow from the numbers of people in two cohorts, and these from the weights."""
+def refuse_small_cohorts(moments: Moments) -> None:
+    """
+    Refuse cohorts of 1-10 people: weights follow from their numbers, and these from the weights.
+
+    Raises
+    ------
+    DesignError
+        If units are people and a cohort is so small.
+    """
+    if not moments.people:
+        return
     sizes = moments.units["cohort"].value_counts(dropna=False)
     small = int((sizes < SMALLEST_SHOWN).sum())
     if small:
         raise DesignError(
             f"{small} cohorts have fewer than {SMALLEST_SHOWN} people, and their number could be "
-            "found from the weights of the comparisons. Merge cohorts, or decompose the means of "
-            "organizations."
+            "found from the weights. Merge cohorts, or use the means of organizations."
         )
 
 
@@ -241,7 +259,7 @@ def _two_by_two(mean: FloatArray, a: int, b: int, used: BoolArray, after: BoolAr
     return float(gap[used & after].mean() - gap[used & ~after].mean())
 
 
-def _within_and_between(table: _Table, residual: FloatArray) -> Decomposition:
+def _within_and_between(table: _Table, residual: FloatArray) -> tuple[pd.DataFrame, float]:
     """Split treatment, covariates taken out, into its cohort means and what is left."""
     x = _two_way(table.x, table.weight)
     flat = x.reshape(-1, x.shape[2])
@@ -267,4 +285,4 @@ def _within_and_between(table: _Table, residual: FloatArray) -> Decomposition:
         for k, d in parts.items()
     ]  # fmt: skip
     estimate = float(table.weight @ (left * table.y).sum(axis=1)) / total
-    return Decomposition(comparisons=pd.DataFrame(rows), estimate=estimate)
+    return pd.DataFrame(rows), estimate

@@ -185,3 +185,12 @@ def test_invariances(frame, panel) -> None:
 def test_refusals(frame, panel, call, options, said) -> None:
     with pytest.raises(vbc.DesignError, match=said):
         call(panel(frame), ["a"], **options)
+
+
+def test_a_message_without_a_tolerance_is_a_sentence(frame, panel) -> None:
+    """Where only an absurd tolerance would do, none is named."""
+    far = frame.assign(a=np.where(frame["entry"].notna(), 1e4 + frame["a"], frame["a"] / 1e3))
+    with pytest.raises(
+        vbc.DesignError, match=r"or leave out treated organizations .* counterpart\.$"
+    ):
+        vbc.balance.calibrate(panel(far), ["a", "b"], totals={"a": -1e6, "b": 0.0})

@@ -120,7 +120,7 @@ def test_clusters_of_several_cohorts_are_weighted_by_unit(frame, panel) -> None:
 
 def test_people_are_counted_as_people(frame, panel) -> None:
     data = panel(frame.assign(a=frame["a"].where(frame["aco"] > 2)), people=True)
-    with pytest.raises(vbc.DesignError, match="for fewer than 11 people of"):
+    with pytest.raises(vbc.DesignError, match="for fewer than 11 of 60 people"):
         features(data, ["a"])
 
 
@@ -136,3 +136,11 @@ def test_spanned_columns_are_found(frame, panel) -> None:
     )
     assert weights.meta["left_out"] == ("c", "d")
     assert pd.isna(weights.balance().set_index("feature").loc["d", "smd_after"])
+
+
+def test_people_without_base_weight_are_not_counted(frame, panel) -> None:
+    base = {u: 0.0 if u < 3 else 1.0 for u in range(60)}
+    with pytest.raises(vbc.DesignError, match=r"^fewer than 11 people have no positive base"):
+        features(panel(frame, people=True), ["a"], base=base)
+    with pytest.raises(vbc.DesignError, match=r"^3 of 60 organizations have no positive base"):
+        features(panel(frame), ["a"], base=base)

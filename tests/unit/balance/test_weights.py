@@ -88,8 +88,19 @@ def test_small_counts_of_people_are_not_told(frame, panel) -> None:
     shown = vbc.balance.propensity(panel(rare), ["a", "rare"], penalty="ridge")
     assert shown.balance()["flag"].isin(["ok", "above 0.1", "fail"]).all()
     few = panel(frame[frame["aco"] < 15], people=True)
-    assert np.isnan(vbc.balance.propensity(few, ["a"]).summary()["n_treated"])
-    assert "fewer than 11 people" in repr(vbc.balance.propensity(few, ["a"]))
+    weights = vbc.balance.propensity(few, ["a"])
+    assert "fewer than 11 treated" in repr(weights)
+    # equal weights would show the number of people as an effective number, and as a share
+    told = weights.summary()
+    assert told[["n_treated", "ess_treated", "ess_comparison", "largest_share"]].isna().all()
+    assert any("much of the comparison weight" in x for x in weights.warnings)
+    # a few of many without a match: their number is the number of all less that in effect
+    matched = vbc.balance.match(panel(frame, people=True), ["a", "b"], caliper=0.4)
+    lost = int((matched.weight[matched.features.treated] == 0).sum())
+    assert 0 < lost < 11
+    assert np.isnan(matched.summary()["ess_treated"])
+    organizations = vbc.balance.match(panel(frame), ["a", "b"], caliper=0.4)
+    assert organizations.summary()["treated_without_match"] == lost
 
 
 def test_mapping_and_record(frame, panel) -> None:

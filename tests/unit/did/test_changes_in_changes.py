@@ -343,8 +343,13 @@ def test_refusals(draw, staggered, from_table) -> None:
     far = d.assign(y=d["y"] + 1e6 * d["entry"].notna())
     with pytest.raises(vbc.EstimationError, match="100% of treated outcomes before entry"):
         ChangesInChanges().fit(panel(far), DESIGN)
-    with pytest.raises(vbc.DesignError, match="cohort 2015 at period 2016: no comparison rows"):
-        ChangesInChanges().fit(panel(staggered[staggered["entry"].notna()]), DESIGN)
+    empty = "cohort 2015 at period 2016: no comparison rows"
+    for comparison in ("not_yet_treated", "never_treated"):
+        design = vbc.Design(outcome="y", comparison=comparison)
+        with pytest.raises(vbc.DesignError, match=empty) as caught:
+            ChangesInChanges().fit(panel(staggered[staggered["entry"].notna()]), design)
+        wider = "use comparison='not_yet_treated'" in str(caught.value)
+        assert wider == (comparison == "never_treated")
     few = d[(d["id"] < 9) | d["entry"].isna()]
     with pytest.raises(vbc.DesignError, match="fewer than 11 people"):
         ChangesInChanges().fit(panel(few, cluster="aco"), DESIGN)

@@ -119,6 +119,7 @@ def test_what_does_not_apply(frame) -> None:
     with pytest.raises(vbc.DesignError, match="dose curves cannot be estimated") as caught:
         fit(frame[frame["cohort"].notna()])
     assert "cohort 2013 at period 2014: no comparison unit" in str(caught.value)
+    assert "end `window` earlier or leave out these periods" in str(caught.value)
     with pytest.raises(vbc.DesignError, match="collinear"):
         fit(frame.assign(z=2 * frame["x"]), design={"covariates": ["x", "z"]})
 
@@ -139,21 +140,21 @@ def test_a_cohort_without_some_doses(frame) -> None:
 
 
 def test_few_treated_and_extrapolation_are_said(frame) -> None:
-    found = fit(frame[frame["unit"] < 60])
+    found = fit(frame[frame["unit"] < 60], grid=[0.5])
     assert any("fewer than 30 treated clusters" in w for w in found.meta["warnings"])
     narrow = frame.assign(
         share=np.where(frame["cohort"] == 2014.0, 0.4 + frame["share"] / 10, frame["share"])
     )
-    assert any("extrapolated" in w for w in fit(narrow).meta["warnings"])
+    assert any("extrapolated" in w for w in fit(narrow, grid=[0.9]).meta["warnings"])
 
 
 def test_moments_of_rows_and_missing_outcomes(frame) -> None:
     panel = vbc.Panel.from_frame(frame, unit="unit", period="period", cohort="cohort")
     moments = vbc.Moments.from_panel(panel, outcomes=["y"], covariates=["share"])
-    found = vbc.did.Dose(dose="share").fit(moments, vbc.Design(outcome="y"))
-    np.testing.assert_allclose(found.estimate, fit(frame).estimate, atol=1e-12)
+    found = vbc.did.Dose(dose="share", grid=[0.3, 0.7]).fit(moments, vbc.Design(outcome="y"))
+    np.testing.assert_allclose(found.estimate, fit(frame, grid=[0.3, 0.7]).estimate, atol=1e-12)
     gaps = frame.assign(y=frame["y"].where(frame.index % 13 != 0))
-    assert np.isfinite(fit(gaps).estimate).all()
+    assert np.isfinite(fit(gaps, grid=[0.3, 0.7]).estimate).all()
 
 
 def test_strata_are_fitted_alone_and_jointly(frame) -> None:
@@ -171,7 +172,8 @@ def test_strata_are_fitted_alone_and_jointly(frame) -> None:
 
 def test_bootstrap_and_small_sample_factors(frame) -> None:
     panel = vbc.Panel.from_frame(frame, unit="unit", period="period", cohort="cohort")
-    estimator, design = vbc.did.Dose(dose="share", degree=1), vbc.Design(outcome="y")
+    estimator = vbc.did.Dose(dose="share", degree=1, grid=[0.3, 0.7])
+    design = vbc.Design(outcome="y")
     none, one = (estimator.fit(panel, design, vcov=v) for v in ("CR0", "CR1"))
     np.testing.assert_allclose(one.vcov(), none.vcov() * 90 / 89, rtol=1e-12)
     drawn = estimator.fit(panel, design, vcov=vbc.inference.Multiplier(draws=4000))
@@ -179,8 +181,8 @@ def test_bootstrap_and_small_sample_factors(frame) -> None:
 
 
 def test_no_count_of_few_people_is_shown(frame) -> None:
-    found = fit(frame[frame["unit"] < 30], {"people": True}, degree=1)
+    found = fit(frame[frame["unit"] < 30], {"people": True}, degree=1, grid=[0.5])
     assert found.frame[["n_units", "n_treated"]].isna().all().all()
     pairs = fit(frame[frame["unit"] < 30], {"people": True}, degree=1, aggregation="group_time")
     assert pairs.frame[["n_units", "n_treated"]].isna().all().all()
-    assert fit(frame, {"people": True}).frame["n_treated"].eq(60).all()
+    assert fit(frame, {"people": True}, grid=[0.5]).frame["n_treated"].eq(60).all()

@@ -101,6 +101,20 @@ def test_where_everybody_enters_the_last_cohort_is_the_comparison(frame) -> None
             late["unit"] > 3, 2020.0)), design={"window": (3, 4)}, estimand="event_time")  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "options", [{"before": "all"}, {"beta": "efficient"}, {"beta": 1}], ids=str
+)
+def test_a_row_that_is_the_adjustment_itself_is_zero_without_error(frame, options) -> None:
+    """Not rounding over rounding, whose p-value would be noise and which would widen bands."""
+    design = {"comparison": "never_treated", "window": (-2, 1)}
+    found = fit(frame, estimand=("event_time", "group_time"), design=design, **options)
+    table = found.tidy()
+    zero = (table["event_time"] < 0) if "before" in options else (table["event_time"] == -1)
+    assert (table.loc[zero, "estimate"] == 0).all()
+    assert table.loc[zero, ["std_error", "p_value", "band_high"]].isna().all().all()
+    assert table.loc[~zero, ["std_error", "p_value", "band_high"]].notna().all().all()
+
+
 def test_units_that_miss_a_period_are_left_out_and_counted(frame) -> None:
     gaps = frame[~((frame["unit"] == 4) & (frame["period"] == 2012))]
     found = fit(gaps, panel={"people": False})

@@ -274,7 +274,22 @@ def test_invariances(draw) -> None:
     np.testing.assert_allclose(percent.estimate, est.estimate * [1, 100, 0.01], rtol=1e-9)
 
 
+def test_covariates_that_effects_absorb_are_said(draw) -> None:
+    d = draw().assign(size=lambda f: f["hospital"] % 7)
+    design = vbc.Design(outcome="spend", covariates=["beds", "size"])
+    est = IV(dose="share").fit(panel(d), design)
+    assert est.meta["dropped"] == {"size": []}
+    assert "covariate `size` was dropped" in est.meta["warnings"][0]
+    plain = IV(dose="share").fit(panel(d), vbc.Design(outcome="spend", covariates=["beds"]))
+    np.testing.assert_allclose(est.estimate, plain.estimate, rtol=1e-9)
+
+
 def test_refusals(draw) -> None:
+    never = draw().assign(spend=lambda f: f["spend"].where(f["year"] < 2016))
+    with pytest.raises(vbc.DataError, match="no row has both `spend` and `share`"):
+        IV(dose="share").fit(
+            panel(never.assign(share=never["share"].where(never["year"] >= 2016))), DESIGN
+        )
     d = draw()
     with pytest.raises(vbc.DesignError, match="`form` is 'rdd'"):
         IV(dose="share", form="rdd")

@@ -174,3 +174,29 @@ def test_a_match_without_a_column_counts_its_outcomes() -> None:
     match = Match(np.ones((3, 4)), np.ones(4), 3)
     assert match.without(0).n_outcomes == 2
     assert match.without(3).n_outcomes == 3
+
+
+def test_a_start_without_weight_says_nothing() -> None:
+    """The donor that had all weight may have left."""
+    h = gram(np.random.default_rng(3).normal(size=(6, 5)), np.ones(6))
+    np.testing.assert_allclose(
+        solve_simplex(h, start=np.zeros(5)).weights, solve_simplex(h).weights, atol=1e-12
+    )
+
+
+def test_donors_that_fit_alike_have_no_gap() -> None:
+    """Outcomes that are all equal before entry: no division by zero, and even weights."""
+    flat = Match(np.zeros((4, 3)), np.zeros(3), 3)
+    control = fit_control(flat, augmented=True, penalty=None, one_se=True)
+    assert control.gap == 0
+    np.testing.assert_allclose(control.weights, 0.25)
+
+
+def test_a_covariate_that_donors_share_moves_no_weight() -> None:
+    p = paths(5)
+    shared = p._replace(z0=np.full((len(p.y0), 1), 0.3), z1=np.array([0.7]))
+    np.testing.assert_allclose(
+        fit_control(match_outcomes(shared), augmented=True, penalty=1.0, one_se=True).weights,
+        fit_control(match_outcomes(p), augmented=True, penalty=1.0, one_se=True).weights,
+        atol=1e-12,
+    )

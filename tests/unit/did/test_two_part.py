@@ -207,6 +207,14 @@ def test_invariances_and_strata(draw) -> None:
     np.testing.assert_allclose(part.std_error, alone.std_error, rtol=1e-7)
 
 
+def test_covariates_that_others_span_are_said(draw) -> None:
+    d = draw().assign(twice=lambda f: 2 * f["x"])
+    est = TwoPart().fit(panel(d), vbc.Design(outcome="y", covariates=["x", "twice"]))
+    assert est.meta["dropped"]
+    assert all("twice" in name for name in est.meta["dropped"])
+    assert "was dropped" in est.meta["warnings"][0]
+
+
 def test_refusals(draw) -> None:
     d = draw()
     with pytest.raises(vbc.DesignError, match="`intensity` is 'inverse'"):

@@ -57,6 +57,16 @@ def test_a_count_shown_by_subtraction_is_found() -> None:
     assert unproven(links[:2], totals[:2], protected=np.array([0]), limit=11).tolist() == [False]
 
 
+def test_many_counts_in_the_same_totals_are_one_unknown() -> None:
+    """A hundred thousand counts in two totals take no linear program of their size."""
+    links = np.zeros((2, 100_000))
+    links[0, :60_000] = links[1, 60_000:] = 1
+    table = np.r_[np.full(60_000, 5.0), 3.0, np.zeros(39_999)]
+    bad = unproven(links, links @ table, protected=np.flatnonzero(table), limit=11)
+    assert not bad[:60_000].any()
+    assert bad[60_000]
+
+
 def test_two_hidden_counts_that_hold_fewer_than_eleven_together_are_not_safe() -> None:
     links = np.array([[1, 1, 1], [0, 0, 1]])
     found = unproven(links, np.array([109, 100]), protected=np.array([0, 1]), limit=11)

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 import vbceval as vbc
 from vbceval.core.errors import DataError
 from vbceval.moments import share
-from vbceval.moments.attack import Attack, default_margins, margin_codes
+from vbceval.moments.attack import Attack
 from vbceval.moments.merging import Cells, Merge
 from vbceval.moments.protected import protected_counts
+from vbceval.moments.reports import Totals, default_margins, margin_codes
 from vbceval.moments.schema import Schema
 from vbceval.moments.share import shareable
 from vbceval.moments.shift import export_shift
@@ -288,6 +289,22 @@ def test_totals_of_single_organizations_can_give_a_merged_one_away() -> None:
         shareable(full, margins=[["provider", "quarter"], ["quarter"]])
 
 
+def test_reports_leave_out_what_gives_a_small_total_away() -> None:
+    """Few of one stratum in all organizations together: the total less the other stratum."""
+    full = of_counts({**big("A", yes=1), **big("B", yes=2), **big("C", no=900, yes=1)})
+    assert list(shown(shareable(full)).values()) == [61, 62, 901]
+    cells, schema = Cells.of(full.sums), full.sums.schema
+    codes = margin_codes([["quarter"], ["quarter", "dual"]], cells, schema)
+    counts, _ = protected_counts(full.sums, minimum=11)
+    printed = [
+        Totals(codes=codes, size=6, complementary=c).printed(counts, 0) for c in (True, False)
+    ]
+    assert [x.tolist() for x in printed] == [[True, False, False], [True, True, False]]
+    # all that are large are printed, as the user says
+    with pytest.raises(DataError, match="audit fails"):
+        shareable(full, margins=[["quarter"], ["quarter", "dual"]])
+
+
 def test_a_shift_is_joint_through_organizations() -> None:
     """The difference of two means: its variance from each organization's part in both."""
     full = taken(rows())
@@ -452,9 +469,10 @@ def planted(full: vbc.Moments, deep: list[int]) -> dict[int, np.ndarray]:
     counts, _ = protected_counts(full.sums, minimum=11)
     schema = full.sums.schema
     codes = margin_codes(default_margins(schema), cells, schema)
+    totals = Totals(codes=codes, size=len(full.sums), complementary=True)
     merge = Merge.nothing(cells)
     merge.depth[deep] = 1
-    return Attack(cells=cells, counts=counts, margins=codes, earlier=()).exposed(merge)
+    return Attack(cells=cells, counts=counts, totals=totals, earlier=()).exposed(merge)
 
 
 def test_a_planted_leak_is_caught() -> None:
@@ -474,7 +492,10 @@ def test_a_small_organization_is_hidden_in_totals_by_cohort() -> None:
     schema = full.sums.schema
     attack = Attack(
         cells=cells, counts=protected_counts(full.sums, minimum=11)[0],
-        margins=margin_codes(default_margins(schema), cells, schema), earlier=(),
+        totals=Totals(
+            codes=margin_codes(default_margins(schema), cells, schema), size=len(full.sums),
+            complementary=True,
+        ), earlier=(),
     )  # fmt: skip
     merge = Merge.nothing(cells)
     merge.deleted[0] = True

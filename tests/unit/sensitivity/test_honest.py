@@ -72,7 +72,7 @@ def rejects_by_programs(
         if largest(rest + direction * bad)[0] <= bad + 1e-7:
             ends.append(sign * np.inf)
             continue
-        for _ in range(26):
+        for _ in range(20):
             middle = (good + bad) / 2
             same = largest(rest + direction * middle)[0] <= middle + 1e-9
             good, bad = (middle, bad) if same else (good, middle)
@@ -124,6 +124,21 @@ def test_corners_attain_the_program(shape: dict[str, str]) -> None:
         for _ in range(5):
             q = rng.normal(size=len(m.sd)) * m.sd
             assert listed.maximise(q) @ q == pytest.approx(programs.maximise(q) @ q, abs=1e-8)
+
+
+def test_polyhedra_and_sizes_share_their_corners() -> None:
+    """What is costly is done once: nothing of it depends on the size or the periods before."""
+    beta, v = draw("shared", 7)
+    problem = Problem(
+        path=vbc.sensitivity.event_path.event_path(from_numbers(beta, v, pre=3)),
+        target=np.array([0.4, 0.3, 0.2, 0.1]),
+        restriction=Restriction(bound="relative_magnitudes", bias="positive"),
+        method="C-LF", alpha=0.05, first_share=0.1,
+    )  # fmt: skip
+    dual._directions.cache_clear()
+    tests = [*problem.testers(0.5), *problem.testers(2.0)]
+    assert len(tests) == 12
+    assert dual._directions.cache_info().misses == 1
 
 
 @pytest.mark.parametrize(

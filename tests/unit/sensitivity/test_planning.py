@@ -14,8 +14,8 @@ from vbceval.sensitivity import minimum_detectable_effect, regression_to_mean, s
 SPEND = vbc.Design(outcome="spend")
 
 
-def panel(rows: pd.DataFrame) -> vbc.Panel:
-    return vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry")
+def panel(rows: pd.DataFrame, *, people: bool | None = None) -> vbc.Panel:
+    return vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry", people=people)
 
 
 def autoregressive(rng: np.random.Generator, n: int, periods: int, rho: float) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_entry_after_a_high_year_shows_what_it_would_feign() -> None:
     """Without effect, entry decided by the last year: the what-if is what is then estimated."""
     rng = np.random.default_rng(1)
     gaps = []
-    for _ in range(40):
+    for _ in range(12):
         y = autoregressive(rng, 300, 6, 0.5)
         # the highest third of the year before entry, with some noise in the choice
         high = y[:, 3] + 0.5 * rng.normal(size=300)
@@ -49,7 +49,7 @@ def test_entry_after_a_high_year_shows_what_it_would_feign() -> None:
         found = found[found["estimand"] == "att_event_time"].set_index("event_time")["estimate"]
         at = feigned[feigned["cohort"].notna()].set_index("event_time")["regression_to_mean"]
         gaps.append([found[0.0], at[0.0], found[1.0], at[1.0]])
-    mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0) / np.sqrt(40)
+    mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0) / np.sqrt(12)
     assert mean[0] < -20 * error[0]  # no effect, and yet a large estimate
     # gap counts what is new in the last year, here with rho^k of it already there before
     assert abs(mean[1] / mean[0] - 1) < 0.5
@@ -60,13 +60,13 @@ def test_entry_after_a_high_year_shows_what_it_would_feign() -> None:
 def test_without_selection_nothing_is_feigned() -> None:
     rng = np.random.default_rng(2)
     found = []
-    for _ in range(40):
+    for _ in range(20):
         y = autoregressive(rng, 200, 5, 0.5)
         entry = np.where(rng.random(200) < 0.4, 3.0, np.nan)
         found.append(
             regression_to_mean(panel(long(y, entry)), SPEND)["regression_to_mean"].iloc[-1]
         )
-    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(40)
+    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(20)
 
 
 def test_by_hand_with_weights_and_cohorts() -> None:
@@ -94,6 +94,30 @@ def test_regression_to_mean_needs_two_periods_before_and_a_comparison() -> None:
         regression_to_mean(panel(long(y, np.repeat([1.0, np.nan], 4))), SPEND)
     with pytest.raises(DesignError, match="only 2 comparison clusters"):
         regression_to_mean(panel(long(y, np.array([2.0] * 6 + [np.nan] * 2))), SPEND)
+
+
+def test_regression_to_mean_where_something_is_not_seen() -> None:
+    rng = np.random.default_rng(4)
+    entry = np.repeat([3.0, 4.0, np.nan], [2, 3, 12])
+    table = long(rng.normal(size=(17, 5)), entry)
+    full = regression_to_mean(panel(table), SPEND, horizon=0)
+    # nobody of the first cohort is seen in its last period before entry
+    lost = table[~((table["entry"] == 3) & (table["year"] == 2))]
+    kept = regression_to_mean(panel(lost), SPEND, horizon=0)
+    assert kept["cohort"].dropna().tolist() == [4.0]
+    assert kept["gap"].iloc[-1] == full.set_index("cohort")["gap"][4.0]
+    with pytest.raises(DesignError, match="comparison clusters do not differ"):
+        regression_to_mean(panel(long(np.ones((17, 5)), entry)), SPEND)
+    people = regression_to_mean(panel(table, people=True), SPEND, horizon=0)
+    assert people["n_clusters"].isna().all()
+    with pytest.raises(DesignError, match="only fewer than 11 people are seen"):
+        regression_to_mean(
+            panel(
+                table[table["aco"] < 4].assign(entry=lambda d: d["entry"].where(d["aco"] < 2)),
+                people=True,
+            ),
+            SPEND,
+        )
 
 
 def estimate(error: float, df: float) -> vbc.Estimates:
@@ -124,7 +148,7 @@ def test_simulated_power_agrees_with_the_closed_form() -> None:
     table = long(y, np.full(40, np.nan))
     found = simulated_power(
         vbc.did.TWFE().fit, panel(table), SPEND, effects=[0.0, 0.8], entry=2, n_treated=16,
-        replications=150,
+        replications=60,
     ).set_index("effect")  # fmt: skip
     # differences of two means of two periods: variance 2 (1/2) (1/16 + 1/24) of these data
     error = np.sqrt(np.var(y[:, 2:].mean(1) - y[:, :2].mean(1), ddof=1) * (1 / 16 + 1 / 24))
@@ -132,7 +156,7 @@ def test_simulated_power_agrees_with_the_closed_form() -> None:
     assert found.loc[0.8, "power"] == pytest.approx(
         expected, abs=4 * found.loc[0.8, "monte_carlo_error"] + 0.03
     )
-    assert found.loc[0.0, "power"] < 0.05 + 4 * 0.018
+    assert found.loc[0.0, "power"] < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 60)
     assert found.loc[0.8, "mean_estimate"] - found.loc[0.0, "mean_estimate"] == pytest.approx(0.8)
     assert found.loc[0.8, "coverage"] == found.loc[0.0, "coverage"]
     assert found.loc[0.0, "failed"] == 0

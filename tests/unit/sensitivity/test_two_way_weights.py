@@ -108,6 +108,15 @@ def test_bacon_says_what_is_missing(change: object, message: str) -> None:
 def test_small_cohorts_of_people_are_not_weighed() -> None:
     with pytest.raises(DesignError, match="5 cohorts have fewer than 11 people"):
         bacon(panel(frame(5), people=True), vbc.Design(outcome="spend"))
+    with pytest.raises(DesignError, match="5 cohorts have fewer than 11 people"):
+        twfe_weights(panel(frame(5), people=True), vbc.Design(outcome="spend"))
+
+
+def test_a_decomposition_says_of_what() -> None:
+    for covariates in ([], ["hcc"]):
+        design = vbc.Design(outcome="spend", unit_of_measure="USD", covariates=covariates)
+        found = bacon(panel(frame(5)), design)
+        assert (found.outcome, found.unit_of_measure) == ("spend", "USD")
 
 
 @pytest.mark.parametrize("seed", range(4))

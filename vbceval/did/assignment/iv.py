@@ -19,6 +19,7 @@ from vbceval.did.assignment.rows import LATE, described, form_rows, row_of
 from vbceval.did.assignment.structural import Method, structural
 from vbceval.did.assignment.weak import anderson_rubin, effective_f
 from vbceval.did.covariances import Law, Vcov, read_law
+from vbceval.did.dropped import dropped_covariates, said_of_dropped
 from vbceval.did.inputs import design_meta
 from vbceval.did.least_squares import Groups
 from vbceval.did.sampled import gather
@@ -219,6 +220,11 @@ class IV:
         if absent:
             raise DataError(f"the panel has no column {listed(absent)}.")
         seen = data.frame[names].notna().all(axis=1)
+        if not seen.any():
+            raise DataError(
+                f"no row has both `{design.outcome}` and `{self.dose}`, so nothing can be "
+                "estimated. Check both columns."
+            )
         panel = replace(data, frame=data.frame[seen].reset_index(drop=True))
         strata = tuple(s for s in data.strata if s not in self.blocks)
         moments = Moments.from_panel(
@@ -320,6 +326,8 @@ class IV:
         n_clusters: int,
         frame: pd.DataFrame,
     ) -> dict[str, Any]:
+        dropped = dropped_covariates(p.fit for p in parts)
+        said = {*errors.warnings, *said_of_dropped(dropped), *(n for n in frame["note"] if n)}
         return {
             "estimator": "IV", "options": asdict(self), "design": design_meta(design),
             "vcov": law.name, "ssc": law.ssc.name,
@@ -329,7 +337,7 @@ class IV:
             # with several instruments the score of two-stage least squares is not the derivative
             **({} if self.instruments == "assigned" else {"influence": "structural scores"}),
             "language": "effect", "versions": versions("numpy", "scipy", "pandas"),
-            "warnings": sorted({*errors.warnings, *(n for n in frame["note"] if n)}),
+            "dropped": dropped, "warnings": sorted(said),
             **errors.meta,
         }  # fmt: skip
 

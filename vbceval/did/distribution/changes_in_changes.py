@@ -306,7 +306,10 @@ def _fit_part(
     last = float(periods[-1]) + design.anticipation
     found = found.take(~np.isin(found.cohort, dropped))
     compared = [(pair, compare(found, pair, last)) for pair in pairs]
-    refuse_empty([(p, c) for p, c in compared if not p.is_reference], within)
+    refuse_empty(
+        [(p, c) for p, c in compared if not p.is_reference], within,
+        never_only=design.comparison == "never_treated",
+    )  # fmt: skip
     parts = []
     for pair, rows in compared:
         if not (rows.group == 3).any():

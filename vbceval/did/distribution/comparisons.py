@@ -139,8 +139,21 @@ def _linear(compared: Compared, rule: Rule) -> bool:
     return plain and rule.quantile_type != "inverse"
 
 
-def refuse_empty(compared: list[tuple[GroupTimePair, Compared]], within: str) -> None:
-    """Raise DesignError that lists comparisons in which treated rows have no counterpart."""
+def refuse_empty(
+    compared: list[tuple[GroupTimePair, Compared]], within: str, *, never_only: bool
+) -> None:
+    """
+    Raise DesignError that lists comparisons in which treated rows have no counterpart.
+
+    Parameters
+    ----------
+    compared : list of (GroupTimePair, Compared)
+        Comparisons.
+    within : str
+        How messages name the stratum.
+    never_only : bool
+        Whether the comparison is with the never treated, so that there is a wider one.
+    """
     names = ("comparison rows in the base period", "comparison rows", "treated rows before entry")
     lines = []
     for pair, rows in compared:
@@ -156,8 +169,8 @@ def refuse_empty(compared: list[tuple[GroupTimePair, Compared]], within: str) ->
     if lines:
         raise DesignError(
             f"{len(lines)} of {len(compared)} comparisons have an empty side:{''.join(lines)}\n"
-            "To go on, end `window` earlier, leave out these periods, or use "
-            "comparison='not_yet_treated'."
+            "To go on, end `window` earlier, or leave out these periods"
+            f"{", or use comparison='not_yet_treated'" if never_only else ''}."
         )
 
 

@@ -179,9 +179,10 @@ class Dose:
         ------
         DesignError
             If the dose is missing, not positive or changes in treated periods, doses are too few
-            for the basis, or nothing can be compared.
+            for the basis, or nothing can be compared or covariates are collinear in a cohort and
+            period.
         EstimationError
-            If units are not followed, or covariates are collinear.
+            If units are not followed.
         """
         factor, multiplier = small_sample("Dose", vcov, ssc)
         if design.fixed_effects is not None:
@@ -272,8 +273,10 @@ class Dose:
         if failed or not any(c.pair.event_time >= 0 for c in found):
             lines = "".join(f"\n  {line}" for line in failed) or " no treated unit is seen twice."
             raise DesignError(
-                f"{within}{len(failed)} of {len(pairs)} dose curves cannot be estimated:{lines}\nTo "
-                "go on, end `window` earlier, leave cohorts out, or use a simpler curve."
+                f"{within}{len(failed)} of {len(pairs)} dose curves cannot be estimated:{lines}\n"
+                "Where nobody is left to compare with, end `window` earlier or leave out these "
+                "periods; where doses are too few or alike, leave the cohort out or use a simpler "
+                "curve; a collinear covariate leave out."
             )
         first = index.first
         masses = {

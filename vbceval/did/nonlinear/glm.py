@@ -186,7 +186,8 @@ class GLMDiD(Regression):
         Parameters
         ----------
         data : Panel or Moments
-            With strata, all together and within each stratum, jointly.
+            With strata, all together (with an effect of each stratum in the index, unless the
+            design names its effects) and within each stratum, jointly.
         design : Design
             As in `ETWFE`. With ``comparison="never_treated"`` leads are estimated as well.
         vcov : str, tuple or Multiplier

@@ -126,5 +126,5 @@ def _refuse_separated(first: Fit, y: FloatArray, w: FloatArray, family: Family) 
         names = [first.z.names[j] for j in np.flatnonzero(lost)]
         raise DesignError(
             f"{listed(names)} has {what}, so its coefficient in a {family.name} regression is "
-            "infinite. Merge periods or cohorts, restrict `window`, or use family='gaussian'."
+            "infinite. Merge periods or cohorts, restrict `window`, or use a linear mean (`ETWFE`)."
         )

@@ -13,6 +13,7 @@ from vbceval.core.errors import DataError, DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.core.version import versions
 from vbceval.design import Design
+from vbceval.did.dropped import dropped_covariates, said_of_dropped
 from vbceval.did.equation import cluster_sums
 from vbceval.did.inputs import design_meta, shown, small_sample, vcov_name, without_small_strata
 from vbceval.did.least_squares import Groups
@@ -36,13 +37,17 @@ _SAID = {
 
 
 class _Part(NamedTuple):
-    """Effects of one stratum: rows, influence (G, k), treated weight (G, k), clusters (G,)."""
+    """
+    Effects of one stratum: rows, influence (G, k), treated weight (G, k), clusters (G,), covariates
+    that were left out.
+    """
 
     rows: list[dict[str, Any]]
     psi: FloatArray
     mass: FloatArray
     clusters: np.ndarray
     first_period: float
+    dropped: dict[str, list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +141,8 @@ class TwoPart:
         Parameters
         ----------
         data : Panel or Moments
-            With strata, all together and within each stratum, jointly.
+            With strata, all together (with an effect of each stratum in both indices) and within
+            each stratum, jointly.
         design : Design
             As in `GLMDiD`; effects of units are refused.
         vcov : {"CR1", "CR0", "bootstrap"} or Multiplier
@@ -179,6 +185,7 @@ class TwoPart:
             [factor.factor(n_clusters=max(n, 2)) ** 0.5 for n in sizes],
             [len(p.rows) for p in parts],
         )[order]
+        dropped = {name: others for p in parts for name, others in p.dropped.items()}
         meta = {
             "estimator": "TwoPart", "options": asdict(self), "design": design_meta(design),
             "vcov": vcov_name(factor, multiplier), "ssc": factor.name,
@@ -187,7 +194,8 @@ class TwoPart:
             "first_period": min(p.first_period for p in parts),
             **({} if self.weights_random else {"influence": "averaged rows taken as fixed"}),
             "language": "effect", "versions": versions("numpy", "scipy", "pandas"),
-            "warnings": sorted({n for n in frame["note"] if n}),
+            "dropped": dropped,
+            "warnings": sorted({*said_of_dropped(dropped), *(n for n in frame["note"] if n)}),
         }  # fmt: skip
         return Estimates(
             frame=without_small_strata(frame) if moments.people else frame, psi=psi,
@@ -268,7 +276,10 @@ class TwoPart:
                     if len(here) == 1 else "",
                 })  # fmt: skip
         psi = np.concatenate([found[name].psi for name in PARTS], axis=1)
-        return _Part(rows, psi, np.tile(mass, len(PARTS)), clusters, float(sample.period.min()))
+        return _Part(
+            rows, psi, np.tile(mass, len(PARTS)), clusters, float(sample.period.min()),
+            dropped_covariates([made.any.fit, made.level.fit]),
+        )  # fmt: skip
 
     def _rows(self, part: _Part, factor: SSC, n_clusters: int) -> list[dict[str, Any]]:
         return [{**r, "df": factor.df(n_clusters)} for r in part.rows]

@@ -72,8 +72,9 @@ class Rules(NamedTuple):
     never_only : bool
         Compare with groups that never change only.
     cohorts : {"start", "path"}
-        Cohorts within which the variance is taken: status quo, period and size of the first
-        change; or the whole path so far, where at least two groups share it.
+        Cohorts within which the variance of effects is taken: status quo, period and size of the
+        first change; or the whole path so far, where at least two groups share it. Placebos have
+        the former.
     coarse : bool
         Whether clusters are above groups, and count in the variance.
     """
@@ -236,6 +237,9 @@ def contrast(
     typical = sums(table.w * np.where(waiting, np.nan_to_num(change), 0.0), paths.start)
     typical = typical / np.where(compared > 0, compared, 1.0)
     psi = np.sum(load * np.where(live, value - typical - estimate * switch, 0.0), axis=1)
+    if placebo:
+        # as the authors' package: paths tell cohorts apart after the change only
+        rules = rules._replace(cohorts="start")
     centre, factor = _cohort_means(paths, value, switch, waiting & (ratio > 0), horizon, rules)
     recentred = np.sum(load * factor * np.where(live, value - centre, 0.0), axis=1)
     if slopes is not None and along is not None:

@@ -81,7 +81,7 @@ class Switching:
         Column of sets of groups (constant in a group) that are compared within only.
     cohorts : {"start", "path"}
         Within which groups the variance is taken: same status quo, period and size of first
-        change; or the same path up to the horizon where two groups share it (R
+        change; or, for effects, the same path up to the horizon where two groups share it (R
         ``less_conservative_se``).
 
     References

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.did.synthetic.control import Paths
 
@@ -123,8 +124,18 @@ def jackknife_plus(paths: Paths, refit: Refit, *, level: float) -> tuple[FloatAr
         Fits weights.
     level : float
         Nominal probability; at least 2 level - 1 is guaranteed if periods are exchangeable.
+
+    Raises
+    ------
+    EstimationError
+        If there is one period before entry.
     """
     n = paths.n_pre
+    if n < 2:
+        raise EstimationError(
+            "jackknife+ leaves out each period before entry, and there is one. Add earlier "
+            "periods, or use `conformal`."
+        )
     after = np.arange(n, len(paths.y1))
     every = []
     for t in range(n):

@@ -12,6 +12,9 @@ from vbceval.did.synthetic.simplex import gram, solve_simplex
 
 HoldOut = Literal["all", "outcomes"]
 
+COMMON = 1e-12
+"""Spread of a covariate over donors, as a share of its size, that is rounding."""
+
 N_PENALTIES = 20
 SMALLEST_RATIO = 1e-8
 """Ridge penalties tried: from the largest squared singular value down by this ratio, in R's steps."""
@@ -138,7 +141,11 @@ def match_outcomes(paths: Paths) -> Match:
     x0, x1 = paths.y0[:, : paths.n_pre], paths.y1[: paths.n_pre]
     if not paths.z0.shape[1]:
         return Match(x0, x1, paths.n_pre)
-    size = (x0 - x0.mean(axis=0)).std(ddof=1) / paths.z0.std(axis=0, ddof=1)
+    # what donors have in common moves no weight
+    spread = paths.z0.std(axis=0, ddof=1) if len(x0) > 1 else np.zeros(paths.z0.shape[1])
+    every = (x0 - x0.mean(axis=0)).std(ddof=1) if x0.size > 1 else 0.0
+    varies = spread > COMMON * np.abs(paths.z0).max(axis=0)
+    size = np.divide(every, spread, out=np.zeros(len(spread)), where=varies)
     joined = np.column_stack([x0, paths.z0 * size]), np.concatenate([x1, paths.z1 * size])
     return Match(*joined, paths.n_pre)
 
@@ -198,7 +205,7 @@ def fit_control(
     if simplex is None:
         h = match.hessian()
         found = solve_simplex(h)
-        simplex, gap = found.weights, found.gap / max(found.objective, np.trace(h) * 1e-12)
+        simplex, gap = found.weights, found.relative_gap(h)
     if not augmented:
         return Control(simplex, simplex, None, gap)
     centred = match.centred()
@@ -214,7 +221,9 @@ def ridge_weights(match: Match, weights: FloatArray, penalties: FloatArray) -> F
     """Return what the ridge adds to weights, for each penalty, shape (L, N0); `match` centred."""
     left, size, right = np.linalg.svd(match.x0, full_matrices=False)
     missing = right @ (match.x1 - weights @ match.x0)
-    shrunk = size * missing / (size**2 + penalties[:, None])
+    scale = size**2 + penalties[:, None]
+    # donors that are alike leave nothing to correct with
+    shrunk = np.divide(size * missing, scale, out=np.zeros(scale.shape), where=scale > 0)
     return np.asarray(shrunk @ left.T)
 
 

@@ -13,6 +13,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.synthetic.cohorts import Cohort
 from vbceval.did.synthetic.control import (
+    COMMON,
     Control,
     HoldOut,
     Match,
@@ -81,8 +82,25 @@ class CohortFit(NamedTuple):
 
 
 def fit_part(part: Part, settings: Settings) -> list[CohortFit]:
-    """Return the fit of each cohort of a stratum."""
+    """
+    Return the fit of each cohort of a stratum.
+
+    Raises
+    ------
+    DesignError
+        If a covariate is the same for all donors of a cohort: no weights move it.
+    """
     draws = [whole(0, j, part.wide, c.treated, c.donors) for j, c in enumerate(part.cohorts)]
+    for draw, cohort in zip(draws, part.cohorts, strict=True):
+        z = _before(draw, cohort)[draw.donors]
+        alike = np.ptp(z, axis=0) <= COMMON * np.abs(z).max(axis=0)
+        if alike.any():
+            names = [part.wide.names[j] for j in np.flatnonzero(alike)]
+            raise DesignError(
+                f"{listed(names)} is the same for all {len(z):,} donors of cohort "
+                f"{cohort.entry:g} before entry, so no weights of them can match the treated on "
+                "it. Leave the covariate out, or add donors."
+            )
     return fit_draws(draws, part.cohorts, settings, None)
 
 

@@ -139,10 +139,17 @@ def require_cells(
 
 
 def cohort_effects(wide: Wide, cohorts: Sequence[Cohort], gap: FloatArray) -> FloatArray:
-    """Return weighted mean gaps of each cohort in its shown periods, one after another."""
+    """
+    Return weighted mean gaps of each cohort in its shown periods, one after another.
+
+    Missing where no treated organization is seen.
+    """
     out = []
     for cohort in cohorts:
         inside = gap[np.ix_(cohort.treated, cohort.columns[cohort.shown])]
         weight = np.where(np.isfinite(inside), wide.weight[cohort.treated][:, None], 0.0)
-        out.append(np.nansum(weight * np.nan_to_num(inside), axis=0) / weight.sum(axis=0))
+        total = weight.sum(axis=0)
+        nothing = np.full(len(total), np.nan)
+        sums = (weight * np.nan_to_num(inside)).sum(axis=0)
+        out.append(np.divide(sums, total, out=nothing, where=total > 0))
     return np.concatenate(out)

@@ -51,4 +51,4 @@ def _regression(paths: Paths, lags: IntArray) -> FloatArray:
     y = paths.y0[:, : paths.n_pre]
     slope = np.linalg.lstsq(x, y - y.mean(axis=0), rcond=None)[0]
     strength = (slope**2).sum(axis=1)
-    return np.asarray(np.log(np.maximum(strength / strength.sum(), 1e-6)))
+    return np.asarray(np.log(np.maximum(strength / max(strength.sum(), 1e-300), 1e-6)))

@@ -175,6 +175,11 @@ class InteractiveFE:
         """
         results.refuse_factor(ssc, NAME)
         results.require_known(vcov, KNOWN, NAME)
+        if vcov == "parametric" and self.method != "gsc":
+            raise EstimationError(
+                f"vcov='parametric' draws errors of predicting donors, whose factors method='gsc' "
+                f"alone fits apart; with method='{self.method}' use 'jackknife' or 'bootstrap'."
+            )
         source, fitted, dropped = self._fit(data, design)
         parts = [Part(one.wide, one.cohorts) for one in fitted]
         kind = vcov or self._default_kind(parts)

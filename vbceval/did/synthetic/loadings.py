@@ -45,14 +45,16 @@ def left_out_errors(left: FloatArray, before: BoolArray, columns: FloatArray) ->
     Return errors of each cell before entry when it is left out of its loadings, one array.
 
     Least squares without a cell has the residual of that cell divided by one less its leverage,
-    so that nothing is fitted again.
+    so that nothing is fitted again. Infinite for a cell without which loadings are not known.
     """
     out = []
     for rows, used in _alike(before):
         inside = columns[used]
         leverage = np.einsum("tm,mt->t", inside, np.linalg.pinv(inside))
         residual = gaps(left[rows], before[rows], columns)[:, used]
-        out.append((residual / (1 - leverage)).ravel())
+        free = np.broadcast_to(1 - leverage, residual.shape)
+        alone = np.full(residual.shape, np.inf)
+        out.append(np.divide(residual, free, out=alone, where=free > 1e-10).ravel())
     return np.concatenate(out)
 
 

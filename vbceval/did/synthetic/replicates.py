@@ -235,6 +235,28 @@ def require_two_treated(part: Part, name: str) -> None:
         )
 
 
+def require_one_treated(cohort: Cohort) -> None:
+    """
+    Check that each donor can take the place of the treated organization.
+
+    Raises
+    ------
+    EstimationError
+        If there are several treated, or one donor, which would have no donor itself.
+    """
+    if len(cohort.treated) > 1:
+        raise EstimationError(
+            f"cohort {cohort.entry:g} has {len(cohort.treated)} treated organizations, and the "
+            "gaps of an average are smaller than those of one donor. Use fit(vcov='placebo'), "
+            "which draws as many donors."
+        )
+    if len(cohort.donors) < 2:
+        raise EstimationError(
+            f"cohort {cohort.entry:g} has one donor, and in the place of the treated it would have "
+            "none itself. Add donors."
+        )
+
+
 def leave_one_out(clusters: IntArray, codes: IntArray) -> FloatArray:
     """Return 1 where a row is kept when a cluster is left out, shape (G, N)."""
     return np.asarray(clusters[:, None] != codes[None, :], dtype=float)

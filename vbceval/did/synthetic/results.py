@@ -116,7 +116,7 @@ class Made:
 
     def with_draws(self, draws: FloatArray) -> Estimates:
         """Return estimates with bootstrap draws, (B, k)."""
-        return self._made(samples=draws)
+        return self._made(samples=draws, meta=self._with_gaps(draws))
 
     def without_errors(self) -> Estimates:
         """Return estimates whose errors are not known."""
@@ -136,7 +136,23 @@ class Made:
         root = np.full(left.shape[1], np.sqrt((len(used) - 1) / len(used)))
         psi = left.mean(axis=0) - left
         shares = Shares(value=self.treated.sum(axis=0), psi=self.treated[used], vcov_scale=root)
-        return self._made(psi=psi, psi_vcov=psi * root, clusters=self.clusters[used], shares=shares)
+        return self._made(
+            psi=psi, psi_vcov=psi * root, clusters=self.clusters[used], shares=shares,
+            meta=self._with_gaps(left),
+        )  # fmt: skip
+
+    def _with_gaps(self, replicates: FloatArray) -> dict[str, Any]:
+        """Return the record, with a warning where a replicate has no effect in some row."""
+        meta = dict(self.meta)
+        lost = int((~np.isfinite(replicates)).any(axis=0).sum())
+        if lost:
+            meta["warnings"] = [
+                *meta["warnings"],
+                f"{lost} of {len(self.value)} effects have no error, nor have averages with them: "
+                "so few treated organizations are seen in their periods that a replicate has "
+                "none. End `window` before, or leave these periods out.",
+            ]
+        return meta
 
     def _made(self, **law: Any) -> Estimates:
         return Estimates(**{

@@ -40,6 +40,12 @@ class SimplexFit(NamedTuple):
     objective: float
     gap: float
 
+    def relative_gap(self, hessian: FloatArray) -> float:
+        """Return the gap as a share of the objective; zero where all weights fit alike."""
+        if self.gap <= 0:
+            return 0.0
+        return self.gap / max(self.objective, float(np.trace(hessian)) * 1e-12)
+
 
 def gram(rows: FloatArray, target: FloatArray, row_weight: FloatArray | None = None) -> FloatArray:
     """
@@ -102,7 +108,9 @@ def solve_simplex(
         return SimplexFit(1.0 / np.bincount(group)[group], 0.0, 0.0)
     h = hessian / scale
     h.flat[:: n + 1] += SMALLEST_RIDGE
-    x = _first(h, group) if start is None else start / np.bincount(group, start)[group]
+    total = np.zeros(1) if start is None else np.bincount(group, start, int(group.max()) + 1)
+    # a start without weight says nothing: those who had it may have left
+    x = _first(h, group) if start is None or not total.all() else start / total[group]
     free = x > 0
     added = -1
     for _ in range(50 * n + 100):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems
-from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
@@ -317,7 +317,7 @@ class SyntheticControl:
         ------
         EstimationError
             If a cohort has several treated organizations: an average has smaller gaps than one
-            donor. Use ``fit(vcov="placebo")``, which draws as many donors.
+            donor. Use ``fit(vcov="placebo")``, which draws as many donors. Or if it has one donor.
 
         References
         ----------
@@ -328,12 +328,7 @@ class SyntheticControl:
         tables = []
         for part in parts:
             for cohort in part.cohorts:
-                if len(cohort.treated) > 1:
-                    raise EstimationError(
-                        f"cohort {cohort.entry:g} has {len(cohort.treated)} treated organizations, "
-                        "and the gaps of an average are smaller than those of one donor. Use "
-                        "fit(vcov='placebo'), which draws as many donors."
-                    )
+                replicates.require_one_treated(cohort)
                 alone = Part(part.wide, [cohort])
                 (one,) = fit_part(alone, self._settings())
                 rows = [(int(cohort.treated[0]), one)]

@@ -279,9 +279,10 @@ class SyntheticDiD:
         noise = 1.0 if self.method == "did" else noise_level(problem.y0[:, : cohort.n_pre])
         if not noise > 0:
             raise EstimationError(
-                f"outcomes of the {len(cohort.donors):,} donors of cohort {cohort.entry:g} do not "
-                "change before entry, so the penalty of the weights, which is in units of these "
-                "changes, is zero. Check the outcome, or use method='did'."
+                f"the penalty of the weights is in units of the spread of donors' changes before "
+                f"entry, and for cohort {cohort.entry:g} there is none: {len(cohort.donors):,} "
+                f"donors, {cohort.n_pre} periods. Check the outcome, add donors or periods, or use "
+                "method='did'."
             )
         penalty = default_penalty(noise, len(cohort.treated), int(cohort.post.sum()), self.method)
         if self.zeta_unit is not None:

@@ -100,13 +100,15 @@ def ratio_rows(wide: Wide, cohort: Cohort, names: Array, gaps: FloatArray) -> pd
     """
     before = np.sqrt(np.mean(gaps[:, : cohort.n_pre] ** 2, axis=1))
     after = np.sqrt(np.mean(gaps[:, cohort.post] ** 2, axis=1))
-    ratio = after / before
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = after / before
     first = np.arange(len(names)) == 0
     return pd.DataFrame({
         "stratum": pd.Series([wide.stratum] * len(names), dtype=object),
         "cohort": cohort.entry, "name": names, "treated": first, "pre_rmspe": before,
         "post_rmspe": after, "ratio": ratio,
-        "p_value": np.where(first, np.mean(ratio >= ratio[0]), np.nan),
+        # a ratio of nothing to nothing is not known to be smaller
+        "p_value": np.where(first, np.mean(~(ratio < ratio[0])), np.nan),
     })  # fmt: skip
 
 
@@ -119,7 +121,7 @@ def balance_row(wide: Wide, cohort: Cohort, paths: Paths, control: Control) -> d
     left = float(np.linalg.norm(gaps[:n]))
     return {
         "stratum": wide.stratum, "cohort": cohort.entry, "l2_imbalance": left,
-        "l2_uniform": uniform, "improvement": 1 - left / uniform,
+        "l2_uniform": uniform, "improvement": 1 - left / uniform if uniform > 0 else np.nan,
         "n_donors": int((np.abs(control.weights) > 1e-3).sum()),
         "negative_weight": float(np.minimum(control.weights, 0.0).sum()),
         "penalty": np.nan if control.ridge is None else control.ridge.penalty,

@@ -98,8 +98,9 @@ class Weights(NamedTuple):
 
 
 def noise_level(y0: FloatArray) -> float:
-    """Return the standard deviation of first differences, shape (N0, n_pre), over all entries."""
-    return float(np.diff(y0, axis=1).std(ddof=1))
+    """Return the standard deviation of first differences of (N0, n_pre); zero for a single one."""
+    changes = np.diff(y0, axis=1)
+    return float(changes.std(ddof=1)) if changes.size > 1 else 0.0
 
 
 def default_penalty(noise: float, n_treated: int, n_post: int, method: Method) -> Penalty:
@@ -191,12 +192,12 @@ def _given_coefficients(
         time = _two_stages(time_hessian(free, penalty), even, least * problem.mass.sum())
         return Weights(unit, time, beta, np.nan)
     units = solve_simplex(h, start=None if start is None else start.unit)
-    gap = units.gap / max(units.objective, np.trace(h) * 1e-12)
+    gap = units.relative_gap(h)
     if method == "sc":
         return Weights(units.weights, np.zeros(problem.n_pre), beta, gap)
     h = time_hessian(free, penalty)
     times = solve_simplex(h, start=None if start is None else start.time)
-    gap = max(gap, times.gap / max(times.objective, np.trace(h) * 1e-12))
+    gap = max(gap, times.relative_gap(h))
     return Weights(units.weights, times.weights, beta, gap)
 
 
