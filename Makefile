@@ -51,7 +51,7 @@ pytest: export OPENBLAS_NUM_THREADS = 1
 pytest: export MKL_NUM_THREADS = 1
 pytest: export NUMBA_NUM_THREADS = 1
 pytest: $(ready) ## tests and docstring examples; PYTEST_FLAGS="-k name", VBCEVAL_SIM=full
-	$(venv_python) -m pytest -n $(PYTEST_WORKERS) --doctest-modules $(PYTEST_FLAGS) vbceval tests
+	$(venv_python) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --doctest-modules $(PYTEST_FLAGS) vbceval tests
 
 format: $(ready) ## let ruff rewrite the formatting
 	$(venv_python) -m ruff check --fix .

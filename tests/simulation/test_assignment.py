@@ -95,7 +95,7 @@ def test_random_timing(beta, sim_size) -> None:
 
 
 def test_randomization_test_keeps_its_size(sim_size) -> None:
-    size = sim_size(600, 60)
+    size = sim_size(600, 40)
     rejected = 0
     for r in range(size):
         rng = generator(SEED, "permutations", r)
@@ -130,7 +130,7 @@ def test_programs_that_are_left(sim_size) -> None:
 
 
 def test_placebos_keep_their_size(sim_size) -> None:
-    size = sim_size(600, 60)
+    size = sim_size(600, 40)
     rejected = 0
     for r in range(size):
         rng = generator(SEED, "placebos", r)

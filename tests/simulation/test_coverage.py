@@ -57,7 +57,7 @@ def test_effects_are_unbiased_and_covered(name, sim_size) -> None:
         covariates=["x"] if confounded else [],
         comparison="never_treated" if confounded else "not_yet_treated",
     )
-    out = diagnose(large(name), estimators(design), replications=sim_size(500, 40), seed=SEED)
+    out = diagnose(large(name), estimators(design), replications=sim_size(500, 25), seed=SEED)
     after = out.table[~(out.table["event_time"] < 0)]
     check(after)
     overall = after[after["estimand"] == "att_overall"]
@@ -72,7 +72,7 @@ def test_no_effect_is_rejected_at_its_level(name, sim_size) -> None:
         outcome="spend", covariates=["x"] if name == "D7" else [],
         comparison="never_treated" if name == "D7" else "not_yet_treated",
     )  # fmt: skip
-    out = diagnose(null, estimators(design), replications=sim_size(500, 40), seed=SEED)
+    out = diagnose(null, estimators(design), replications=sim_size(500, 25), seed=SEED)
     overall = out.table[out.table["estimand"] == "att_overall"]
     assert (overall["truth"] == 0).all()
     limit = 0.05 + 4 * np.sqrt(0.05 * 0.95 / overall["replications"])
@@ -82,7 +82,7 @@ def test_no_effect_is_rejected_at_its_level(name, sim_size) -> None:
 def test_leads_are_rejected_at_their_level(sim_size) -> None:
     """Joint tests of no effect before entry, where there is none."""
     design = vbc.Design(outcome="spend")
-    d1, r = large("D1"), sim_size(500, 40)
+    d1, r = large("D1"), sim_size(500, 25)
     rejected = {"GroupTime": 0, "Imputation": 0}
     for i in range(r):
         panel = d1.panel(vbc.core.rng.generator(SEED, "leads", i))
@@ -103,7 +103,7 @@ def test_strata_are_unbiased_and_covered(sim_size) -> None:
             vbc.did.Imputation(leave_one_out=True).fit(p, design).aggregate("simple")
         ),
     }
-    out = diagnose(large("D8"), fits, replications=sim_size(500, 40), seed=SEED)
+    out = diagnose(large("D8"), fits, replications=sim_size(500, 25), seed=SEED)
     assert set(out.table["stratum"].dropna()) == {f"stratum={s}" for s in "abcd"}
     check(out.table)
 

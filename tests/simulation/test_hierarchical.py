@@ -58,7 +58,7 @@ def covered(replications: int, *, shocks: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_intervals_cover_under_autocorrelated_shocks(sim_size) -> None:
-    errors, inside = covered(sim_size(200, 6), shocks="ar1")
+    errors, inside = covered(sim_size(200, 4), shocks="ar1")
     mc = errors.std(ddof=1) / np.sqrt(len(errors))
     assert abs(errors.mean()) < 4 * mc
     short = (LEVEL - inside.mean()) / np.sqrt(LEVEL * (1 - LEVEL) / len(inside))
@@ -67,5 +67,5 @@ def test_intervals_cover_under_autocorrelated_shocks(sim_size) -> None:
 
 def test_intervals_are_too_narrow_without_shocks(sim_size) -> None:
     """Why shocks are on by default."""
-    _, inside = covered(sim_size(200, 6), shocks="none")
+    _, inside = covered(sim_size(200, 4), shocks="none")
     assert inside.mean() < LEVEL - 0.1

@@ -57,7 +57,7 @@ def against(
 @pytest.mark.parametrize("family", ["poisson", "logit"])
 def test_nonlinear_means(sim_size, family) -> None:
     """Treated rows differ in their level, so the truth is that of the rows of each draw."""
-    size = sim_size(1000, 80)
+    size = sim_size(1000, 40)
     mean = np.exp if family == "poisson" else lambda eta: 1 / (1 + np.exp(-eta))
 
     def draw(r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,7 +98,7 @@ def test_two_parts(sim_size) -> None:
         parts = simple.where(outcome=["y, extensive part", "y, intensive part"])
         return against(parts, _parts(d, p1, p0, m1, m0))
 
-    check(draw, sim_size(1000, 40))
+    check(draw, sim_size(1000, 30))
 
 
 def test_changes_in_changes(sim_size) -> None:
@@ -120,7 +120,7 @@ def test_changes_in_changes(sim_size) -> None:
         est = ChangesInChanges(quantiles=(0.25, 0.5, 0.75)).fit(followed, vbc.Design(outcome="y"))
         return against(est, np.full(4, -30.0))
 
-    check(draw, sim_size(1000, 80))
+    check(draw, sim_size(1000, 30))
 
 
 def markets(rng: np.random.Generator, strength: float) -> pd.DataFrame:
@@ -147,11 +147,11 @@ def test_strong_instruments(sim_size) -> None:
         )
         return against(est.where(estimand="late"), np.array([-2.0]))
 
-    check(draw, sim_size(1000, 100))
+    check(draw, sim_size(1000, 30))
 
 
 def test_anderson_rubin_sets_cover_with_weak_instruments(sim_size) -> None:
-    size = sim_size(1000, 150)
+    size = sim_size(1000, 80)
     inside = []
     for r in range(size):
         d = markets(generator(SEED, "weak", r), 0.4)

@@ -52,7 +52,7 @@ def error(share: float, replications: int) -> float:
 
 
 def test_half_treated(sim_size) -> None:
-    size = sim_size(2000, 150)
+    size = sim_size(2000, 80)
     found = rejections(10, size)
     limit = 4 * error(0.05, size)
     assert (found[["CR2", "wild"]] < 0.05 + limit).all(), found
@@ -62,7 +62,7 @@ def test_half_treated(sim_size) -> None:
 
 def test_four_treated(sim_size) -> None:
     """CR1 rejects too often; CR2 with its degrees of freedom and the wild bootstrap do not."""
-    size = sim_size(2000, 150)
+    size = sim_size(2000, 80)
     found = rejections(4, size)
     limit = 4 * error(0.05, size)
     assert (found[["CR2", "wild"]] < 0.05 + limit).all(), found
@@ -77,7 +77,7 @@ def test_effects_that_grow_and_differ(sim_size) -> None:
         "SunAbraham": lambda p: vbc.did.SunAbraham().fit(p, design).aggregate("event_time"),
         "ETWFE": lambda p: vbc.did.ETWFE().fit(p, design).aggregate("event_time"),
     }
-    out = diagnose(process("D2"), estimators, replications=sim_size(500, 30), seed=SEED)
+    out = diagnose(process("D2"), estimators, replications=sim_size(500, 20), seed=SEED)
     table = out.table[~(out.table["event_time"] < 0)]
     worst = (table["bias"] / table["bias_mc_se"]).abs()
     assert worst.max() < 4, table.loc[worst.idxmax()].to_dict()

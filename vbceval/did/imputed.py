@@ -9,7 +9,7 @@ from scipy import sparse
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
-from vbceval.did.inputs import shown
+from vbceval.did.inputs import ONE_CLUSTER, shown
 from vbceval.did.untreated import Cells, UntreatedFit
 from vbceval.did.untreated_cells import Sample
 from vbceval.estimates.columns import GROUP_TIME
@@ -139,7 +139,7 @@ def effect_rows(
         comparison = sample.untreated & now & ~treated
         n_treated = sample.arranged.count_units(treated)
         n_comparison = sample.arranged.count_units(comparison)
-        note = "one treated cluster: its own sampling error is not in std_error"
+        note = ONE_CLUSTER
         out.append({
             "estimand": GROUP_TIME, "outcome": design.outcome,
             "unit_of_measure": design.unit_of_measure, "cohort": float(g), "period": float(t),

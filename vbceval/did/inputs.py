@@ -19,6 +19,9 @@ from vbceval.inference.few_treated import few_treated_options
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
+ONE_CLUSTER = "one treated cluster: its own sampling error is not in std_error"
+"""``note`` of an effect on one cluster."""
+
 
 def small_sample(
     estimator: str, vcov: str | Multiplier | Randomization, ssc: SSC | None

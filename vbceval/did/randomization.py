@@ -100,7 +100,8 @@ def randomization_test(
         raise DesignError(
             f"there are only {total:,} assignments, so the smallest possible p-value is "
             f"{1 / total:.2g} and an interval of level {law.level:g} does not exist. Merge blocks, "
-            "or use a method that rests on a model of the errors."
+            "or use a method that rests on a model of the errors (a regression with "
+            "vcov='ferman-pinto')."
         )
     observed = fit(moments, design)
     first = _read(observed, fit(moments, _effect(design)))

@@ -16,8 +16,9 @@ from vbceval.core.typing import FloatArray, IntArray
 from vbceval.core.version import versions
 from vbceval.design import Design
 from vbceval.did.covariances import Law, Vcov, Working, read_law
+from vbceval.did.dropped import dropped_covariates, said_of_dropped
 from vbceval.did.equation import Equation
-from vbceval.did.inputs import design_meta, shown, without_small_strata
+from vbceval.did.inputs import ONE_CLUSTER, design_meta, shown, without_small_strata
 from vbceval.did.least_squares import Fit, least_squares
 from vbceval.did.randomization import with_randomization
 from vbceval.did.regressors import joint_codes, regressors
@@ -36,7 +37,6 @@ from vbceval.panel import Panel
 
 COEFFICIENT = "coefficient"
 """``estimand`` of rows that are coefficients of covariates."""
-ONE_CLUSTER = "one treated cluster: its own sampling error is not in std_error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,19 +197,8 @@ class Regression(ABC):
         n_clusters: int,
         notes: pd.Series,
     ) -> dict[str, Any]:
-        dropped = {
-            fit.z.names[j]: sorted(
-                fit.z.names[i] for i in np.flatnonzero(np.abs(fit.dependent[int(j)]) > 1e-6)
-            )
-            for fit in {id(p.fit): p.fit for p in pieces}.values()
-            for j in fit.z.where("covariate")
-            if not fit.kept[j]
-        }
-        said = [
-            f"covariate `{name}` was dropped: it is spanned by the fixed effects"
-            f"{' and ' + listed(others) if others else ''}."
-            for name, others in dropped.items()
-        ]
+        dropped = dropped_covariates({id(p.fit): p.fit for p in pieces}.values())
+        said = said_of_dropped(dropped)
         meta = {
             "estimator": type(self).__name__,
             "options": asdict(self),

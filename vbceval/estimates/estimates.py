@@ -372,7 +372,8 @@ class Estimates:
 
         Rows of one regression with bias-reduced errors (CR2, CR3) are tested by the approximate
         Hotelling law (HTZ). Otherwise the statistic over its rank is compared with F(rank, smallest
-        df) where ``df`` is finite, and the statistic with the chi-square law where it is not.
+        df) where ``df`` is finite, and the statistic with the chi-square law where it is not. With
+        symmetric `tails` the statistic is compared with those of the draws.
         """
         from vbceval.estimates.joint import joint_test
 

@@ -28,16 +28,17 @@ class WaldTest:
         ``statistic / q`` is compared with F(q, df).
     p_value : float
         Probability of a statistic at least as large when all are zero.
-    method : {"Wald", "HTZ"}
+    method : {"Wald", "HTZ", "draws"}
         "HTZ": ``(eta - q + 1) / (eta q)`` times the statistic, eta = df + q - 1, is compared with
-        F(q, df), the approximate Hotelling law of bias-reduced covariances.
+        F(q, df), the approximate Hotelling law of bias-reduced covariances. "draws": the statistic
+        is compared with that of each draw of the errors.
     """
 
     statistic: float
     restrictions: int
     df: float
     p_value: float
-    method: Literal["Wald", "HTZ"] = "Wald"
+    method: Literal["Wald", "HTZ", "draws"] = "Wald"
 
 
 def wald_test(

@@ -68,6 +68,9 @@ def test_conley_taber_is_the_formula_of_the_paper(treated: int) -> None:
     assert row["estimate"] == pytest.approx(beta[0])
     reached = (np.abs(errors) >= abs(beta[0])).sum()
     assert row["p_value"] == pytest.approx((1 + reached) / (1 + len(errors)))
+    joint = est.wald()
+    assert joint.method == "draws"
+    assert joint.p_value == pytest.approx(row["p_value"])
     half = np.sort(np.abs(errors))[int(np.ceil(0.95 * (len(errors) + 1))) - 1]
     assert row["conf_high"] == row["band_high"] == pytest.approx(beta[0] + half)
     ends = beta[0] - np.quantile(errors, [0.975, 0.025])

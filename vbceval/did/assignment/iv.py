@@ -50,7 +50,7 @@ class IV:
     ----------
     dose : str
         Column of what assignment is meant to change: participation (0/1), share of episodes, or
-        periods in the program.
+        periods in the program. It has no default, and `fit` asks for it.
     method : {"2sls", "liml"}
         They differ with several instruments only.
     form : {"did", "cross_section"}
@@ -97,7 +97,7 @@ class IV:
      {'estimand': 'late', 'estimate': -4.118}]
     """
 
-    dose: str
+    dose: str = ""
     method: Method = "2sls"
     form: Form = "did"
     blocks: Sequence[str] = ()
@@ -169,6 +169,11 @@ class IV:
             If assignment does not move the dose, or the covariance is not defined.
         """
         law = read_law(vcov, ssc)
+        if not self.dose:
+            raise DesignError(
+                "IV needs the column that assignment is meant to change: IV(dose='participates'). "
+                "For the effect of assignment alone use `TWFE` or `GroupTime`."
+            )
         if law.wild is not None or law.kind == "iid":
             raise EstimationError(
                 f"IV has no '{law.name}' covariance: outcome and dose need a joint one. Use 'CR1' "

@@ -9,13 +9,12 @@ import numpy as np
 from vbceval.design import Design
 from vbceval.did.assignment.reduced import Reduced
 from vbceval.did.assignment.weak import Robust, Strength
-from vbceval.did.inputs import shown
+from vbceval.did.inputs import ONE_CLUSTER, shown
 from vbceval.moments import Moments
 
 ITT, FIRST_STAGE, LATE = "itt", "first_stage", "late"
 """``estimand`` of rows: effect of assignment on the outcome, on the dose, and their ratio."""
 WEAK = "weak instrument: read ar_low, ar_high and ar_set instead of the interval"
-ONE_CLUSTER = "one assigned cluster: its own sampling error is not in std_error"
 
 
 def form_rows(part: Reduced) -> list[dict[str, Any]]:

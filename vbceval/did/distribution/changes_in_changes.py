@@ -24,6 +24,7 @@ from vbceval.did.distribution.comparisons import (
 )
 from vbceval.did.distribution.observations import Compared, Observations, compare, observed
 from vbceval.did.inputs import (
+    ONE_CLUSTER,
     as_moments,
     cluster_labels,
     design_meta,
@@ -353,7 +354,7 @@ def _framed(
 def _note(treated: int, width: float, psi: FloatArray) -> str:
     """Say what the error of a row leaves out."""
     if treated == 1:
-        return "one treated cluster: its own sampling error is not in std_error"
+        return ONE_CLUSTER
     if width > np.linalg.norm(psi):
         return (
             "bounds from ties or bins are wider than the standard error: see bound_low, bound_high"

@@ -15,7 +15,14 @@ from vbceval.core.version import versions
 from vbceval.design import Design
 from vbceval.did.dropped import dropped_covariates, said_of_dropped
 from vbceval.did.equation import cluster_sums
-from vbceval.did.inputs import design_meta, shown, small_sample, vcov_name, without_small_strata
+from vbceval.did.inputs import (
+    ONE_CLUSTER,
+    design_meta,
+    shown,
+    small_sample,
+    vcov_name,
+    without_small_strata,
+)
 from vbceval.did.least_squares import Groups
 from vbceval.did.nonlinear.averages import shares_of
 from vbceval.did.nonlinear.cells import constant_within
@@ -272,8 +279,7 @@ class TwoPart:
                     "n_treated": shown(int(treated[j]), moments.people),
                     "n_comparison": shown(units - int(treated[j]), moments.people),
                     "n_clusters": shown(int(clusters.sum()), own),
-                    "note": "one treated cluster: its own sampling error is not in std_error"
-                    if len(here) == 1 else "",
+                    "note": ONE_CLUSTER if len(here) == 1 else "",
                 })  # fmt: skip
         psi = np.concatenate([found[name].psi for name in PARTS], axis=1)
         return _Part(
