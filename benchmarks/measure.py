@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,9 +36,16 @@ class Cost:
     said: dict[str, Any]
 
 
-def measure(script: Path, *words: str, python: str = sys.executable, runs: int = 1) -> Cost:
-    """Run a step of a script `runs` times and return its median cost; its output is JSON."""
-    return _median([_once([python, str(script), *words]) for _ in range(runs)])
+def measure(
+    script: Path, *words: str, python: str = sys.executable, runs: int = 1,
+    limit: float | None = None,
+) -> Cost:  # fmt: skip
+    """
+    Run a step of a script `runs` times and return its median cost; its output is JSON.
+
+    A run that takes more than `limit` seconds is stopped.
+    """
+    return _median([_once([python, str(script), *words], limit) for _ in range(runs)])
 
 
 def measure_command(*words: str, runs: int = 1) -> Cost:
@@ -55,7 +63,7 @@ def _median(found: list[Cost]) -> Cost:
     )
 
 
-def _once(command: list[str]) -> Cost:
+def _once(command: list[str], limit: float | None = None) -> Cost:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     peak, cpu = [0.0], [0.0]
@@ -68,15 +76,22 @@ def _once(command: list[str]) -> Cost:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    timer = threading.Timer(
+        limit or threading.TIMEOUT_MAX, os.killpg, (process.pid, signal.SIGKILL)
+    )
+    timer.start()
     assert process.stdout is not None
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    timer.cancel()
     ended.set()
     watcher.join()
     wall = time.perf_counter() - start
     lines = text.strip().splitlines()
     said: dict[str, Any] = {"failed": process.returncode}
+    if limit is not None and wall > limit:
+        said = {"stopped after": limit}
     if process.returncode == 0:
         # a command prints lines for people, a step JSON
         is_json = bool(lines) and lines[-1].startswith("{")

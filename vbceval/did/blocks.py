@@ -56,7 +56,11 @@ class Block(NamedTuple):
     factors: tuple[int, ...]
 
     def take(self, rows: BoolArray | IntArray) -> Block:
-        """Return some cells."""
+        """Return some cells; themselves where all are asked for in their order."""
+        if len(rows) == len(self.unit) and (
+            rows.all() if rows.dtype == bool else np.array_equal(rows, np.arange(len(rows)))
+        ):
+            return self
         picked: dict[str, Any] = {}
         for name, value in self._asdict().items():
             picked[name] = value[rows] if isinstance(value, np.ndarray) else value
@@ -101,9 +105,11 @@ def make_block(
     # balance weights multiply a cell's moments as they multiply its rows
     xx = None if moments.xx is None else moments.xx[:, columns[:, None], columns]
     xy = None if moments.xy is None else moments.xy[:, columns[:, None], js]
+    unit = keys[0].factorize()[0].astype(np.int64)
+    entity = unit if len(keys) == 1 else pd.MultiIndex.from_arrays(keys).factorize()[0]
     block = Block(
-        unit=keys[0].factorize()[0].astype(np.int64),
-        entity=pd.MultiIndex.from_arrays(keys).factorize()[0].astype(np.int64),
+        unit=unit,
+        entity=entity.astype(np.int64),
         cluster=clusters.get_indexer(pd.Index(labels)).astype(np.int64),
         cohort=moments.attribute("cohort").to_numpy(dtype=float, na_value=np.nan),
         period=moments.cells["period"].to_numpy(dtype=float),
@@ -181,12 +187,14 @@ class Followed(NamedTuple):
 
 def follow(block: Block, periods: FloatArray) -> Followed:
     """Index cells by entity and period."""
-    codes, inverse = np.unique(block.entity, return_inverse=True)
     column = np.searchsorted(periods, block.period)
-    at = np.full((len(codes), len(periods)), -1, dtype=np.int64)
-    at[inverse, column] = np.arange(len(block.entity))
+    at = np.full((int(block.entity.max(initial=-1)) + 1, len(periods)), -1, dtype=np.int64)
+    at[block.entity, column] = np.arange(len(block.entity))
     seen = at >= 0
-    return Followed(at, at[np.arange(len(codes)), seen.argmax(axis=1)])
+    here = seen.any(axis=1)
+    if not here.all():
+        at, seen = at[here], seen[here]
+    return Followed(at, at[np.arange(len(at)), seen.argmax(axis=1)])
 
 
 def balanced(block: Block, periods: FloatArray) -> Block:

@@ -119,13 +119,20 @@ def doubly_robust(
     fit = fit_linear(z, dy, w * ~d, COMPARISON_ROWS)
     residual = dy - z.x @ fit.beta
     w0 = w * ~d * trimmed_odds(odds.odds, d, trim)
-    eta1, psi1 = hajek(residual, w * d)
-    eta0, psi0 = hajek(residual, w0)
-    m1, _ = hajek(z.x, w * d)
-    m3, _ = hajek(z.x, w0)
-    m2 = (w0[:, None] * z.x).T @ (residual - eta0) / w0.sum()
-    psi_odds = odds.score[:, None] * (z.x @ (odds.inverse @ m2))
-    return eta1 - eta0, psi1 - psi0 - linear_influence(fit, z, dy, m1 - m3) - psi_odds
+    of_treated, of_comparison = w * d / (w @ d), w0 / w0.sum()
+    weighted = of_comparison[:, None] * z.x
+    # one product with the long matrix for both means and the derivative by the odds
+    sums = np.column_stack([of_treated, of_comparison, weighted]).T @ residual
+    eta1, eta0 = sums[0], sums[1]
+    m2 = sums[2:] - np.outer(weighted.sum(axis=0), eta0)
+    direction = fit.inverse @ (of_treated @ z.x - of_comparison @ z.x)
+    # influence: of both means, of the regression and of the odds
+    slope = of_treated - of_comparison - fit.weight * (z.x @ direction)
+    psi = slope[:, None] * residual
+    psi -= np.column_stack([of_treated, of_comparison, odds.score[:, None] * z.x]) @ np.vstack(
+        [eta1, -eta0, odds.inverse @ m2]
+    )
+    return eta1 - eta0, psi
 
 
 def doubly_robust_improved(

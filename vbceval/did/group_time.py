@@ -11,10 +11,10 @@ import pandas as pd
 
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import BoolArray, FloatArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.core.version import versions
 from vbceval.design import Design, GroupTimePair, group_time_pairs
-from vbceval.did.blocks import Block, balanced, by_pattern, make_block, usable_cohorts
+from vbceval.did.blocks import Block, balanced, by_pattern, follow, make_block, usable_cohorts
 from vbceval.did.inputs import (
     design_meta,
     shown,
@@ -197,7 +197,7 @@ class GroupTime:
             )
         without = [part["stratum"] for part in parts if not part["results"]]
         for part in estimated:
-            part.update(_shares(part["masses"], estimated[0]["weight"]))
+            part.update(_shares(part["masses"], part["place"], estimated[0]["weight"]))
             part.update(outcomes=outcomes, without=without, incomplete=int((~seen).sum()))
         return estimated
 
@@ -248,33 +248,33 @@ class GroupTime:
             followed=moments.kind == "panel", last=float(periods[-1]) + design.anticipation,
         )  # fmt: skip
         results = estimate_pairs(block, periods, pairs, settings, n_clusters)
-        masses, weight = self._masses(block, results, moments, n_clusters)
+        masses, place, weight = self._masses(block, results, moments, n_clusters)
         estimated = {(r.pair.cohort, r.pair.period) for r in results}
         without = [(p.cohort, p.period) for p in pairs if (p.cohort, p.period) not in estimated]
         return {
-            "stratum": stratum, "results": results, "masses": masses, "weight": weight,
+            "stratum": stratum, "results": results, "masses": masses, "place": place, "weight": weight,
             "dropped": dropped, "first_period": float(periods[0]),
             "without_treated": without,
         }  # fmt: skip
 
     def _masses(
         self, block: Block, results: list[PairResult], moments: Moments, n_clusters: int
-    ) -> tuple[FloatArray, FloatArray]:
-        """Treated weight behind each row, (G, k), and all weight, (G,), by cluster."""
+    ) -> tuple[FloatArray, IntArray, FloatArray]:
+        """Treated weights by cluster, (G, c), which is behind each row, (k,), and all weight, (G,)."""
         if moments.kind == "panel":
-            order = np.lexsort((block.period, block.entity))
-            first = order[np.unique(block.entity[order], return_index=True)[1]]
+            first = follow(block, np.unique(block.period)).first
         else:
             first = np.arange(len(block.entity))
         w, cohort, cluster = block.w[first], block.cohort[first], block.cluster[first]
         weight = sum_by_cluster(w, cluster, n_clusters)
         if not results:
-            return np.zeros((n_clusters, 0)), weight
+            return np.zeros((n_clusters, 0)), np.zeros(0, dtype=np.int64), weight
         if self.cell_share == "pair":
-            return np.column_stack([r.counts.treated_weight for r in results]), weight
+            masses = np.column_stack([r.counts.treated_weight for r in results])
+            return masses, np.arange(len(results)), weight
         cohorts, place = np.unique([r.pair.cohort for r in results], return_inverse=True)
         treated = w[:, None] * (cohort[:, None] == cohorts)
-        return sum_by_cluster(treated, cluster, n_clusters)[:, place], weight
+        return sum_by_cluster(treated, cluster, n_clusters), place.astype(np.int64), weight
 
     def _assemble(
         self,
@@ -307,9 +307,15 @@ class GroupTime:
             frame = without_small_strata(frame)
         psi = np.concatenate([_influence(name, part, used) for name, part in rows], axis=1)
         root = np.repeat([part["root"] for _, part in rows], [len(p["results"]) for _, p in rows])
+        # rows of several outcomes and periods have their shares in common
+        columns, first = {}, 0
+        for part in parts:
+            columns[id(part)] = first + part["place"]
+            first += part["share_psi"].shape[1]
         shares = Shares(
             value=np.concatenate([part["share"] for _, part in rows]),
-            psi=np.concatenate([part["share_psi"][used] for _, part in rows], axis=1),
+            psi=np.concatenate([part["share_psi"][used] for part in parts], axis=1),
+            column=np.concatenate([columns[id(part)] for _, part in rows]),
             vcov_scale=root,
         )
         return Estimates(
@@ -382,11 +388,12 @@ class GroupTime:
         )
 
 
-def _shares(masses: FloatArray, weight: FloatArray) -> dict[str, FloatArray]:
+def _shares(masses: FloatArray, place: IntArray, weight: FloatArray) -> dict[str, FloatArray]:
     """Share of each row's treated weight in all weight, and its influence; strata add up."""
     total = weight.sum()
     share = masses.sum(axis=0) / total
-    return {"share": share, "share_psi": (masses - np.outer(weight, share)) / total}
+    influence = (masses - np.outer(weight, share)) / total
+    return {"share": share[place], "share_psi": influence}
 
 
 def _measurable(result: PairResult, n_clusters: int, cluster: str) -> PairResult:

@@ -80,10 +80,20 @@ class PairResult(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Cells of one comparison: the base (or earlier) cell and the later cell of each unit."""
+    """
+    Units that comparisons share, with the cells of their covariates and weights.
 
-    before: IntArray
-    after: IntArray
+    Parameters
+    ----------
+    units : int array, shape (n,)
+        Followed entities, by position in `Followed`.
+    treated : bool array, shape (n,)
+        Which of them are treated.
+    baseline, weight : int array, shape (n,)
+        Cells that give covariates and weight.
+    """
+
+    units: IntArray
     treated: BoolArray
     baseline: IntArray
     weight: IntArray
@@ -101,8 +111,9 @@ def estimate_pairs(
 
     Followed pairs with the same units, weights and covariates share one propensity score and one
     factorization, with a right-hand side for each period and outcome; pairs of rows that are not
-    followed share theirs between outcomes. Cost O(n p^2) for each such group plus O(n p) for each
-    pair and outcome.
+    followed share theirs between outcomes. Where covariates and weights of a unit are constant and
+    nobody is missing, that is one a cohort and set of controls. Cost O(n p^2) for each such group
+    plus O(n p) for each pair and outcome.
 
     Parameters
     ----------
@@ -123,44 +134,92 @@ def estimate_pairs(
         found = (_cross_section(block, pair, settings, n_clusters) for pair in pairs)
         return [r for r in found if r is not None]
     index = follow(block, periods)
-    groups: dict[tuple[bytes, ...], list[tuple[int, GroupTimePair, Sample]]] = {}
-    done: dict[int, PairResult] = {}
+    samples = _Samples(block, index, periods, settings)
+    groups: dict[tuple[object, ...], list[tuple[int, GroupTimePair]]] = {}
     for i, pair in enumerate(pairs):
-        sample = _sample(block, index, periods, pair, settings)
-        if not sample.treated.any():
-            continue
-        if pair.is_reference or sample.treated.all():
-            counts = _count(
-                block, sample.before, sample.treated, block.w[sample.weight], n_clusters
-            )
-            done[i] = _without_estimation(pair, counts, block.y.shape[1])
-            continue
-        key = (sample.treated.tobytes(), sample.baseline.tobytes(), sample.weight.tobytes())
-        groups.setdefault(key, []).append((i, pair, sample))
+        groups.setdefault(samples.key(pair), []).append((i, pair))
+    done: dict[int, PairResult] = {}
     for members in groups.values():
-        done.update(_estimate_group(block, members, settings, n_clusters))
+        sample = samples.of(members[0][1])
+        if sample.treated.any():
+            done.update(
+                _estimate_group(block, index, periods, members, sample, settings, n_clusters)
+            )
     return [done[i] for i in sorted(done)]
 
 
-def _sample(
-    block: Block, index: Followed, periods: FloatArray, pair: GroupTimePair, settings: Settings
-) -> Sample:
-    """Units seen in both periods, with the cells that give their covariates and weight."""
+class _Samples:
+    """Which units are in each comparison: those seen whenever it needs them."""
 
-    def at(period: float) -> IntArray:
-        return index.at[:, int(np.searchsorted(periods, period))]
+    def __init__(
+        self, block: Block, index: Followed, periods: FloatArray, settings: Settings
+    ) -> None:
+        self.cohort = block.cohort[index.first]
+        self.index, self.periods, self.settings = index, periods, settings
+        self.gaps = bool((index.at < 0).any())
+        # the same in all periods: then it does not matter which one they are taken from
+        self.one_x = _is_constant(block.x, block.entity, index)
+        self.one_weight = _is_constant(block.w[:, None], block.entity, index)
+        self._sides: dict[tuple[object, ...], tuple[IntArray, BoolArray]] = {}
 
-    before, after = at(pair.base), at(pair.period)
-    baseline = before if settings.covariate_period == "base" else at(pair.earlier)
-    weight = {
-        None: at(pair.earlier),
-        "base_period": at(pair.universal),
-        "first_period": index.first,
-    }[settings.fix_weights]
-    treated, comparison = side(block.cohort[index.first], pair, settings.last)
-    seen = (before >= 0) & (after >= 0) & (baseline >= 0) & (weight >= 0)
-    keep = (treated | comparison) & seen
-    return Sample(before[keep], after[keep], treated[keep], baseline[keep], weight[keep])
+    def key(self, pair: GroupTimePair) -> tuple[object, ...]:
+        """Return what comparisons with the same sample have in common."""
+        baseline, weight = self._columns(pair)
+        seen = self._seen(pair).tobytes() if self.gaps else b""
+        return (
+            pair.cohort, pair.controls, seen,
+            None if self.one_x else baseline, None if self.one_weight else weight,
+        )  # fmt: skip
+
+    def of(self, pair: GroupTimePair) -> Sample:
+        """Return the sample of a comparison."""
+        units, treated = self._side(pair)
+        if self.gaps:
+            seen = self._seen(pair)
+            units, treated = units[seen], treated[seen]
+        baseline, weight = self._columns(pair)
+        return Sample(
+            units, treated, self._at(None if self.one_x else baseline)[units],
+            self._at(None if self.one_weight else weight)[units],
+        )  # fmt: skip
+
+    def _side(self, pair: GroupTimePair) -> tuple[IntArray, BoolArray]:
+        key = (pair.cohort, pair.controls)
+        if key not in self._sides:
+            treated, comparison = side(self.cohort, pair, self.settings.last)
+            units = np.flatnonzero(treated | comparison)
+            self._sides[key] = units, treated[units]
+        return self._sides[key]
+
+    def _seen(self, pair: GroupTimePair) -> BoolArray:
+        units, _ = self._side(pair)
+        needed = {*self._columns(pair), self._column(pair.base), self._column(pair.period)}
+        seen = np.ones(len(units), dtype=bool)
+        for column in needed:
+            seen &= self._at(column)[units] >= 0
+        return seen
+
+    def _columns(self, pair: GroupTimePair) -> tuple[int | None, int | None]:
+        """Return the periods of covariates and of weights, by position; None for the first."""
+        base, earlier = self._column(pair.base), self._column(pair.earlier)
+        weight = {
+            None: earlier, "base_period": self._column(pair.universal), "first_period": None,
+        }[self.settings.fix_weights]  # fmt: skip
+        return base if self.settings.covariate_period == "base" else earlier, weight
+
+    def _column(self, period: float) -> int:
+        return int(np.searchsorted(self.periods, period))
+
+    def _at(self, column: int | None) -> IntArray:
+        return self.index.first if column is None else self.index.at[:, column]
+
+
+def _is_constant(values: FloatArray, entity: IntArray, index: Followed) -> bool:
+    """Whether each followed entity has the same values in all of its cells."""
+    own = np.empty(int(entity.max(initial=-1)) + 1, dtype=np.int64)
+    own[entity[index.first]] = index.first
+    first = own[entity]
+    return all(np.array_equal(column, column[first]) for column in values.T)
 
 
 def _count(
@@ -193,14 +252,32 @@ def _without_estimation(pair: GroupTimePair, counts: Counts, n_outcomes: int) ->
 
 def _estimate_group(
     block: Block,
-    members: list[tuple[int, GroupTimePair, Sample]],
+    index: Followed,
+    periods: FloatArray,
+    members: list[tuple[int, GroupTimePair]],
+    sample: Sample,
     settings: Settings,
     n_clusters: int,
 ) -> Iterator[tuple[int, PairResult]]:
     """Estimate pairs that share units, covariates and weights."""
-    sample = members[0][2]
     d, w, m = sample.treated, block.w[sample.weight], block.y.shape[1]
-    dy = np.concatenate([block.y[s.after] - block.y[s.before] for _, _, s in members], axis=1)
+    cells = index.first[sample.units]
+    counts = _count(block, cells, d, w, n_clusters)
+    alone = bool(d.all())
+    for i, pair in members:
+        if pair.is_reference or alone:
+            yield i, _without_estimation(pair, counts, m)
+    rest = [(i, pair) for i, pair in members if not (pair.is_reference or alone)]
+    if not rest:
+        return
+
+    def outcome(period: float) -> FloatArray:
+        column = int(np.searchsorted(periods, period))
+        return np.asarray(block.y[index.at[sample.units, column]])
+
+    dy = np.empty((len(d), len(rest) * m))
+    for j, (_, pair) in enumerate(rest):
+        np.subtract(outcome(pair.period), outcome(pair.base), out=dy[:, j * m : (j + 1) * m])
     failure: str | None = None
     try:
         z = standardise(block.x[sample.baseline], w, block.names, factors=block.factors)
@@ -208,9 +285,8 @@ def _estimate_group(
     except ComparisonFailure as error:
         failure = str(error)
         att, psi = np.full(dy.shape[1], np.nan), np.zeros(dy.shape)
-    counts = _count(block, sample.before, d, w, n_clusters)
-    summed = sum_by_cluster(psi, block.cluster[sample.before], n_clusters)
-    for j, (i, pair, _) in enumerate(members):
+    summed = sum_by_cluster(psi, block.cluster[cells], n_clusters)
+    for j, (i, pair) in enumerate(rest):
         own = slice(j * m, (j + 1) * m)
         yield i, PairResult(pair, att[own], summed[:, own], counts, failure)
 

@@ -135,9 +135,9 @@ def _added(
         return algebra.spread([part], [of_estimates], len(labels))
 
     k = psi.shape[1]
-    shares = estimates.shares
-    if shares is not None and shares.psi is not None:
-        shares = replace(shares, psi=spread(shares.psi) + through[:, k:])
+    shares, of_rows = estimates.shares, _share_psi(estimates)
+    if shares is not None and of_rows is not None:
+        shares = replace(shares, psi=spread(of_rows) + through[:, k:], column=None)
     return replace(
         estimates, psi=spread(psi) + through[:, :k],
         psi_vcov=spread(psi_vcov) + through[:, :k] * _scale(psi, psi_vcov),
@@ -146,7 +146,7 @@ def _added(
 
 
 def _share_psi(estimates: Estimates) -> FloatArray | None:
-    return None if estimates.shares is None else estimates.shares.psi
+    return None if estimates.shares is None else estimates.shares.by_row()
 
 
 def _beside(psi: FloatArray, of_shares: FloatArray | None) -> FloatArray:

@@ -67,10 +67,11 @@ def aggregate(
     random = False
     if psi is not None and psi_vcov is not None:
         psi, psi_vcov = psi @ a.T, psi_vcov @ a.T
-        scaled = None if shares is None else shares.psi_vcov()
-        random = weights_random and scaled is not None
-        if random and shares is not None and shares.psi is not None and scaled is not None:
-            psi, psi_vcov = psi + shares.psi @ d.T, psi_vcov + scaled @ d.T
+        own = None if shares is None or not weights_random else shares.combined(d)
+        scaled = None if shares is None or own is None else shares.combined(d, scaled=True)
+        if own is not None and scaled is not None:
+            random = True
+            psi, psi_vcov = psi + own, psi_vcov + scaled
     return replace(
         estimates,
         frame=out,

@@ -84,11 +84,12 @@ def _stack_shares(
     if len(known) < len(shares):
         return None
     psi = None
-    if any(s.psi is not None for s in known):
+    by_row = [s.by_row() for s in known]
+    if any(rows is not None for rows in by_row):
         # shares taken as fixed do not move with any cluster
         parts = [
-            np.zeros((len(place), len(s.value))) if s.psi is None else s.psi
-            for s, place in zip(known, places, strict=True)
+            np.zeros((len(place), len(s.value))) if rows is None else rows
+            for s, rows, place in zip(known, by_row, places, strict=True)
         ]
         psi = algebra.spread(parts, places, n_clusters)
     value = np.concatenate([s.value for s in known])

@@ -78,7 +78,8 @@ def panel_fields(
             "stratum. Name the missing level, for example with `fillna('unknown')`."
         )
     if by == "row":
-        if panel.kind == "panel":
+        if panel.kind == "panel" and keys != tuple(panel.strata):
+            # by its own strata the panel has been checked
             check_once(frame, [panel.unit, panel.period, *keys], people=panel.people)
         cells = frame[[panel.unit, panel.period, *keys]].set_axis(["unit", "period", *keys], axis=1)
         one = np.ones(len(frame), dtype=np.int64)

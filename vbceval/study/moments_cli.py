@@ -64,7 +64,7 @@ def _take(plan: Build) -> Moments:
 
 @moments_app.command("inspect")
 def inspect(file: MomentsFile) -> None:
-    """Say what a moments file holds: keys, columns, means, where it came from."""
+    """Say what a moments file holds: keys, columns, sizes, where it came from."""
     for line in summary(Moments.load(file)):
         typer.echo(line)
 

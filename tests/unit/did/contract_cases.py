@@ -133,6 +133,8 @@ def rows_of(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     unit, period = frame["unit"], frame["period"]
     if kind == "ragged":
         return frame[~((unit == 3) & (period != 2012)) & ~((unit == 4) & (period > 2013))]
+    if kind == "treated ragged":
+        return frame[~((unit == 0) & (period == 2012))]
     if kind == "early":
         return frame.assign(cohort=frame["cohort"].where(unit != 0, 2010.0))
     if kind == "treated":
@@ -182,7 +184,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "unbalanced": Change("rc", rows="ragged"),
         "fix_weights": Change("varying", panel={"weight": "w_t"}),
         "covariate_period": Change("base", design={**Z, "base_period": "universal"}),
-        "cell_share": Change("pair", rows="ragged"),
+        "cell_share": Change("pair", rows="treated ragged"),
         "trim": Change(0.2, design=X),
         "drdid_compat": Change(True, given={"unbalanced": "rc"}, design=X),
         "on_failure": Change("skip", rows="treated"),
