@@ -92,7 +92,7 @@ def ours(path: str, outcomes: str = "1", law: str = "CR1") -> dict[str, Any]:
         panel = vbc.Panel.from_frame(frame, unit="id", period="t", cohort="g", never=0)
         est = GroupTime(method="dr").fit(panel, design, vcov=law, outcomes=names)
         if law == "bootstrap":
-            est.where(outcome="spend0").bands()
+            est.bands()
         row = est.where(cohort=SHOWN[0], period=SHOWN[1], outcome="spend0").tidy().iloc[0]
         return float(row["estimate"]), float(row["std_error"])
 

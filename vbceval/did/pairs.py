@@ -234,8 +234,8 @@ def _count(
     return Counts(
         treated_weight=sum_by_cluster(w * treated, cluster, n_clusters),
         clusters=np.bincount(cluster, minlength=n_clusters) > 0,
-        n_treated=len(np.unique(unit[treated])),
-        n_comparison=len(np.unique(unit[~treated])),
+        n_treated=int(np.count_nonzero(np.bincount(unit[treated]))),
+        n_comparison=int(np.count_nonzero(np.bincount(unit[~treated]))),
         note=note,
     )
 
@@ -270,14 +270,13 @@ def _estimate_group(
     rest = [(i, pair) for i, pair in members if not (pair.is_reference or alone)]
     if not rest:
         return
-
-    def outcome(period: float) -> FloatArray:
-        column = int(np.searchsorted(periods, period))
-        return np.asarray(block.y[index.at[sample.units, column]])
-
-    dy = np.empty((len(d), len(rest) * m))
-    for j, (_, pair) in enumerate(rest):
-        np.subtract(outcome(pair.period), outcome(pair.base), out=dy[:, j * m : (j + 1) * m])
+    # all periods of a unit side by side; what is not seen is in no pair
+    y = block.y[index.at[sample.units]]
+    later, base = (
+        np.searchsorted(periods, [getattr(pair, name) for _, pair in rest])
+        for name in ("period", "base")
+    )
+    dy = (y[:, later] - y[:, base]).reshape(len(d), -1)
     failure: str | None = None
     try:
         z = standardise(block.x[sample.baseline], w, block.names, factors=block.factors)

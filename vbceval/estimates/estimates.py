@@ -276,7 +276,7 @@ class Estimates:
         if self.covariance is not None:
             half = apply(self.covariance)
             covariance = apply(half.T).T
-        return replace(
+        out = replace(
             self,
             frame=frame,
             psi=None if self.psi is None else apply(self.psi),
@@ -285,6 +285,10 @@ class Estimates:
             covariance=covariance,
             **{"shares": None, "degrees": None, **changes},
         )
+        if "_bootstrap" in self.__dict__:
+            # draws are linear in the influence, and need not be made again
+            out.__dict__["_bootstrap"] = apply(self._bootstrap)
+        return out
 
     def by(self, stratum: str) -> Estimates:
         """

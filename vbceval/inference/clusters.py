@@ -32,6 +32,9 @@ def sum_by_cluster(values: FloatArray, codes: IntArray, n_clusters: int) -> Floa
     out = np.zeros((n_clusters, values.shape[1]))
     if len(codes) == 0:
         return out
+    if (codes[1:] > codes[:-1]).all():
+        out[codes] = values
+        return out
     order = np.argsort(codes, kind="stable")
     sorted_codes = codes[order]
     starts = np.flatnonzero(np.r_[True, sorted_codes[1:] != sorted_codes[:-1]])

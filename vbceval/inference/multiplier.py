@@ -69,12 +69,15 @@ class Multiplier:
         out = np.empty((self.draws, psi.shape[1]))
         block = max(_BLOCK_VALUES // max(len(psi), 1), 1)
         for start in range(0, self.draws, block):
-            uniform = rng.random((min(block, self.draws - start), len(psi)))
+            shape = (min(block, self.draws - start), len(psi))
             if self.weights == "mammen":
                 share = (1 + root5) / (2 * root5)
-                multipliers = np.where(uniform < share, (1 - root5) / 2, (1 + root5) / 2)
+                multipliers = np.where(rng.random(shape) < share, (1 - root5) / 2, (1 + root5) / 2)
             else:
-                multipliers = np.where(uniform < 0.5, -1.0, 1.0)
+                # one random bit each
+                bits = np.frombuffer(rng.bytes(shape[0] * -(-shape[1] // 8)), dtype=np.uint8)
+                signs = np.unpackbits(bits.reshape(shape[0], -1), axis=1, count=shape[1])
+                multipliers = 2.0 * signs - 1.0
             out[start : start + block] = multipliers @ psi
         return out
 
