@@ -47,7 +47,8 @@ def aggregate(
     """Average group-time effects; see `Estimates.aggregate`."""
     averaged = _averaged(estimates.frame, kind)
     if averaged.any() and balance is None and window is None:
-        return estimates.where(averaged)
+        found = estimates.where(averaged)
+        return replace(found, meta={**found.meta, "aggregate": kind})
     _check(estimates, kind, balance)
     frame = estimates.frame
     averages: list[_Average] = []

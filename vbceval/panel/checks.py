@@ -168,7 +168,20 @@ def check_once(frame: pd.DataFrame, keys: list[str], *, people: bool) -> None:
     problems.raise_if_any()
 
 
+def increasing(frame: pd.DataFrame, keys: list[str]) -> bool:
+    """Return whether rows increase strictly by keys that are numbers; then none is repeated."""
+    tied = np.ones(max(len(frame) - 1, 0), dtype=bool)
+    for key in keys:
+        values = frame[key].to_numpy()
+        if values.dtype.kind not in "iuf" or (tied & ~(values[1:] >= values[:-1])).any():
+            return False
+        tied &= values[1:] == values[:-1]
+    return not tied.any()
+
+
 def _check_repeated(problems: _PanelProblems, frame: pd.DataFrame, keys: list[str]) -> None:
+    if increasing(frame, keys):
+        return
     repeated = frame.duplicated(keys, keep=False)
     if repeated.any():
         problems.add(

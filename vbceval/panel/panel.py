@@ -11,7 +11,7 @@ import pandas as pd
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.core.typing import PanelKind
-from vbceval.panel.checks import check_frame, check_once
+from vbceval.panel.checks import check_frame, check_once, increasing
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -149,7 +149,11 @@ class Panel:
                 rows.append(_count("positive weight", frame, unit, cluster))
         if frame.empty:
             raise DataError("no row has a positive weight, so nothing can be estimated.")
-        frame = frame.sort_values([unit, *strata, period], kind="stable", ignore_index=True)
+        order = [unit, *strata, period]
+        if increasing(frame, order):
+            frame = frame.reset_index(drop=True)
+        else:
+            frame = frame.sort_values(order, kind="stable", ignore_index=True)
         return cls(
             frame=frame, unit=unit, period=period, cohort=cohort, cluster=cluster,
             strata=tuple(strata), exposure=exposure, weight=weight, exit=exit, kind=kind,

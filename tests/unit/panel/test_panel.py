@@ -29,6 +29,16 @@ def refused(data: pd.DataFrame, **options: object) -> str:
     return str(caught.value)
 
 
+def test_units_that_are_numbers_are_sorted_and_repeated_rows_found() -> None:
+    """Rows that are in order already are not sorted again; others are, with the same result."""
+    data = frame(aco=[1, 1, 2, 2, 3, 3])
+    ordered = vbc.Panel.from_frame(data, **KEYS).frame
+    mixed = vbc.Panel.from_frame(data.sample(frac=1, random_state=1), **KEYS).frame
+    pd.testing.assert_frame_equal(mixed, ordered)
+    for order in (slice(None), slice(None, None, -1)):
+        assert "share the same" in refused(data.assign(year=[2014, 2014, *[2014, 2015] * 2])[order])
+
+
 def test_rows_are_sorted_and_the_frame_is_not_changed() -> None:
     data = frame().iloc[::-1]
     before = data.copy(deep=True)
