@@ -86,8 +86,8 @@ def estimators() -> dict[str, Callable[[vbc.Panel], vbc.Estimates]]:
         "TWFE, Ferman-Pinto": (did.TWFE(), {"vcov": "ferman-pinto"}),
     }
     return {
-        name: lambda panel, fit=fit, options=options: (  # type: ignore[misc]
-            fit.fit(panel, DESIGN, **options).aggregate("simple")
+        name: lambda panel, fit=fit, options=options: fit.fit(panel, DESIGN, **options).aggregate(
+            "simple"
         )
         for name, (fit, options) in fits.items()
     }

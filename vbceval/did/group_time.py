@@ -11,10 +11,11 @@ import pandas as pd
 
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.core.version import versions
 from vbceval.design import Design, GroupTimePair, group_time_pairs
-from vbceval.did.blocks import Block, balanced, by_pattern, follow, make_block, usable_cohorts
+from vbceval.did.blocks import Block, balanced, by_pattern, make_block, usable_cohorts
+from vbceval.did.cohort_shares import cohort_shares, treated_weights
 from vbceval.did.inputs import (
     design_meta,
     shown,
@@ -29,7 +30,7 @@ from vbceval.did.randomization import with_randomization
 from vbceval.did.weight_step import DERIVATIVE, with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.estimates.columns import GROUP_TIME
-from vbceval.inference import SSC, Multiplier, Randomization, sum_by_cluster
+from vbceval.inference import SSC, Multiplier, Randomization
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
@@ -164,15 +165,25 @@ class GroupTime:
         factor, multiplier = small_sample("GroupTime", vcov, ssc)
         names = [design.outcome] if outcomes is None else list(dict.fromkeys(outcomes))
         sources, labels = sources_of(data, design, names)
-        parts: list[dict[str, Any]] = []
-        for moments, own in sources:
-            self._require_applicable(moments)
-            whole = make_block(moments, design, labels, own)
-            for js, seen in by_pattern(whole):
-                alike = tuple(own[j] for j in js)
-                named = replace(design, outcome=alike[0])
-                parts += self._fit_alike(whole.of(js), seen, alike, moments, named, len(labels))
+        parts = [
+            part
+            for moments, own in sources
+            for part in self._fit_source(moments, own, design, labels)
+        ]
         return self._assemble(parts, names, sources[0][0], design, labels, factor, multiplier)
+
+    def _fit_source(
+        self, moments: Moments, outcomes: Sequence[str], design: Design, labels: pd.Index
+    ) -> list[dict[str, Any]]:
+        """Fit the outcomes of one table."""
+        self._require_applicable(moments)
+        whole = make_block(moments, design, labels, outcomes)
+        parts = []
+        for js, seen in by_pattern(whole):
+            alike = tuple(outcomes[j] for j in js)
+            named = replace(design, outcome=alike[0])
+            parts += self._fit_alike(whole.of(js), seen, alike, moments, named, len(labels))
+        return parts
 
     def _fit_alike(
         self,
@@ -197,7 +208,7 @@ class GroupTime:
             )
         without = [part["stratum"] for part in parts if not part["results"]]
         for part in estimated:
-            part.update(_shares(part["masses"], part["place"], estimated[0]["weight"]))
+            part.update(cohort_shares(part["masses"], part["place"], estimated[0]["weight"]))
             part.update(outcomes=outcomes, without=without, incomplete=int((~seen).sum()))
         return estimated
 
@@ -248,7 +259,13 @@ class GroupTime:
             followed=moments.kind == "panel", last=float(periods[-1]) + design.anticipation,
         )  # fmt: skip
         results = estimate_pairs(block, periods, pairs, settings, n_clusters)
-        masses, place, weight = self._masses(block, results, moments, n_clusters)
+        masses, place, weight = treated_weights(
+            block,
+            results,
+            n_clusters,
+            followed=settings.followed,
+            by_pair=self.cell_share == "pair",
+        )
         estimated = {(r.pair.cohort, r.pair.period) for r in results}
         without = [(p.cohort, p.period) for p in pairs if (p.cohort, p.period) not in estimated]
         return {
@@ -256,25 +273,6 @@ class GroupTime:
             "dropped": dropped, "first_period": float(periods[0]),
             "without_treated": without,
         }  # fmt: skip
-
-    def _masses(
-        self, block: Block, results: list[PairResult], moments: Moments, n_clusters: int
-    ) -> tuple[FloatArray, IntArray, FloatArray]:
-        """Treated weights by cluster, (G, c), which is behind each row, (k,), and all weight, (G,)."""
-        if moments.kind == "panel":
-            first = follow(block, np.unique(block.period)).first
-        else:
-            first = np.arange(len(block.entity))
-        w, cohort, cluster = block.w[first], block.cohort[first], block.cluster[first]
-        weight = sum_by_cluster(w, cluster, n_clusters)
-        if not results:
-            return np.zeros((n_clusters, 0)), np.zeros(0, dtype=np.int64), weight
-        if self.cell_share == "pair":
-            masses = np.column_stack([r.counts.treated_weight for r in results])
-            return masses, np.arange(len(results)), weight
-        cohorts, place = np.unique([r.pair.cohort for r in results], return_inverse=True)
-        treated = w[:, None] * (cohort[:, None] == cohorts)
-        return sum_by_cluster(treated, cluster, n_clusters), place.astype(np.int64), weight
 
     def _assemble(
         self,
@@ -305,7 +303,8 @@ class GroupTime:
         frame = pd.DataFrame([record for row in rows for record in _of_outcome(*row)])
         if moments.people:
             frame = without_small_strata(frame)
-        psi = np.concatenate([_influence(name, part, used) for name, part in rows], axis=1)
+        influence = [_influence(name, part, used) for name, part in rows]
+        psi = influence[0] if len(influence) == 1 else np.concatenate(influence, axis=1)
         root = np.repeat([part["root"] for _, part in rows], [len(p["results"]) for _, p in rows])
         # rows of several outcomes and periods have their shares in common
         columns, first = {}, 0
@@ -386,14 +385,6 @@ class GroupTime:
             f"To go on, {remedy}, or pass on_failure='skip' to leave these rows missing with "
             "their reason."
         )
-
-
-def _shares(masses: FloatArray, place: IntArray, weight: FloatArray) -> dict[str, FloatArray]:
-    """Share of each row's treated weight in all weight, and its influence; strata add up."""
-    total = weight.sum()
-    share = masses.sum(axis=0) / total
-    influence = (masses - np.outer(weight, share)) / total
-    return {"share": share[place], "share_psi": influence}
 
 
 def _measurable(result: PairResult, n_clusters: int, cluster: str) -> PairResult:
