@@ -1,6 +1,7 @@
 """Results by stratum and the gaps between strata, always from one joint law."""
 
+from vbceval.equity.decompose import decompose
 from vbceval.equity.gaps import equality, gaps
 from vbceval.equity.suppress import Suppressed, suppress
 
-__all__ = ["Suppressed", "equality", "gaps", "suppress"]
+__all__ = ["Suppressed", "decompose", "equality", "gaps", "suppress"]
