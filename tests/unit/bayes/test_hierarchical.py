@@ -15,6 +15,9 @@ from vbceval.bayes.averages import PERCENT
 from vbceval.bayes.priors import in_dollars
 from vbceval.core.errors import DataError, DesignError, EstimationError
 
+# what is fitted once a module is fitted in one worker
+pytestmark = pytest.mark.xdist_group("hierarchical")
+
 SD = {"dual": 30_000.0, "not dual": 18_000.0}
 BASE = {"dual": 16_000.0, "not dual": 9_000.0}
 DESIGN = vbc.Design(outcome="spend", unit_of_measure="USD per person-year (nominal)")
