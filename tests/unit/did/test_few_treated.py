@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from vbceval.inference import SSC, FewTreated
 from vbceval.inference.few_treated import rescaled
 
 SPEND = vbc.Design(outcome="spend")
-METHODS = ("conley-taber", "ferman-pinto")
+METHODS: tuple[Literal["conley-taber", "ferman-pinto"], ...] = ("conley-taber", "ferman-pinto")
 
 
 def frame(seed: int, treated: int, *, untreated: int = 24, periods: int = 5) -> pd.DataFrame:
@@ -29,8 +30,8 @@ def frame(seed: int, treated: int, *, untreated: int = 24, periods: int = 5) -> 
     return rows
 
 
-def panel(rows: pd.DataFrame, **options: object) -> vbc.Panel:
-    return vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry", **options)  # type: ignore[arg-type]  # column names
+def panel(rows: pd.DataFrame, **options: Any) -> vbc.Panel:
+    return vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry", **options)
 
 
 def dummies(rows: pd.DataFrame) -> np.ndarray:
@@ -120,10 +121,10 @@ def test_noise_is_rescaled_by_its_variance() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_does_not_matter(method: str) -> None:
+def test_what_does_not_matter(method: Literal["conley-taber", "ferman-pinto"]) -> None:
     rows = frame(3, 3).assign(entry=lambda t: t["entry"].where(t["aco"] != 1, 2.0))
     fit = vbc.did.SunAbraham()
-    law = FewTreated(method=method, draws=500)  # type: ignore[arg-type]  # from the list above
+    law = FewTreated(method=method, draws=500)
     first = fit.fit(panel(rows, weight="people"), SPEND, vcov=law)
     moved = rows.sample(frac=1, random_state=1)
     moved = moved.assign(spend=2 * (moved["spend"] + 7 * moved["year"] - 3 * moved["aco"]))
