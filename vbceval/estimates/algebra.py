@@ -216,3 +216,24 @@ def scaled_frame(frame: pd.DataFrame, factors: FloatArray) -> pd.DataFrame:
 def without_tests(frame: pd.DataFrame) -> pd.DataFrame:
     """Return rows without bootstrap tests of zero: they are no tests of another value."""
     return frame.drop(columns=[c for c in frame if str(c).startswith("wild_")])
+
+
+def centre(amounts: FloatArray, samples: FloatArray | None) -> FloatArray:
+    """
+    Return the mean of amounts, shape (k,), which are known (k,) or joint draws (S, k) of samples.
+
+    Raises
+    ------
+    EstimationError
+        If draws of amounts do not match the draws of the estimates.
+    """
+    if amounts.ndim == 1:
+        return amounts
+    if samples is None or amounts.shape != samples.shape:
+        raise EstimationError(
+            f"the amounts are {len(amounts)} joint draws and the estimates carry "
+            f"{'none' if samples is None else len(samples)}: which amount belongs to which draw of "
+            "the effect is not known. Compute the amounts from the draws of these estimates, or "
+            "give one known amount a row."
+        )
+    return np.asarray(amounts.mean(axis=0))

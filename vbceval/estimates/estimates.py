@@ -363,10 +363,11 @@ class Estimates:
         return replace(self, frame=frame)
 
     def shifted(self, frame: pd.DataFrame, constants: FloatArray) -> Estimates:
-        """Return estimates plus known constants, shape (k,), described by a new frame."""
+        """Return estimates plus amounts, known (k,) or joint with the draws (S, k), in a new frame."""
+        fixed = algebra.centre(constants, self.samples)
         return replace(
             self,
-            frame=algebra.without_tests(frame).assign(estimate=self.estimate + constants),
+            frame=algebra.without_tests(frame).assign(estimate=self.estimate + fixed),
             samples=None if self.samples is None else self.samples + constants,
         )
 

@@ -5,6 +5,21 @@ administrative) are different quantities and have different names everywhere.
 """
 
 from vbceval.savings.benchmark import benchmark_savings
-from vbceval.savings.impact import gross, net
+from vbceval.savings.dollars import RealDollars
+from vbceval.savings.impact import cumulative, gross, per_unit
+from vbceval.savings.ledger import Ledger, Line
+from vbceval.savings.net import breakeven, net, return_on_investment, statement
 
-__all__ = ["benchmark_savings", "gross", "net"]
+__all__ = [
+    "Ledger",
+    "Line",
+    "RealDollars",
+    "benchmark_savings",
+    "breakeven",
+    "cumulative",
+    "gross",
+    "net",
+    "per_unit",
+    "return_on_investment",
+    "statement",
+]
