@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vbceval.core.checks import listed
 from vbceval.core.disclosure import SMALLEST_SHOWN
 from vbceval.core.errors import DataError
 from vbceval.engine import connect
@@ -162,8 +163,13 @@ def _said(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"left out: {counted(report['clusters_left_out'], 'cluster')}"
     for what, part in report["share_in_merged_cells"].items():
         yield f"share of {what} in merged cells: {part:.1%}"
-    for reason in report["merged_because_of"]:
-        yield f"too small somewhere: {reason}"
+    if report["merged_because_of"]:
+        yield f"too small somewhere, most often first: {listed(report['merged_because_of'])}"
+    if 2 * cells["merged_over_clusters"] > cells["published"]:
+        yield (
+            "most cells hold several organizations: moments with fewer strata, longer periods or "
+            "fewer columns of rare events keep more of them apart"
+        )
     yield f"audit: {report['audit']}"
     for gap in report["not_checked"]:
         yield f"not checked: {gap}"
