@@ -7,6 +7,7 @@ from vbceval.bayes.meta import MetaAnalysis
 from vbceval.bayes.prior_checks import power_scaling, prior_sensitivity
 from vbceval.bayes.priors import Priors
 from vbceval.bayes.reliability import Reliability
+from vbceval.bayes.viability import viability, viable_size
 
 __all__ = [
     "HierarchicalDiD",
@@ -20,4 +21,6 @@ __all__ = [
     "power_scaling",
     "prior_sensitivity",
     "share_rewarded_by_chance",
+    "viability",
+    "viable_size",
 ]
