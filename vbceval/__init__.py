@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         figures,
         inference,
         passes,
+        programs,
         savings,
         sensitivity,
         simulate,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _ROOMS = (
     "balance", "bayes", "data", "did", "engine", "equity", "evidence", "figures", "inference",
-    "passes", "savings", "sensitivity", "simulate", "study",
+    "passes", "programs", "savings", "sensitivity", "simulate", "study",
 )  # fmt: skip
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "figures",
     "inference",
     "passes",
+    "programs",
     "savings",
     "sensitivity",
     "simulate",

@@ -96,6 +96,11 @@ def _beside(keys: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _aco_year(safe: Parsed) -> pd.DataFrame:
+    return standard_fields(safe)[ACO_YEAR]
+
+
+def standard_fields(safe: Parsed) -> pd.DataFrame:
+    """Return the fields of a file with identifiers, dates and categories in one form for all years."""
     frame = safe.fields.reset_index(drop=True).copy()
     year = safe.performance_year
     frame["performance_year"] = np.full(len(frame), year, dtype=np.int64)
@@ -118,7 +123,7 @@ def _aco_year(safe: Parsed) -> pd.DataFrame:
     frame["risk_model"] = printed.fillna(sides.where(frame["track"].notna()))
     frame["assign_type"] = frame["assign_type"].str.lower()
     frame["rev_exp_cat"] = frame["rev_exp_cat"].str.lower().str.replace(" revenue", "")
-    return frame[ACO_YEAR]
+    return frame
 
 
 def _by_name(frame: pd.DataFrame) -> pd.Series:

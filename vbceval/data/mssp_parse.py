@@ -84,6 +84,51 @@ def parse_table(table: TextTable, year: int | None = None) -> Parsed:
         doubled, text in numeric columns, duplicated ACOs, arithmetic that fails.
     """
     found = Problems(f"file `{table.path.name}`")
+    lay = layout()
+    text, performance_year, labels, relabelled = open_table(table, year, found)
+    absent = lay.missing(list(text.columns), performance_year)
+    if absent:
+        found.add(
+            f"{len(absent)} columns of a {performance_year} results file are missing: "
+            f"{listed(absent, most=12)}. Either it is another file, or columns were dropped; "
+            "download the whole file."
+        )
+        # without them the rest of the messages would only repeat this one
+        found.raise_if_any()
+    parsed = Parsed(table, performance_year, pd.DataFrame(), {}, pd.DataFrame(), labels)
+    parsed.relabelled = relabelled
+    read_fields(parsed, text, lay, found)
+    _read_cells(parsed, text, lay, found)
+    _read_wide(parsed, text, lay, found)
+    check_rows(parsed, found)
+    check_arithmetic(
+        parsed.fields,
+        parsed.cells,
+        full_year=performance_year > FIRST_YEAR,
+        names=row_names(parsed.fields),
+        found=found,
+    )
+    found.raise_if_any()
+    return parsed
+
+
+def open_table(
+    table: TextTable, year: int | None, found: Problems
+) -> tuple[pd.DataFrame, int, dict[str, str], bool]:
+    """
+    Name the columns of a file by their codes and tell its performance year.
+
+    Returns
+    -------
+    tuple
+        The text with codes for columns, the year, the label of each code, and whether the labels
+        of the 2013 file were moved.
+
+    Raises
+    ------
+    DataError
+        If columns appear twice, or the year cannot be told.
+    """
     for problem in table.problems:
         found.add(problem)
     lay = layout()
@@ -98,31 +143,7 @@ def parse_table(table: TextTable, year: int | None = None) -> Parsed:
     labels = dict(zip(codes, map(lay.label_of, table.header), strict=True))
     codes, relabelled = labels_of_2013(codes, table.rows)
     text = table.rows.set_axis(pd.Index(codes), axis=1)
-    performance_year = performance_year_of(text, table, found, given=year)
-    absent = lay.missing(codes, performance_year)
-    if absent:
-        found.add(
-            f"{len(absent)} columns of a {performance_year} results file are missing: "
-            f"{listed(absent, most=12)}. Either it is another file, or columns were dropped; "
-            "download the whole file."
-        )
-        # without them the rest of the messages would only repeat this one
-        found.raise_if_any()
-    parsed = Parsed(table, performance_year, pd.DataFrame(), {}, pd.DataFrame(), labels)
-    parsed.relabelled = relabelled
-    _read_fields(parsed, text, lay, found)
-    _read_cells(parsed, text, lay, found)
-    _read_wide(parsed, text, lay, found)
-    _check_rows(parsed, found)
-    check_arithmetic(
-        parsed.fields,
-        parsed.cells,
-        full_year=performance_year > FIRST_YEAR,
-        names=row_names(parsed.fields),
-        found=found,
-    )
-    found.raise_if_any()
-    return parsed
+    return text, performance_year_of(text, table, found, given=year), labels, relabelled
 
 
 def row_names(fields: pd.DataFrame) -> list[str]:
@@ -131,7 +152,8 @@ def row_names(fields: pd.DataFrame) -> list[str]:
     return [f"line {line}" if pd.isna(name) else str(name) for line, name in names.items()]
 
 
-def _read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems) -> None:
+def read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems) -> None:
+    """Read the columns of `MSSPResults.aco_year` that a file has into `parsed.fields`."""
     present = list(text.columns)
     read: dict[str, pd.Series] = {}
     for column in lay.columns.values():
@@ -325,7 +347,8 @@ def _scale_shares(parsed: Parsed, lay: Layout) -> None:
         parsed.scales[parsed.labels[code]] = scale
 
 
-def _check_rows(parsed: Parsed, found: Problems) -> None:
+def check_rows(parsed: Parsed, found: Problems) -> None:
+    """Add to `found` rows without an identifier, repeated ACOs, and agreements that start late."""
     fields = parsed.fields
     identified = fields["aco_id"].fillna(fields["aco_num"])
     if identified.isna().any() and not identified.isna().all():

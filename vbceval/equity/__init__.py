@@ -2,6 +2,7 @@
 
 from vbceval.equity.decompose import decompose
 from vbceval.equity.gaps import equality, gaps
+from vbceval.equity.rewards import rewards
 from vbceval.equity.suppress import Suppressed, suppress
 
-__all__ = ["Suppressed", "decompose", "equality", "gaps", "suppress"]
+__all__ = ["Suppressed", "decompose", "equality", "gaps", "rewards", "suppress"]

@@ -9,17 +9,21 @@ from vbceval.savings.dollars import RealDollars
 from vbceval.savings.impact import cumulative, gross, per_unit
 from vbceval.savings.ledger import Ledger, Line
 from vbceval.savings.net import breakeven, net, return_on_investment, statement
+from vbceval.savings.replay import Replay, Scenario, replay
 
 __all__ = [
     "Ledger",
     "Line",
     "RealDollars",
+    "Replay",
+    "Scenario",
     "benchmark_savings",
     "breakeven",
     "cumulative",
     "gross",
     "net",
     "per_unit",
+    "replay",
     "return_on_investment",
     "statement",
 ]

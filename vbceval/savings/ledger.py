@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ import pandas as pd
 from vbceval.core.checks import Problems, listed, missing_columns
 from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
+from vbceval.programs import Settlement
 from vbceval.savings.dollars import RealDollars
 
 Party = Literal["payer", "providers", "beneficiaries"]
@@ -153,6 +154,36 @@ class Ledger:
                 )
             )
         return cls(tuple(lines), unit)
+
+    @classmethod
+    def from_settlements(cls, settlements: Iterable[Settlement]) -> Ledger:
+        """
+        Read what programs pay and are owed: two lines a settlement, added up over organizations.
+
+        The period of a line is the performance year. Draws stay draws, joint over settlements.
+
+        Raises
+        ------
+        DataError
+            If the payment of an organization is missing.
+        """
+        lines = []
+        for found in settlements:
+            payment = found.payment
+            if np.isnan(payment).any():
+                raise DataError(
+                    f"payments of `{found.program}` {found.performance_year} are missing for some "
+                    "organizations, so totals would be too small. Leave them out before settling."
+                )
+            period, source = float(found.performance_year), "settled by the program's rules"
+            for kind, sign, word in (("incentive_payment", 1, "paid"), ("repayment", -1, "owed")):
+                total = np.asarray(np.clip(sign * payment, 0.0, None).sum(axis=0))
+                amount = total if total.ndim else float(total)
+                name = f"{found.title}: {word}"
+                lines.append(
+                    Line(name=name, kind=kind, amount=amount, period=period, source=source)
+                )
+        return cls(tuple(lines))
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self.lines)

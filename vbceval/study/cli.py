@@ -1,4 +1,4 @@
-"""The command line: `vbceval study ...`, `vbceval data ...`, `vbceval moments ...`."""
+"""The command line: `vbceval study|data|moments|program ...`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vbceval.core.errors import VbcevalError
 from vbceval.data import datasets, get, read_file, read_mssp
 from vbceval.study.config import Found, find_study, list_studies, study_roots
 from vbceval.study.moments_cli import moments_app
+from vbceval.study.program_cli import program_app
 from vbceval.study.progress import TerminalDisplay, TerminalDownloads, seconds
 from vbceval.study.reproduce import accept, verify
 from vbceval.study.run import run_study
@@ -32,6 +33,7 @@ data_app = typer.Typer(help="Get public data and check files.", no_args_is_help=
 app.add_typer(study_app, name="study")
 app.add_typer(data_app, name="data")
 app.add_typer(moments_app, name="moments")
+app.add_typer(program_app, name="program")
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of a study, or the path of its folder.")

@@ -1,0 +1,154 @@
+"""CJR, TEAM, BPCI Advanced and BPCI beyond their worked examples, and what tables are refused for."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vbceval.core.errors import DataError
+from vbceval.programs import Settlement, get
+from vbceval.programs.procedures.cjr import composite_quality_score
+
+
+def cjr(
+    year: int, *, episodes: int, actual: float, score: float, kind: str = "STANDARD"
+) -> Settlement:
+    """A hospital with a mean of 27,000 in a region with a mean of 24,000."""
+    frame = pd.DataFrame(
+        {
+            "hospital": ["A"],
+            "hospital_type": kind,
+            "hospital_benchmark": 27_000.0 * episodes,
+            "regional_benchmark": 24_000.0 * episodes,
+            "actual": actual * episodes,
+            "quality_score": score,
+        }
+    )
+    return get("cjr").settle(frame, performance_year=year)
+
+
+def test_cjr_stop_loss_of_hospitals_with_special_status() -> None:
+    protected = cjr(2017, episodes=40, actual=28_000.0, score=6.0, kind="PROTECTED")
+    assert protected.payment[0] == pytest.approx(-0.03 * 1_019_200.0, abs=1e-8)
+
+
+def test_cjr_quality_decides_who_is_paid_and_who_repays() -> None:
+    assert cjr(2019, episodes=50, actual=22_000.0, score=4.9).payment[0] == 0
+    assert cjr(2016, episodes=50, actual=40_000.0, score=8.0).payment[0] == 0
+    # between the two targets of 2018 nothing is due: 25,000 less 3% and less 2%
+    assert cjr(2018, episodes=50, actual=24_400.0, score=6.0).payment[0] == 0
+
+
+def test_cjr_a_report_of_cms_gives_two_percent_for_a_score_of_seven() -> None:
+    assert cjr(2016, episodes=1, actual=1.0, score=7.0)["payment_discount"][0] == 0.02
+
+
+def test_cjr_composite_quality_score() -> None:
+    score = composite_quality_score(
+        get("cjr"),
+        performance_year=2018,
+        complications=[95, 90, 30, 29],
+        experience=[95, 45, 30, 10],
+        outcome_data=[True, False, True, False],
+        improvement=[1.8, 0.0, 0.8, 1.0],
+    )
+    assert score.round(10).tolist() == [20.0, 15.0, 12.7, 1.0]
+
+
+TEAM = pd.DataFrame(
+    {
+        "hospital": ["one", "two", "three"],
+        "track": ["TRACK_1", "TRACK_2", "TRACK_3"],
+        "benchmark_lejr": 30_000.0 * 120,
+        "actual": 27_800.0 * 120,
+        "quality_score": 72.5,
+        "risk_factor": 1.04,
+        "normalisation": 0.985,
+        "trend": 1.01,
+    }
+)
+
+
+def test_team_discount_differs_by_category_and_factors_are_capped() -> None:
+    three = TEAM.iloc[[2]].drop(columns=["risk_factor", "normalisation", "trend"])
+    mixed = three.assign(benchmark_lejr=1_000.0, benchmark_cabg=1_000.0, actual=0.0)
+    settled = get("team").settle(mixed.assign(trend=1.2, normalisation=0.5), performance_year=2026)
+    assert settled["preliminary_target"][0] == pytest.approx(980.0 + 985.0)
+    assert settled["target"][0] == pytest.approx((980.0 + 985.0) * 1.03 * 0.95)
+
+
+def test_team_spending_after_episodes_is_repaid_beyond_the_limit() -> None:
+    settled = get("team").settle(
+        TEAM.assign(actual=60_000.0 * 120, post_episode_excess=5_000.0), performance_year=2028
+    )
+    assert settled.payment + 5_000.0 == pytest.approx(-settled["loss_limit"])
+
+
+def test_bpci_advanced_medical_discount_and_trend_cap_change_in_2023() -> None:
+    frame = pd.DataFrame(
+        {
+            "episode_initiator": ["A"],
+            "benchmark_medical": [1_000.0],
+            "actual": 900.0,
+            "quality_score": 100.0,
+            "trend_ratio": 1.2,
+        }
+    )
+    targets = [
+        get("bpci_advanced").settle(frame, performance_year=year)["target"][0]
+        for year in (2019, 2022, 2023)
+    ]
+    assert targets == pytest.approx([970.0, 970.0 * 1.1, 980.0 * 1.05])
+
+
+def test_bpci_model_4_is_paid_beforehand_and_others_are_limited() -> None:
+    frame = pd.DataFrame(
+        {
+            "awardee": ["A", "B"],
+            "model": ["MODEL_2_90", "MODEL_4"],
+            "benchmark": 80_000.0,
+            "actual": [90_000.0, 40_000.0],
+            "above_threshold": [30_000.0, np.nan],
+        }
+    )
+    settled = get("bpci").settle(frame, performance_year=2015)
+    assert settled.payment == pytest.approx([78_400.0 - 66_000.0, 77_400.0 - 40_000.0])
+    assert get("bpci").settle(frame.assign(actual=30_000.0), performance_year=2015).payment[
+        0
+    ] == pytest.approx(0.2 * 78_400.0)
+
+
+def test_a_table_is_refused_with_everything_that_is_wrong() -> None:
+    bad = TEAM.assign(quality_score=[np.nan, 120.0, 50.0], actual=[-1.0, 1.0, 1.0])
+    with pytest.raises(DataError, match=r"3 problems") as told:
+        get("team").settle(bad, performance_year=2027)
+    assert "have no `quality_score`" in str(told.value)
+    with pytest.raises(DataError, match="did not exist in 2026"):
+        get("team").settle(TEAM, performance_year=2026)
+    with pytest.raises(DataError, match="benchmark of zero in every category"):
+        get("team").settle(TEAM.assign(benchmark_lejr=0.0), performance_year=2027)
+    with pytest.raises(DataError, match="have no `hospital_benchmark`, which has a weight in 2017"):
+        get("cjr").settle(
+            pd.DataFrame(
+                {
+                    "hospital": ["A"],
+                    "hospital_type": "STANDARD",
+                    "regional_benchmark": 1.0,
+                    "actual": 1.0,
+                    "quality_score": 9.0,
+                }
+            ),
+            performance_year=2017,
+        )
+    with pytest.raises(DataError, match="more `above_threshold` than `actual`"):
+        get("bpci").settle(
+            pd.DataFrame(
+                {
+                    "awardee": ["A"],
+                    "model": "MODEL_3",
+                    "benchmark": 1.0,
+                    "actual": 1.0,
+                    "above_threshold": 2.0,
+                }
+            ),
+            performance_year=2015,
+        )

@@ -1,0 +1,268 @@
+"""MSSP: gates, quality rules by year, limits, half-years, bad tables, draws, words."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vbceval.core.errors import DataError, DesignError
+from vbceval.programs import Settlement, get
+
+BASE: dict[str, Any] = {
+    "track": "BASIC_E", "n_ab": 20_000, "benchmark": 200e6, "expenditure": 190e6, "qual_score": 0.8,
+    "met_qps": True, "min_sav_perc": 0.02,
+}  # fmt: skip
+
+
+def table(*rows: dict[str, Any]) -> pd.DataFrame:
+    frame = pd.DataFrame([{**BASE, **row} for row in rows])
+    frame.insert(0, "aco_id", [f"A{i}" for i in range(len(frame))])
+    return frame
+
+
+def settle(*rows: dict[str, Any], year: int = 2022) -> Settlement:
+    return get("mssp").settle(table(*rows), performance_year=year)
+
+
+def test_the_minimum_rate_is_met_at_the_rate_itself() -> None:
+    settled = settle({"expenditure": 196e6}, {"expenditure": 196e6 + 1}, {"expenditure": 204e6})
+    assert settled["minimum_met"].tolist() == [True, False, True]
+    assert settled.payment.tolist() == [0.5 * 4e6 * 0.98, 0.0, -0.3 * 4e6]
+
+
+def test_small_acos_have_the_variable_rate_whatever_they_chose() -> None:
+    settled = settle({"n_ab": 4999}, {"n_ab": 5000}, {"min_sav_perc": 0.0233})
+    assert settled["minimum_rate"] == pytest.approx([0.039, 0.02, 0.025])
+
+
+def test_one_sided_tracks_owe_nothing() -> None:
+    rows = [{"track": t, "expenditure": 230e6} for t in ("TRACK_1", "BASIC_A", "BASIC_B")]
+    assert (settle(*rows, year=2020).payment == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("year", "met", "alternative", "rate"),
+    [
+        (2018, True, None, 0.8 * 0.75), (2018, False, None, 0.0), (2022, True, None, 0.75),
+        (2022, False, True, 0.0), (2023, False, True, 0.8 * 0.75), (2024, False, True, 0.8 * 0.75),
+        (2024, False, False, 0.0), (2026, True, None, 0.75),
+    ],
+)  # fmt: skip
+def test_quality_enters_by_the_rule_of_the_year(
+    year: int, met: bool, alternative: bool | None, rate: float
+) -> None:
+    track = "TRACK_3" if year < 2019 else "ENHANCED"
+    settled = settle({"track": track, "met_qps": met, "met_alternative": alternative}, year=year)
+    assert settled["sharing_rate"] == pytest.approx(rate)
+
+
+def test_a_published_rate_of_zero_is_read_only_where_the_standard_is_not_stated() -> None:
+    rows = [
+        {"met_qps": None, "final_share_rate": 0.0}, {"met_qps": None, "final_share_rate": 0.31},
+        {"met_qps": True, "final_share_rate": 0.0}, {"met_qps": False, "final_share_rate": 0.31},
+    ]  # fmt: skip
+    assert settle(*rows, year=2020)["sharing_rate"] == pytest.approx([0.0, 0.4, 0.4, 0.0])
+    assert settle(*rows, year=2024)["sharing_rate"] == pytest.approx([0.0, 0.5, 0.5, 0.4])
+
+
+def test_losses_follow_quality_within_bounds_and_not_in_basic() -> None:
+    scores = [1.0, 0.8, 0.7385, 0.6, 0.4]
+    rows: list[dict[str, Any]] = [
+        {"track": "ENHANCED", "qual_score": q, "expenditure": 220e6} for q in scores
+    ]
+    rows += [
+        {**rows[0], "met_qps": False},
+        {"met_qps": False, "expenditure": 202e6, "min_sav_perc": 0},
+    ]
+    rates = settle(*rows, year=2024)["loss_rate"]
+    assert rates == pytest.approx([0.4, 0.4, 0.446125, 0.55, 0.7, 0.75, 0.3])
+
+
+def test_track_2_limits_losses_by_the_year_of_the_agreement() -> None:
+    rows = [
+        {"track": "TRACK_2", "expenditure": 400e6, "current_start_date": start}
+        for start in (
+            pd.Timestamp("2018-01-01"),
+            pd.Timestamp("2017-01-01"),
+            pd.Timestamp("2015-01-01"),
+        )
+    ]
+    assert settle(*rows, year=2018)["loss_limit"] == pytest.approx([10e6, 15e6, 20e6])
+
+
+def test_revenue_limits_track_1_plus_only_where_it_is_flagged() -> None:
+    row = {"track": "TRACK_1_PLUS", "expenditure": 300e6, "participant_revenue": 20e6}
+    settled = settle({**row, "rev_loss_limit": True}, {**row, "rev_loss_limit": False}, year=2018)
+    assert settled.payment == pytest.approx([-1.6e6, -8e6])
+
+
+def test_half_a_year_counts_half() -> None:
+    settled = settle({"part": "full_year"}, {"part": "july_december"}, year=2019)
+    assert settled.payment[1] == pytest.approx(settled.payment[0] / 2)
+
+
+def test_losses_are_never_forgiven_beyond_what_is_owed() -> None:
+    row = {"expenditure": 210e6, "dis_adj": -9e9}
+    assert settle(row)["disaster_relief"].tolist() == [-settle(row)["limited_losses"][0]]
+    assert settle(row).payment.tolist() == [0.0]
+
+
+def test_the_guardrail_pays_no_savings() -> None:
+    rows = [{"guardrail": True}, {"guardrail": True, "expenditure": 210e6}]
+    assert settle(*rows, year=2025).payment.tolist() == [0.0, -0.3 * 10e6]
+
+
+def test_the_half_rate_needs_each_of_its_conditions() -> None:
+    row = {
+        "track": "BASIC_B", "rev_exp_cat": "low", "current_start_date": 2024, "expenditure": 199e6
+    }  # fmt: skip
+    others = [
+        {"rev_exp_cat": "high"}, {"current_start_date": 2023}, {"n_ab": 4999}, {"track": "ENHANCED"},
+        {"expenditure": 201e6},
+    ]  # fmt: skip
+    settled = settle(row, *({**row, **other} for other in others), year=2024)
+    assert settled["half_rate"].tolist() == [True, False, False, False, False, False]
+    assert settled.payment.tolist() == [0.2 * 1e6 * 0.98, 0, 0, 0, 0, 0]
+
+
+def test_recoupment_is_a_line_after_what_is_earned() -> None:
+    settled = settle(
+        {"adv_pay_recoup": 1e6},
+        {"adv_pay_recoup": 1e9},
+        {"expenditure": 210e6, "adv_pay_recoup": 1},
+    )
+    assert settled.payment == pytest.approx([4.9e6, 4.9e6, -3e6])
+    assert settled["paid_out"] == pytest.approx([3.9e6, 0.0, -3e6])
+
+
+def test_everything_wrong_with_a_table_is_said_at_once() -> None:
+    frame = table(
+        {},
+        {"track": "TRACK_1"},
+        {"track": "BASIC_F"},
+        {"benchmark": 0.0},
+        {"n_ab": -5},
+        {"qual_score": 80.0},
+    )
+    frame = frame.drop(columns="expenditure")
+    frame.loc[0, "aco_id"] = "A1"
+    with pytest.raises(DataError) as caught:
+        get("mssp").settle(frame, performance_year=2024)
+    said = str(caught.value)
+    for part in (
+        "`expenditure`: expenditures of the performance year", "`A1`), so they would be paid twice",
+        "`TRACK_1`, which did not exist in 2024", "`BASIC_F`, which is none of the program's",
+        "(`A3`) hold a `benchmark`", "(`A4`) hold a `n_ab`", "(`A5`) hold a `qual_score`",
+        "Rates are fractions: divide percents by 100.",
+    ):  # fmt: skip
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("row", "year", "said"),
+    [
+        ({"qual_score": None, "met_qps": None}, 2018, "have no `qual_score`"),
+        ({"qual_score": None, "met_qps": True, "track": "ENHANCED"}, 2022, "have no `qual_score`"),
+        ({"met_qps": None}, 2022, "have no `met_qps`"),
+        ({"min_sav_perc": None}, 2022, "have no `min_sav_perc`"),
+        ({"expenditure": None}, 2022, "have no `expenditure`"),
+        ({"qual_status": "good"}, 2022, "another `qual_status` than"),
+        ({"benchmark": "much"}, 2022, "hold text in `benchmark`"),
+    ],
+)
+def test_what_a_track_needs_is_asked_for(row: dict[str, Any], year: int, said: str) -> None:
+    row = {"track": "TRACK_3", **row} if year == 2018 else row
+    with pytest.raises(DataError, match=said):
+        settle(row, year=year)
+
+
+def test_an_empty_table_and_wrong_draws_are_refused() -> None:
+    program = get("mssp")
+    with pytest.raises(DataError, match="it has no rows"):
+        program.settle(table({}).iloc[:0], performance_year=2022)
+    for draws, said in (
+        ({"expenditure": np.ones((2, 5))}, r"shape \(2, 5\), and \(1, draws\)"),
+        ({"spending": np.ones((1, 5))}, "`spending`, which is no number"),
+        ({"expenditure": np.full((1, 5), np.nan)}, "hold missing values"),
+        ({"expenditure": np.ones((1, 5)), "benchmark": np.ones((1, 4))}, "`4`, `5` columns"),
+    ):
+        with pytest.raises(DataError, match=said):
+            program.settle(table({}), performance_year=2022, draws=draws)
+
+
+def test_a_rule_without_a_value_is_said(tmp_path: Any) -> None:
+    path = tmp_path / "gap.toml"
+    path.write_text(
+        'extends = "mssp"\nyears = "2012-2029"\n[variants]\nBASIC_E = { title = "E" }\n'
+    )
+    with pytest.raises(DesignError, match="no `quality_rule` for `BASIC_E` in 2029"):
+        get(path).settle(table({}), performance_year=2029)
+
+
+def test_thresholds_act_on_draws() -> None:
+    rng = np.random.default_rng(7)
+    frame = table({"expenditure": 200e6}, {"expenditure": 190e6})
+    draws = frame["expenditure"].to_numpy()[:, None] + rng.normal(0, 3e6, (2, 4000))
+    settled = get("mssp").settle(frame, performance_year=2022, draws={"expenditure": draws})
+    gross = 200e6 - draws
+    wanted = np.where(gross >= 4e6, 0.49 * gross, np.where(gross <= -4e6, 0.3 * gross, 0.0))
+    np.testing.assert_allclose(settled["earned"], wanted)
+    summary = settled.summary(level=0.9)
+    assert summary["organization"].tolist() == ["A0", "A1", "(all)"]
+    assert summary["chance_paid"][0] == pytest.approx((gross[0] >= 4e6).mean())
+    assert summary["chance_owing"][0] == pytest.approx((gross[0] <= -4e6).mean())
+    assert summary["mean"][2] == pytest.approx(wanted.sum(axis=0).mean())
+    assert summary["conf_low"][1] == pytest.approx(np.quantile(wanted[1], 0.05))
+    # an ACO that saves nothing is sometimes paid, and its expected payment is above zero
+    assert 0.05 < summary["chance_paid"][0] < 0.15
+
+
+def test_many_draws_settle_in_under_a_second() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.concat([table({})] * 500, ignore_index=True)
+    frame["aco_id"] = [f"A{i}" for i in range(500)]
+    draws = rng.normal(196e6, 8e6, (500, 4000))
+    best = np.inf
+    for _ in range(3):
+        start = time.process_time()
+        get("mssp").settle(frame, performance_year=2022, draws={"expenditure": draws})
+        best = min(best, time.process_time() - start)
+    assert best < 1.0
+
+
+def test_the_result_explains_itself() -> None:
+    settled = settle({}, {"expenditure": 210e6, "track": "TRACK_2", "qual_score": 0.5}, year=2020)
+    said = str(settled.explain("A1"))
+    assert said.startswith("A1, Medicare Shared Savings Program, TRACK_2, performance year 2020")
+    assert "shared_losses: -$6,000,000.00." in said
+    assert "Not confirmed: `gain_cap`, `loss_limit_benchmark`, `loss_rate_high`." in said
+    assert "Not confirmed" not in str(settled.explain("A0"))
+    assert settled.explain("A0").table["line"].tolist() == [line.name for line in settled.lines]
+    with pytest.raises(DataError, match="`B7` is not among the 2 organizations"):
+        settled.explain("B7")
+    with pytest.raises(DataError, match="no line `paid`"):
+        settled["paid"]
+
+
+def test_tables_of_a_settlement() -> None:
+    settled = settle({}, {"expenditure": 210e6})
+    tidy, wide = settled.tidy(), settled.wide()
+    assert len(tidy) == 2 * len(settled.lines)
+    assert tidy["line"][: len(settled.lines)].tolist() == [line.name for line in settled.lines]
+    one = tidy.query("organization == 'A1' and line == 'earned'").iloc[0]
+    assert (one["value"], one["unit"], one["performance_year"]) == (-3e6, "usd", 2022)
+    assert wide["earned"].tolist() == settled.payment.tolist()
+    assert set(settled.values_used()["status"]) <= {"confirmed", "secondary", "unconfirmed"}
+    assert "sequestration" in set(settled.values_used()["parameter"])
+
+
+def test_a_replay_under_other_rules_marks_its_values() -> None:
+    program = get("mssp").with_values(sequestration=0.0, gain_cap=0.01)
+    settled = program.settle(table({}), performance_year=2022)
+    assert settled.payment.tolist() == [2e6]
+    used = settled.values_used().set_index("parameter")["status"]
+    assert used[["sequestration", "gain_cap"]].tolist() == ["user", "user"]

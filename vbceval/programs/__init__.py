@@ -1,0 +1,7 @@
+"""Payment programs: rules as data, settled step by step over organizations and draws."""
+
+from vbceval.programs.ledger import Explanation, Line, Settlement
+from vbceval.programs.program import Program
+from vbceval.programs.registry import get, names
+
+__all__ = ["Explanation", "Line", "Program", "Settlement", "get", "names"]

@@ -1,0 +1,146 @@
+"""Hospital-Acquired Condition Reduction Program: the worst quarter loses one percent."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vbceval.core.typing import FloatArray
+from vbceval.programs.conditions import refuse
+from vbceval.programs.inputs import Inputs
+from vbceval.programs.ledger import Ledger
+from vbceval.programs.terms import Terms
+
+
+def settle(terms: Terms, inputs: Inputs) -> Ledger:
+    """
+    Settle hospitals of one fiscal year.
+
+    A hospital without a score keeps its payments.
+
+    Raises
+    ------
+    DataError
+        If no hospital has a score, or before 2020 measures are given and no total scores.
+
+    References
+    ----------
+    .. [1] 42 CFR 412.172.
+    """
+    book = Ledger(len(inputs.organizations))
+    total = book.add(
+        "total_score",
+        _total_scores(terms, inputs, book),
+        "Given, or the mean of the available z-scores.",
+        unit="number",
+    )
+    in_percentile = inputs.flag("in_percentile", absent=True)
+    of_table = np.nanquantile(
+        np.where(in_percentile, total, np.nan),
+        terms.number("percentile")[0, 0],
+        axis=0,
+        keepdims=True,
+    )
+    threshold = book.add(
+        "threshold",
+        np.where(np.isnan(inputs.number("threshold")), of_table, inputs.number("threshold")),
+        "Published 75th percentile, or that of the table.",
+        unit="number",
+    )
+    # a missing score is above nothing
+    reduced = book.add(
+        "reduced", total > threshold, "Whether the total score is above it.", unit="flag"
+    )
+    payments = book.add("payments", inputs.number("payments"), "Payments of the year.")
+    book.add(
+        "settlement",
+        np.where(reduced, -terms.number("reduction") * payments, 0.0),
+        "Change of payments.",
+        final=True,
+    )
+    return book
+
+
+def _total_scores(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
+    given = inputs.number("total_score")
+    tables = terms.tables("measures", may_be_absent=True)
+    scores = []
+    if tables:
+        ends = terms.number("winsorised")[0, 0]
+        for row in tables[0][1]:
+            name = str(row[0])
+            z = inputs.number(f"z_{name}")
+            if name in inputs:
+                z = np.where(np.isnan(z), winsorised_z(inputs.number(name), share=ends), z)
+            scores.append(book.add(f"z_{name}", z, "Winsorised z-score.", unit="number"))
+    total = np.where(np.isnan(given), _mean_of_known(scores), given) if scores else given
+    refuse(
+        terms,
+        inputs,
+        (
+            np.broadcast_to(np.isnan(total).all(axis=0), total.shape),
+            f"have no score that counts in {terms.performance_year}, nor has any other.",
+            "Give `total_score`, or measures from 2020 on.",
+        ),
+    )
+    return total
+
+
+def _mean_of_known(scores: list[FloatArray]) -> FloatArray:
+    with warnings.catch_warnings():
+        # a hospital without any measure has no score, which is no accident
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        return np.asarray(np.nanmean(np.stack(np.broadcast_arrays(*scores)), axis=0))
+
+
+def z_score(
+    value: ArrayLike, *, low: ArrayLike, high: ArrayLike, mean: ArrayLike, std_dev: ArrayLike
+) -> FloatArray:
+    """
+    Return z-scores of values kept between two percentiles.
+
+    Parameters
+    ----------
+    value : array_like
+        Results of a measure.
+    low, high : array_like
+        5th and 95th percentile.
+    mean, std_dev : array_like
+        Of the results kept between them.
+
+    Examples
+    --------
+    >>> round(float(z_score(1.40, low=0.20, high=2.10, mean=0.92, std_dev=0.45)), 4)
+    1.0667
+    """
+    kept = np.clip(np.asarray(value, dtype=float), low, high)
+    return np.asarray((kept - np.asarray(mean)) / np.asarray(std_dev))
+
+
+def winsorised_z(values: ArrayLike, *, share: float) -> FloatArray:
+    """
+    Return z-scores over hospitals after results at both ends are set to the percentiles.
+
+    Parameters
+    ----------
+    values : array_like, shape (hospitals, 1) or (hospitals, draws)
+        Results; missing where a hospital has none.
+    share : float
+        Share of hospitals at either end.
+
+    Returns
+    -------
+    ndarray
+        In the shape of `values`; 0 where all hospitals have the same result.
+    """
+    values = np.asarray(values, dtype=float)
+    if np.isnan(values).all():
+        return values
+    low, high = np.nanquantile(values, [share, 1 - share], axis=0, keepdims=True)
+    kept = np.clip(values, low, high)
+    mean = np.nanmean(kept, axis=0, keepdims=True)
+    n = (~np.isnan(kept)).sum(axis=0, keepdims=True)
+    spread = np.sqrt(np.nansum((kept - mean) ** 2, axis=0, keepdims=True) / np.maximum(n - 1, 1))
+    return z_score(values, low=low, high=high, mean=mean, std_dev=np.where(spread > 0, spread, 1.0))

@@ -1,0 +1,235 @@
+"""Settlement of the Medicare Shared Savings Program, all tracks and levels, 42 CFR part 425."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vbceval.core.checks import Problems
+from vbceval.core.typing import BoolArray, FloatArray
+from vbceval.programs.inputs import Inputs, report_rows
+from vbceval.programs.ledger import Ledger
+from vbceval.programs.steps import gate, interpolated, limited, sequestered
+from vbceval.programs.terms import Terms
+
+FIRST_FULL_YEAR = 2013
+"""The first performance year of agreements of 2012 ended with 2013."""
+
+_CHOICE_WIDTH = 5e-5  # published minimum rates have at most four decimals
+
+
+class _Quality(NamedTuple):
+    """Whether the ACO shares in savings, the factor on its rate, and its score; (n, 1 or draws)."""
+
+    passed: BoolArray
+    factor: FloatArray
+    score: FloatArray
+
+
+class _Amounts(NamedTuple):
+    """Savings or losses in dollars, their limit in dollars is built on `benchmark`."""
+
+    benchmark: FloatArray
+    gross: FloatArray
+    met: BoolArray
+
+
+def settle(terms: Terms, inputs: Inputs) -> Ledger:
+    """
+    Settle ACOs: gate, quality, sharing, sequestration, then the limit of the payment.
+
+    Savings are shared from the first dollar once they meet the minimum rate. Sequestration comes
+    before the limit, so an ACO at the limit is paid all of it. Losses are limited, then reduced
+    for extreme circumstances. Recoupment of advance payments is a line after what is earned.
+
+    Parameters
+    ----------
+    terms : Terms
+        Those of the ACOs' tracks in the performance year.
+    inputs : Inputs
+        Checked columns.
+
+    Raises
+    ------
+    DataError
+        Listing ACOs without a quality score or a choice of minimum rate that their track needs.
+    """
+    _check(terms, inputs)
+    book = Ledger(len(inputs.organizations))
+    benchmark = book.add("benchmark", inputs.number("benchmark"), "Updated benchmark.")
+    spent = book.add("expenditure", inputs.number("expenditure"), "Expenditures of the year.")
+    gross = book.add("gross", benchmark - spent, "Savings, or losses if negative.")
+    book.add("gross_rate", gross / benchmark, "Savings as a share of the benchmark.", unit="rate")
+    minimum = book.add(
+        "minimum_rate",
+        _minimum_rate(terms, inputs),
+        "Minimum savings rate; of two-sided tracks also the minimum loss rate.",
+        unit="rate",
+    )
+    two_sided = terms.text("loss_rate_rule", absent="none") != "none"
+    met = gate(gross, benchmark, savings=minimum, losses=np.where(two_sided, minimum, np.inf))
+    book.add("minimum_met", met, "Whether the minimum rate is met or exceeded.", unit="flag")
+    quality = _quality(terms, inputs, book)
+    amounts = _Amounts(benchmark, gross, met)
+    saved = _savings(terms, inputs, book, amounts, quality)
+    owed = _losses(terms, inputs, book, amounts, quality)
+    what = "Earned shared savings, or shared losses owed (negative)."
+    earned = book.add("earned", saved + owed, what, final=True)
+    recouped = np.minimum(np.maximum(earned, 0.0), inputs.number("adv_pay_recoup", absent=0.0))
+    recouped = book.add("recouped", -recouped, "Advance payments recouped from savings earned.")
+    book.add("paid_out", earned + recouped, "Paid after recoupment.")
+    return book
+
+
+def _check(terms: Terms, inputs: Inputs) -> None:
+    found = Problems(f"the table for `{terms.program}` {terms.performance_year}")
+    names, rule = inputs.organizations, terms.text("quality_rule")
+    # the score sets the rate unless a standard replaces it, and the share of losses by quality
+    met = inputs.known("met_qps") & inputs.flag("met_qps")
+    failed = inputs.known("met_qps") & ~inputs.flag("met_qps")
+    needed = np.where(rule == "scaled", ~failed, (rule == "standard_or_scaled") & ~met)
+    by_quality = (terms.text("loss_rate_rule", absent="none") == "one_minus_sharing") & ~failed
+    unscored = (needed | by_quality) & ~inputs.known("qual_score") & ~_reporting_only(terms, inputs)
+    report_rows(
+        found,
+        unscored[:, 0],
+        names,
+        "have no `qual_score`, and the share of savings or losses follows from it.",
+        "Fill it in, or put `pay_for_reporting` in `qual_status` where complete reporting counted.",
+    )
+    unknown = (rule != "scaled") & ~inputs.known("met_qps") & ~inputs.known("final_share_rate")
+    report_rows(
+        found,
+        unknown[:, 0],
+        names,
+        "have no `met_qps`, and nothing is paid unless the quality standard is met.",
+        "Fill it in with true or false.",
+    )
+    unchosen = (terms.text("minimum_rate_rule") == "chosen") & ~inputs.known("min_sav_perc")
+    report_rows(
+        found,
+        unchosen[:, 0],
+        names,
+        "have no `min_sav_perc`, and a two-sided ACO chooses its minimum rate.",
+        "Fill in the minimum savings rate.",
+    )
+    found.raise_if_any()
+
+
+def _minimum_rate(terms: Terms, inputs: Inputs) -> FloatArray:
+    people = inputs.number("n_ab")
+    variable = interpolated(people, terms.table("minimum_rate_table"))
+    choices = np.array([row[0] for row in terms.table("minimum_rate_choices")])
+    distance = np.abs(inputs.number("min_sav_perc")[..., None] - choices)
+    distance = np.nan_to_num(distance, nan=np.inf)
+    nearest = choices[np.argmin(distance, axis=-1)]
+    # a published rate that is none of the fixed ones is the variable rate, rounded
+    fixed_choice = np.min(distance, axis=-1) < _CHOICE_WIDTH
+    chosen = np.where(fixed_choice, nearest, variable)
+    chosen = np.where(people < terms.number("variable_rate_below", absent=0.0), variable, chosen)
+    rule = terms.text("minimum_rate_rule")
+    fixed = terms.number("fixed_minimum_rate", absent=np.nan)
+    rate = np.where(rule == "fixed", fixed, np.where(rule == "chosen", chosen, variable))
+    return np.asarray(rate, dtype=float)
+
+
+def _reporting_only(terms: Terms, inputs: Inputs) -> BoolArray:
+    year = max(terms.performance_year, FIRST_FULL_YEAR)
+    first = np.maximum(inputs.number("start_date"), FIRST_FULL_YEAR) == year
+    first = first & terms.flag("first_year_reporting_only", absent=False)
+    stated = inputs.text("qual_status") == "pay_for_reporting"
+    return np.asarray(stated | (first & ~inputs.known("qual_score")), dtype=bool)
+
+
+def _quality(terms: Terms, inputs: Inputs, book: Ledger) -> _Quality:
+    rule = terms.text("quality_rule")
+    score = np.where(
+        _reporting_only(terms, inputs), 1.0, inputs.number("qual_score", absent=np.nan)
+    )
+    what = "Quality score; 100% where only complete reporting counted."
+    book.add("quality_score", score, what, unit="rate")
+    # without a statement about the standard, a published sharing rate of zero says it was failed
+    shares = inputs.number("final_share_rate", absent=1.0) > 0
+    standard = np.where(inputs.known("met_qps"), inputs.flag("met_qps"), shares)
+    stated = inputs.known("met_alternative")
+    known = inputs.known("final_share_rate")
+    alternative = np.where(stated, inputs.flag("met_alternative"), known & shares)
+    alternative = alternative & (rule == "standard_or_scaled") & ~standard
+    passed = standard | alternative
+    what = "Whether the quality standard or its alternative is met; else no savings are paid."
+    book.add("quality_passed", passed, what, unit="flag")
+    factor = np.where((rule == "scaled") | alternative, score, 1.0)
+    return _Quality(passed, factor, score)
+
+
+def _savings(
+    terms: Terms, inputs: Inputs, book: Ledger, amounts: _Amounts, quality: _Quality
+) -> FloatArray:
+    low = (inputs.text("rev_exp_cat") == "low") & (
+        inputs.number("current_start_date") >= terms.number("half_rate_from", absent=np.inf)
+    )
+    enough = inputs.number("n_ab") >= terms.number("half_rate_people", absent=np.inf)
+    half = (amounts.gross > 0) & ~amounts.met & low & enough
+    what = "Whether savings below the minimum rate are shared at a lower rate (low revenue)."
+    book.add("half_rate", half, what, unit="flag")
+    part = np.where(half, terms.number("half_rate", absent=0.0), amounts.met & (amounts.gross > 0))
+    # where the guardrail replaced the benchmark, losses count and savings do not
+    part = np.where(quality.passed & ~inputs.flag("guardrail"), part, 0.0)
+    rate = np.where(part > 0, terms.number("sharing_rate") * quality.factor * part, 0.0)
+    what = "Share of savings paid: the track's rate with quality; 0 where nothing is shared."
+    rate = book.add("sharing_rate", rate, what, unit="rate")
+    shared = np.maximum(amounts.gross, 0.0) * rate
+    shared = book.add("shared_savings", shared, "Savings times their share.")
+    after = sequestered(shared, terms.number("sequestration"))
+    after = book.add("after_sequestration", after, "Shared savings less sequestration.")
+    cap = terms.number("gain_cap") * amounts.benchmark
+    cap = book.add("gain_limit", cap, "Limit of the payment.")
+    earned = limited(after, gain=cap) * _part_of_year(terms, inputs)
+    return book.add("earned_savings", earned, "Within the limit, for the part of the year.")
+
+
+def _losses(
+    terms: Terms, inputs: Inputs, book: Ledger, amounts: _Amounts, quality: _Quality
+) -> FloatArray:
+    low = terms.number("loss_rate_low", absent=0.0)
+    high = terms.number("loss_rate_high", absent=0.0)
+    by_quality = np.clip(1 - terms.number("sharing_rate") * quality.score, low, high)
+    by_quality = np.where(quality.passed, by_quality, high)
+    fixed = terms.text("loss_rate_rule", absent="none") == "fixed"
+    rate = np.where(fixed, terms.number("loss_rate", absent=0.0), by_quality)
+    rate = np.where(amounts.met & (amounts.gross < 0), rate, 0.0)
+    rate = book.add(
+        "loss_rate", rate, "Share of losses owed; 0 where nothing is shared.", unit="rate"
+    )
+    shared = np.minimum(amounts.gross, 0.0) * rate
+    shared = book.add("shared_losses", shared, "Losses times their share.")
+    limit = book.add("loss_limit", _loss_limit(terms, inputs, amounts), "Limit of losses.")
+    capped = limited(shared, loss=limit) * _part_of_year(terms, inputs)
+    capped = book.add("limited_losses", capped, "Within the limit, for the part of the year.")
+    months = inputs.number("affected_months", absent=0.0) / 12
+    relief = -capped * months * inputs.number("affected_share", absent=0.0)
+    published = np.abs(inputs.number("dis_adj", absent=0.0))
+    relief = np.minimum(np.where(inputs.known("dis_adj"), published, relief), -capped)
+    what = "Losses forgiven for extreme and uncontrollable circumstances."
+    relief = book.add("disaster_relief", relief, what)
+    return book.add("owed_losses", capped + relief, "Losses owed (negative).")
+
+
+def _loss_limit(terms: Terms, inputs: Inputs, amounts: _Amounts) -> FloatArray:
+    # the limit may rise with the performance year of the agreement, counted from its start
+    start = np.maximum(inputs.number("current_start_date", absent=-np.inf), FIRST_FULL_YEAR)
+    of_agreement = np.maximum(terms.performance_year - start + 1, 1)
+    share = np.zeros_like(start)
+    for mask, rows in terms.tables("loss_limit_benchmark", may_be_absent=True):
+        for first, value in rows:
+            share = np.where(mask[:, None] & (of_agreement >= first), value, share)
+    by_revenue = terms.number("loss_limit_revenue", absent=np.inf)
+    by_revenue = by_revenue * inputs.number("participant_revenue", absent=np.inf)
+    by_revenue = np.where(inputs.flag("rev_loss_limit", absent=True), by_revenue, np.inf)
+    return np.minimum(share * amounts.benchmark, by_revenue)
+
+
+def _part_of_year(terms: Terms, inputs: Inputs) -> FloatArray:
+    half = np.isin(inputs.text("part").astype(str), ("january_june", "july_december"))
+    return np.where(half, terms.number("half_year_share", absent=1.0), 1.0)

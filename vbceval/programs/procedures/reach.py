@@ -1,0 +1,127 @@
+"""Full and shared risk without a minimum rate: ACO REACH, GPDC and LEAD.
+
+Order: adjusted benchmark, discount, quality withhold and what is earned back, corridors,
+sequestration, cash already advanced.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vbceval.core.typing import FloatArray
+from vbceval.programs.bands import by_bands
+from vbceval.programs.conditions import refuse
+from vbceval.programs.inputs import Inputs
+from vbceval.programs.ledger import Ledger
+from vbceval.programs.steps import corridor, sequestered
+from vbceval.programs.terms import Terms
+
+
+def settle(terms: Terms, inputs: Inputs) -> Ledger:
+    """
+    Settle organizations of one performance year.
+
+    Raises
+    ------
+    DataError
+        If a difference of trends is given for a year whose rules have no such adjustment, or an
+        adjustment leaves a benchmark of zero.
+    """
+    book = Ledger(len(inputs.organizations))
+    discounted, payable = _benchmarks(terms, inputs, book)
+    spent = book.add("expenditure", inputs.number("expenditure"), "Expenditures of the year.")
+    gross = book.add("gross", payable - spent, "Payable benchmark less expenditures.")
+    base = np.where(terms.text("corridor_base") == "after_withhold", payable, discounted)
+    saved = by_bands(terms, "savings_bands", np.maximum(gross, 0.0), base)
+    lost = by_bands(terms, "loss_bands", np.minimum(gross, 0.0), base)
+    shared = book.add("shared", saved + lost, "The organization's part in the corridors.")
+    earned = book.add(
+        "earned",
+        sequestered(shared, terms.number("sequestration")),
+        "After sequestration of savings.",
+    )
+    pool = book.add(
+        "pool_payment",
+        inputs.number("pool_payment", absent=0.0),
+        "From the pool of high performers.",
+    )
+    advanced = book.add(
+        "advanced", inputs.number("advanced", absent=0.0), "Cash already advanced, recouped here."
+    )
+    book.add(
+        "settlement",
+        earned + pool - advanced,
+        "Paid to the organization, or owed by it where negative.",
+        final=True,
+    )
+    return book
+
+
+def _benchmarks(terms: Terms, inputs: Inputs, book: Ledger) -> tuple[FloatArray, FloatArray]:
+    given = book.add("benchmark", inputs.number("benchmark"), "Benchmark before adjustments.")
+    trend = _trend_adjustment(terms, inputs, book)
+    adjusted = book.add(
+        "adjusted_benchmark",
+        given * (1 + terms.number("addition") + trend)
+        + inputs.number("equity_adjustment", absent=0.0),
+        "With addition, adjustment for trend and health-equity adjustment.",
+    )
+    refuse(
+        terms,
+        inputs,
+        (
+            adjusted <= 0,
+            "have a benchmark of zero or less after adjustments, so no corridor follows.",
+            "Correct `equity_adjustment` or `trend_difference`.",
+        ),
+    )
+    discounted = book.add(
+        "discounted", adjusted * (1 - terms.number("discount")), "Less the discount."
+    )
+    withheld = book.add(
+        "withheld", discounted * terms.number("withhold"), "Withheld until quality is known."
+    )
+    kept: FloatArray | float = 1.0
+    if "cisep_failed" in inputs:
+        kept = np.where(inputs.flag("cisep_failed"), terms.number("cisep_share"), 1.0)
+    earned = book.add(
+        "earned_back",
+        withheld * inputs.number("quality_score") * kept,
+        "Withheld amount times the quality score, and the share for improvement.",
+    )
+    book.add("forfeited", withheld - earned, "Part of the withheld amount that is lost.")
+    payable = book.add(
+        "payable_benchmark",
+        discounted - withheld + earned,
+        "Benchmark that savings are counted from.",
+    )
+    return discounted, payable
+
+
+def _trend_adjustment(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
+    if "trend_difference" not in inputs:
+        return np.zeros((len(inputs.organizations), 1))
+    bands = terms.tables("trend_bands", may_be_absent=True)
+    difference = inputs.number("trend_difference", absent=0.0)
+    without = (
+        ~np.any([mask for mask, _ in bands], axis=0) if bands else np.ones(len(difference), bool)
+    )
+    refuse(
+        terms,
+        inputs,
+        (
+            without & (difference != 0),
+            f"hold a `trend_difference`, and {terms.performance_year} has no adjustment for it.",
+            "Leave the column out.",
+        ),
+    )
+    counted = np.zeros(difference.shape)
+    for mask, rows in bands:
+        counted[mask] = corridor(difference[mask], 1.0, rows)
+    large = np.abs(difference) > terms.number("trend_threshold", absent=np.inf)
+    return book.add(
+        "trend_adjustment",
+        np.where(large, counted, 0.0),
+        "Difference of trends in its bands, where it is above the threshold.",
+        unit="rate",
+    )

@@ -1,0 +1,113 @@
+"""The reference page of a program, written from its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vbceval.programs.inputs import Input
+from vbceval.programs.program import Example, Program
+from vbceval.programs.values import Cell, Dated, Parameter, write_years
+
+
+def page(program: Program, *, performance_year: int | None = None) -> str:
+    """
+    Write the reference page of a program: tracks, inputs, rules with status and source, example.
+
+    Parameters
+    ----------
+    program : Program
+        The program.
+    performance_year : int, optional
+        Show only what holds in this year.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    return "\n".join(_lines(program, performance_year)) + "\n"
+
+
+def _lines(program: Program, year: int | None) -> Iterator[str]:
+    yield f"# {program.title}"
+    yield ""
+    yield f"Name `{program.name}`; performance years {write_years(program.years)}."
+    yield f"Rests on {program.authority}."
+    if year is not None:
+        yield f"Only what holds in {year} is shown."
+    yield ""
+    verified = program.verified or "no number from outside this package has been reproduced."
+    yield f"**{'Verified' if program.verified else 'Unverified'}**: {verified}"
+    yield ""
+    yield f"This page is what `vbceval program show {program.name}` prints."
+    if len(program.variants) > 1:
+        yield from ("", "## Variants", "", "| name | title | years |", "|---|---|---|")
+        for variant in program.variants.values():
+            if year is None or year in variant.years:
+                yield f"| `{variant.name}` | {variant.title} | {write_years(variant.years)} |"
+    yield from ("", "## Inputs", "", f"One row for each `{program.organization}`.", "")
+    yield from ("| column | kind | needed | what |", "|---|---|---|---|")
+    if program.variant_column is not None:
+        yield f"| `{program.variant_column}` | text | yes | name of the variant |"
+    for entry in program.inputs.values():
+        yield f"| `{entry.name}` | {_kind(entry)} | {'yes' if entry.required else ''} | {entry.what} |"
+    yield from ("", "## Rules", "")
+    yield "Status: confirmed in the text of the rule or a document of the payer; secondary, in a summary;"
+    yield "unconfirmed, to be checked before a figure is published; user, set by the user."
+    for parameter in program.parameters.values():
+        held = [v for v in parameter.values if year is None or year in v.years]
+        if held:
+            yield from _parameter(program, parameter, held)
+    if program.notes:
+        yield from ("", "## Not modelled", "", *(f"- {note}" for note in program.notes))
+    if program.examples:
+        yield from ("", "## Example", "", *_example(program, program.examples[0]))
+
+
+def _kind(entry: Input) -> str:
+    return f"{entry.kind}: {', '.join(entry.choices)}" if entry.choices else entry.kind
+
+
+def _parameter(program: Program, parameter: Parameter, held: list[Dated]) -> Iterator[str]:
+    what = f"{parameter.what[:1].upper()}{parameter.what[1:]}."
+    yield from ("", f"### `{parameter.name}`", "", what, "")
+    yield from ("| variants | years | value | status | source |", "|---|---|---|---|---|")
+    below: list[tuple[tuple[Cell, ...], ...]] = []
+    for dated in held:
+        value = dated.value
+        if isinstance(value, tuple):
+            below.append(value)
+            shown = "below" if len(held) == 1 else f"table {len(below)} below"
+        else:
+            shown = _number(value)
+        yield (
+            f"| {program.said(dated.variants)} | {write_years(program.in_force(dated))} | {shown} | "
+            f"{dated.status} | {dated.source} |"
+        )
+    names = ("up to", "share") if parameter.kind == "bands" else parameter.columns
+    for i, rows in enumerate(below, 1):
+        yield from ("", *([] if len(held) == 1 else [f"Table {i}:", ""]))
+        yield from (f"| {' | '.join(names)} |", f"|{'---|' * len(names)}")
+        yield from (f"| {' | '.join(map(_number, row))} |" for row in rows)
+
+
+def _number(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+
+
+def _example(program: Program, example: Example) -> Iterator[str]:
+    yield f"{example.title}"
+    yield from ("", "```py", "import pandas as pd", "", "import vbceval as vbc", "")
+    yield "table = pd.DataFrame({"
+    for name, column in example.table.items():
+        yield f"    {name!r}: {column if isinstance(column, list) else [column]!r},"
+    yield "})"
+    yield f'settled = vbc.programs.get("{program.name}").settle('
+    yield f"    table, performance_year={example.performance_year}"
+    yield ")"
+    for name, wanted in example.gives.items():
+        yield f"assert abs(settled[{name!r}] - {wanted!r}).max() < 0.01"
+    yield "print(settled.explain(settled.organizations[0]))"
+    yield "```"

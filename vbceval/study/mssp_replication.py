@@ -1,0 +1,169 @@
+"""Settle the published MSSP results again and compare with what was earned and owed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vbceval.core.errors import DataError
+from vbceval.core.typing import FloatArray
+from vbceval.data.mssp_settlement import SettlementRows, read_settlement_rows
+from vbceval.programs import Program, Settlement, get
+
+DOLLAR = 1.0
+"""Benchmarks, expenditures and what is earned are published in whole dollars."""
+
+OUTCOMES = ("within_1_dollar", "within_rounding", "unexplained", "zero")
+"""What the comparison of an ACO comes to; ``zero`` where no money is due either way."""
+
+
+@dataclass(frozen=True)
+class Replication:
+    """
+    Recomputed settlements of one file beside the published ones.
+
+    Attributes
+    ----------
+    settlement : Settlement
+        The settlement of every ACO.
+    frame : DataFrame
+        One row an ACO: ``organization name track published computed low high outcome``, nominal
+        dollars; `low` and `high` bound what the published rounding of the quality score and the
+        sharing rate allows.
+    """
+
+    settlement: Settlement
+    frame: pd.DataFrame
+
+    def table(self) -> pd.DataFrame:
+        """
+        Return one row of counts.
+
+        Returns
+        -------
+        DataFrame
+            ``performance_year acos money_due paid owing within_1_dollar within_rounding
+            median_half_width unexplained zero``. `within_rounding` includes those within a
+            dollar; `median_half_width` is in dollars, over ACOs with money due.
+        """
+        frame = self.frame
+        due = frame["outcome"] != "zero"
+        exact = int((frame["outcome"] == "within_1_dollar").sum())
+        half = (frame["high"] - frame["low"]).where(due) / 2
+        row = {
+            "performance_year": self.settlement.performance_year,
+            "acos": len(frame),
+            "money_due": int(due.sum()),
+            "paid": int((frame["published"] > 0).sum()),
+            "owing": int((frame["published"] < 0).sum()),
+            "within_1_dollar": exact,
+            "within_rounding": exact + int((frame["outcome"] == "within_rounding").sum()),
+            "median_half_width": float(half.median()) if due.any() else np.nan,
+            "unexplained": int((frame["outcome"] == "unexplained").sum()),
+            "zero": int((~due).sum()),
+        }
+        return pd.DataFrame([row])
+
+    def unexplained(self) -> pd.DataFrame:
+        """Return the ACOs whose published amount the rules do not give."""
+        return self.frame[self.frame["outcome"] == "unexplained"].reset_index(drop=True)
+
+
+def replicate(
+    path: str | Path, *, performance_year: int | None = None, program: Program | None = None
+) -> Replication:
+    """
+    Recompute what every ACO of a results file earned or owed, and compare.
+
+    The sharing rate comes from the track and the quality score; the published rate is read only
+    for whether it is zero where the file does not say if the quality standard was met, and for
+    the interval that its rounding allows.
+
+    Parameters
+    ----------
+    path : str or Path
+        A published results file of performance year 2013 or later.
+    performance_year : int, optional
+        Year of a file that does not tell it.
+    program : Program, optional
+        Rules other than those of ``mssp``, settled by the same procedure.
+
+    Raises
+    ------
+    DataError
+        Listing what is wrong with the file, or if it does not hold what was earned.
+    """
+    rows = read_settlement_rows(path, performance_year)
+    program, year, frame = program or get("mssp"), rows.performance_year, rows.frame
+    settlement = program.settle(frame, performance_year=year)
+    if frame["earn_save_loss"].isna().all():
+        raise DataError(
+            f"`{Path(path).name}` has no amounts earned or owed (`EarnSaveLoss`), so there is "
+            "nothing to compare with. Settle it without the comparison."
+        )
+    published = frame["earn_save_loss"].fillna(0.0).to_numpy(dtype=float)
+    computed = settlement.payment
+    low, high = _allowed(program, settlement, rows)
+    apart = np.abs(computed - published)
+    inside = (published >= low - DOLLAR) & (published <= high + DOLLAR)
+    none_due = (published == 0) & (np.abs(computed) <= DOLLAR)
+    outcome = np.select(
+        [none_due, apart <= DOLLAR, inside],
+        ["zero", "within_1_dollar", "within_rounding"],
+        "unexplained",
+    )
+    compared = pd.DataFrame(
+        {
+            "organization": settlement.organizations,
+            "name": frame["name"].to_numpy(),
+            "track": settlement.variants,
+            "published": published,
+            "computed": computed,
+            "low": low,
+            "high": high,
+            "outcome": outcome,
+        }
+    )
+    return Replication(settlement, compared)
+
+
+def _allowed(
+    program: Program, settlement: Settlement, rows: SettlementRows
+) -> tuple[FloatArray, FloatArray]:
+    """Return the ends of what the published rounding of score and sharing rate allows."""
+    low, high = _by_score(program, settlement, rows)
+    rate, paid = settlement["sharing_rate"], settlement["earned_savings"]
+    published = rows.frame["final_share_rate"].to_numpy(dtype=float)
+    stated = (rate > 0) & (published > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        limited = np.minimum(settlement["after_sequestration"], settlement["gain_limit"])
+        part = np.where(limited > 0, paid / limited, 1.0)
+        per_rate = settlement["after_sequestration"] / rate
+    width = rows.half_widths["final_share_rate"]
+    ends = [
+        np.minimum(per_rate * (published + side * width), settlement["gain_limit"]) * part
+        for side in (-1, 1)
+    ]
+    low = np.where(stated, np.maximum(low, ends[0]), low)
+    high = np.where(stated, np.minimum(high, ends[1]), high)
+    return low, high
+
+
+def _by_score(
+    program: Program, settlement: Settlement, rows: SettlementRows
+) -> tuple[FloatArray, FloatArray]:
+    published = rows.frame["qual_score"].to_numpy(dtype=float)[:, None]
+    sides = np.array([-1.0, 0.0, 1.0]) * rows.half_widths["qual_score"]
+    # a score that is not published has no rounding; the settlement says what counted
+    counted = np.nan_to_num(settlement["quality_score"])[:, None]
+    scores = np.where(np.isnan(published), counted, np.clip(published + sides, 0.0, 1.0))
+    payments = program.settle(
+        rows.frame,
+        performance_year=settlement.performance_year,
+        draws={"qual_score": np.broadcast_to(scores, (len(scores), 3))},
+    ).payment
+    payments = payments.reshape(len(scores), -1)
+    return payments.min(axis=1), payments.max(axis=1)

@@ -1,0 +1,135 @@
+"""`vbceval program ...`: list payment programs, show their rules, settle a file under them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from vbceval.core.checks import listed
+from vbceval.core.errors import DataError
+from vbceval.data.mssp_settlement import is_results_file
+from vbceval.programs import Settlement, get, names
+from vbceval.programs.reference import page
+from vbceval.programs.values import write_years
+from vbceval.study.mssp_replication import Replication, replicate
+from vbceval.study.terminal import counted
+
+program_app = typer.Typer(
+    help="Payment programs: list them, show their rules, settle under them.", no_args_is_help=True
+)
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A program of `vbceval program list`, or a TOML file.")
+]
+
+
+@program_app.command("list")
+def program_list() -> None:
+    """List the programs: name, title, performance years, whether an outside number is reproduced."""
+    for name in names():
+        program = get(name)
+        verified = "verified" if program.verified else "unverified"
+        years = write_years(program.years)
+        typer.echo(f"{name}\n  title: {program.title}\n  years: {years}\n  status: {verified}")
+
+
+@program_app.command("show")
+def program_show(
+    name: Name,
+    year: Annotated[
+        int | None, typer.Option("--year", metavar="YYYY", help="Only what holds in this year.")
+    ] = None,
+) -> None:
+    """Show the rules of a program with status and source, its inputs and an example."""
+    typer.echo(page(get(name), performance_year=year), nl=False)
+
+
+@program_app.command("settle")
+def program_settle(
+    name: Name,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="CSV or Parquet, one row an organization."),
+    ],
+    year: Annotated[int, typer.Option("--year", metavar="YYYY", help="Performance year.")],
+    explain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explain", metavar="ID", help="Say how an organization was settled; repeat."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write a CSV of every line and organization."),
+    ] = None,
+) -> None:
+    """
+    Settle a file under the rules of a year.
+
+    A results file of the Shared Savings Program is also compared with what was earned and owed.
+    """
+    program = get(name)
+    if not file.is_file():
+        raise DataError(f"there is no file `{file}`. Check the path.")
+    if out is not None and not out.parent.is_dir():
+        raise DataError(f"there is no folder `{out.parent}`. Make it first.")
+    compared = None
+    if program.procedure == "mssp" and is_results_file(file):
+        compared = replicate(file, performance_year=year, program=program)
+        settled = compared.settlement
+    else:
+        settled = program.settle(_table(file), performance_year=year)
+    for line in (*_summary(settled), *(_comparison(compared) if compared else ())):
+        typer.echo(line)
+    for organization in explain or ():
+        typer.echo(f"\n{settled.explain(organization)}")
+    if out is not None:
+        settled.tidy().to_csv(out, index=False)
+        typer.echo(f"Wrote {out}.")
+
+
+def _table(file: Path) -> pd.DataFrame:
+    try:
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        return pd.read_csv(file)
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"`{file}` cannot be read as a table: {error}. Give CSV or Parquet."
+        ) from error
+
+
+def _summary(settled: Settlement) -> Iterator[str]:
+    payment = settled.payment
+    paid, owed = payment[payment > 0], payment[payment < 0]
+    yield f"{settled.title}, performance year {settled.performance_year}"
+    yield f"settled: {counted(len(settled), 'organization')}"
+    yield f"paid: {counted(len(paid), 'organization')}, ${paid.sum():,.0f}"
+    yield f"owing: {counted(len(owed), 'organization')}, ${-owed.sum():,.0f}"
+    doubtful = sorted(set(settled.unconfirmed()["parameter"]))
+    yield f"unconfirmed values used: {listed(doubtful, most=20) or 'none'}"
+
+
+def _comparison(compared: Replication) -> Iterator[str]:
+    row = compared.table().to_dict("records")[0]
+    yield "compared with the published amounts:"
+    yield f"  money due (paid or owing): {row['money_due']}"
+    yield f"  within $1: {row['within_1_dollar']}"
+    yield (
+        f"  within $1 or within the published rounding of quality score and sharing rate: "
+        f"{row['within_rounding']}"
+    )
+    if row["money_due"]:
+        yield f"  median half-width of that interval: ${row['median_half_width']:,.0f}"
+    yield f"  unexplained: {row['unexplained']}"
+    yield f"  no money due, published or computed: {row['zero']}"
+    for entry in compared.unexplained().itertuples(index=False):
+        yield (
+            f"    {entry.organization} {entry.name} ({entry.track}): published "
+            f"{entry.published:,.0f}, computed {entry.computed:,.2f}, allowed {entry.low:,.2f} to "
+            f"{entry.high:,.2f}"
+        )
