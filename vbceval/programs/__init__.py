@@ -1,7 +1,17 @@
 """Payment programs: rules as data, settled step by step over organizations and draws."""
 
+from vbceval.programs.benchmark import MSSPBenchmark, mssp_benchmark
 from vbceval.programs.ledger import Explanation, Line, Settlement
 from vbceval.programs.program import Program
 from vbceval.programs.registry import get, names
 
-__all__ = ["Explanation", "Line", "Program", "Settlement", "get", "names"]
+__all__ = [
+    "Explanation",
+    "Line",
+    "MSSPBenchmark",
+    "Program",
+    "Settlement",
+    "get",
+    "mssp_benchmark",
+    "names",
+]

@@ -22,8 +22,11 @@ def by_bands(terms: Terms, name: str, amount: FloatArray, base: FloatArray) -> F
     amount, base : ndarray, shape (organizations, 1) or (organizations, draws)
         Savings or losses, and what the bands are fractions of.
     """
+    tables = terms.tables(name)
+    if len(tables) == 1:
+        return corridor(amount, base, tables[0][1])
     amount, base = np.broadcast_arrays(amount, base)
     kept = np.zeros(amount.shape)
-    for mask, bands in terms.tables(name):
+    for mask, bands in tables:
         kept[mask] = corridor(amount[mask], base[mask], bands)
     return kept

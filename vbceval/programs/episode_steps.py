@@ -106,3 +106,33 @@ def category(
         + (score >= np.asarray(good))
         + (score > np.asarray(excellent))
     )
+
+
+def volume_weighted_score(scores: ArrayLike, volumes: ArrayLike) -> FloatArray:
+    """
+    Return composite quality scores: measure scores weighted by the episodes they apply to.
+
+    TEAM and BPCI Advanced form their scores so, from percentiles of measures.
+
+    Parameters
+    ----------
+    scores : array_like, shape (hospitals, measures)
+        Scores or percentiles, 0 to 100; missing where a measure has none.
+    volumes : array_like, shape (hospitals, measures)
+        Episodes that each measure applies to.
+
+    Returns
+    -------
+    ndarray, shape (hospitals,)
+        Missing where no measure has a score and episodes.
+
+    Examples
+    --------
+    >>> volume_weighted_score([[80.0, 40.0, np.nan]], [[300, 100, 50]]).tolist()
+    [70.0]
+    """
+    scores = np.asarray(scores, dtype=float)
+    weights = np.where(np.isnan(scores), 0.0, np.asarray(volumes, dtype=float))
+    total = weights.sum(axis=-1)
+    added = (np.nan_to_num(scores) * weights).sum(axis=-1)
+    return np.asarray(np.divide(added, total, out=np.full(total.shape, np.nan), where=total > 0))

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from vbceval.core.checks import listed
+from vbceval.core.disclosure import say_people, suppress_small
 from vbceval.core.errors import DataError
 from vbceval.core.typing import Array, FloatArray
 from vbceval.programs.terms import Used
@@ -159,13 +160,6 @@ class Settlement:
         """Dollars paid (positive) or owed (negative), of the final line."""
         return np.asarray(self[self.final], dtype=float)
 
-    @property
-    def n_draws(self) -> int:
-        """Number of draws; 1 without draws."""
-        return max(
-            (line.values.shape[1] for line in self.lines if line.values.ndim == 2), default=1
-        )
-
     def tidy(self, *, level: float = 0.95) -> pd.DataFrame:
         """
         Return one row an organization and line.
@@ -181,7 +175,7 @@ class Settlement:
             ``organization variant performance_year step line value text conf_low conf_high unit
             what``; `value` is the mean over draws, for a flag the share of draws (0 or 1 without
             draws); the interval is missing for a line that does not vary over draws. `text` holds
-            the value of lines of texts.
+            the value of lines of texts. Counts of 1-10 people are missing.
         """
         blocks = []
         for step, line in enumerate(self.lines, 1):
@@ -327,7 +321,7 @@ def _amount(value: float, unit: Unit) -> str:
         return f"-${-value:,.2f}" if value < 0 else f"${value:,.2f}"
     if unit == "rate":
         return f"{value:.4%}"
-    return f"{value:,.6g}" if unit == "number" else f"{value:,.0f}"
+    return f"{value:,.6g}" if unit == "number" else say_people(value)
 
 
 def _summary(line: Line, level: float) -> dict[str, Array]:
@@ -337,6 +331,8 @@ def _summary(line: Line, level: float) -> dict[str, Array]:
     if line.unit == "text":
         return {"value": missing, "text": line.values, "conf_low": missing, "conf_high": missing}
     values = np.asarray(line.values, dtype=float)
+    if line.unit == "people":
+        values = suppress_small(values)
     if values.ndim == 1:
         return {"value": values, "text": texts, "conf_low": missing, "conf_high": missing}
     low, high = _interval(values, level)

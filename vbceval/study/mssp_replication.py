@@ -30,9 +30,9 @@ class Replication:
     settlement : Settlement
         The settlement of every ACO.
     frame : DataFrame
-        One row an ACO: ``organization name track published computed low high outcome``, nominal
-        dollars; `low` and `high` bound what the published rounding of the quality score and the
-        sharing rate allows.
+        One row an ACO: ``organization name track published computed low high outcome note``,
+        nominal dollars; `low` and `high` bound what the published rounding of the quality score
+        and the sharing rate allows. `note` says what may be behind an unexplained amount.
     """
 
     settlement: Settlement
@@ -127,7 +127,16 @@ def replicate(
             "outcome": outcome,
         }
     )
+    # losses at the limit of participants' revenue, which is not published, are smaller
+    limited = (outcome == "unexplained") & (published < 0) & (published > computed)
+    limited &= np.isin(settlement.variants, _limited_by_revenue(program, year))
+    compared["note"] = np.where(limited, "may be at the limit of revenue, not published", "")
     return Replication(settlement, compared)
+
+
+def _limited_by_revenue(program: Program, year: int) -> list[str]:
+    rule = program.parameters["loss_limit_revenue"]
+    return [name for name in program.variants if rule.at(name, year) is not None]
 
 
 def _allowed(
@@ -135,16 +144,14 @@ def _allowed(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the ends of what the published rounding of score and sharing rate allows."""
     low, high = _by_score(program, settlement, rows)
-    rate, paid = settlement["sharing_rate"], settlement["earned_savings"]
+    rate = settlement["sharing_rate"]
     published = rows.frame["final_share_rate"].to_numpy(dtype=float)
     stated = (rate > 0) & (published > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        limited = np.minimum(settlement["after_sequestration"], settlement["gain_limit"])
-        part = np.where(limited > 0, paid / limited, 1.0)
         per_rate = settlement["after_sequestration"] / rate
     width = rows.half_widths["final_share_rate"]
     ends = [
-        np.minimum(per_rate * (published + side * width), settlement["gain_limit"]) * part
+        np.minimum(per_rate * (published + side * width), settlement["gain_limit"])
         for side in (-1, 1)
     ]
     low = np.where(stated, np.maximum(low, ends[0]), low)

@@ -127,9 +127,10 @@ def _comparison(compared: Replication) -> Iterator[str]:
         yield f"  median half-width of that interval: ${row['median_half_width']:,.0f}"
     yield f"  unexplained: {row['unexplained']}"
     yield f"  no money due, published or computed: {row['zero']}"
-    for entry in compared.unexplained().itertuples(index=False):
+    for entry in compared.unexplained().to_dict("records"):
+        note = f"; {entry['note']}" if entry["note"] else ""
         yield (
-            f"    {entry.organization} {entry.name} ({entry.track}): published "
-            f"{entry.published:,.0f}, computed {entry.computed:,.2f}, allowed {entry.low:,.2f} to "
-            f"{entry.high:,.2f}"
+            f"    {entry['organization']} {entry['name']} ({entry['track']}): published "
+            f"{entry['published']:,.0f}, computed {entry['computed']:,.2f}, allowed "
+            f"{entry['low']:,.2f} to {entry['high']:,.2f}{note}"
         )

@@ -8,7 +8,8 @@ import pytest
 
 from vbceval.core.errors import DataError
 from vbceval.programs import get
-from vbceval.programs.procedures.hacrp import winsorised_z, z_score
+from vbceval.programs.procedures.hacrp import quantile_of_known, winsorised_z, z_score
+from vbceval.programs.procedures.hrrp import peer_groups, peer_medians
 from vbceval.programs.procedures.hvbp import achievement_points, improvement_points
 from vbceval.programs.procedures.mips import final_score, neutral_scaling
 
@@ -56,7 +57,7 @@ def test_mips_final_score() -> None:
         improvement_activities=100, interoperability=[90, 90, np.nan],
     )  # fmt: skip
     assert parts.tolist() == pytest.approx([87.0, 92.5, 85.0])
-    with pytest.raises(DataError, match="1 practices lack a category"):
+    with pytest.raises(DataError, match="missing for 1 of 1 practices"):
         final_score(
             program, performance_year=2024, quality=80, improvement_activities=1, interoperability=1
         )
@@ -130,6 +131,39 @@ def test_hvbp_scores_of_every_hospital_in_2021(shared_dir: Path) -> None:
     assert np.abs(difference).max() < 1e-9
 
 
+# Total Performance Score and payment adjustment factor of hospitals in Table 16B of the final rule
+# for fiscal year 2026, in the order of the table
+TABLE_16B_2026 = [
+    (32.166666666667, 1.0021821642), (20.916666666667, 0.9944241534), (25.833333333333, 0.9978146915),
+    (30.583333333333, 1.001090296), (22.666666666667, 0.9956309551), (33.333333333333, 1.0029866987),
+    (29.083333333333, 1.0000558946), (30.916666666667, 1.001320163), (27.416666666667, 0.9989065596),
+    (28.75, 0.9998260276), (22.916666666667, 0.9958033553), (31.375, 1.0016362301),
+    (18.25, 0.9925852175), (24.666666666667, 0.997010157), (34.333333333333, 1.0036762996),
+    (27.75, 0.9991364266), (39.75, 1.0074116382), (32.583333333333, 1.0024694979),
+    (38.5, 1.006549637), (25.583333333333, 0.9976422912), (20.083333333333, 0.9938494859),
+    (32.875, 1.0026706316), (37.416666666667, 1.0058025692), (27.25, 0.9987916262),
+    (31, 1.0013776298), (19.5, 0.9934472187), (17.25, 0.9918956166),
+    (30.083333333333, 1.0007454955), (32.5, 1.0024120312), (19.75, 0.993619619),
+    (21.083333333333, 0.9945390869), (30.333333333333, 1.0009178958), (33.5, 1.0031016322),
+    (19.916666666667, 0.9937345524), (18, 0.9924128173), (30, 1.0006880288),
+    (13.333333333333, 0.9891946795), (29.888888888889, 1.0006114065), (42, 1.0089632403),
+    (40.5, 1.0079288389), (24.416666666667, 0.9968377568), (16.166666666667, 0.9911485488),
+    (22.416666666667, 0.9954585548), (40.111111111111, 1.0076606607), (31.333333333333, 1.0016074967),
+]  # fmt: skip
+
+
+def test_hvbp_factors_of_cms_for_2026() -> None:
+    scores, factors = np.array(TABLE_16B_2026).T
+    highest = int(np.argmax(scores))
+    # the slope that one hospital implies gives the factors of all the others
+    slope = (factors[highest] - 1 + 0.02) / (0.02 * scores[highest] / 110)
+    frame = pd.DataFrame({"hospital": range(len(scores)), "total_performance_score": scores})
+    settled = get("hvbp").settle(
+        frame.assign(base_payments=1.0, slope=slope), performance_year=2026
+    )
+    assert np.abs(settled["adjustment_factor"] - factors).max() < 2e-10
+
+
 def hospital(**columns: float) -> pd.DataFrame:
     return pd.DataFrame({"hospital": ["A"], "base_payments": 1e6, **columns})
 
@@ -156,25 +190,107 @@ def test_hrrp_conditions_medians_and_cap_change_over_the_years() -> None:
         program.settle(lacking, performance_year=2020)
 
 
+def test_hrrp_peer_groups_and_their_medians() -> None:
+    share = np.linspace(0.0, 0.9, 25)
+    groups = peer_groups(share[::-1])
+    assert groups[::-1].tolist() == np.repeat([1, 2, 3, 4, 5], 5).tolist()
+    ratios = np.where(np.arange(25) == 24, np.nan, np.arange(25.0))
+    medians = peer_medians(ratios, np.repeat([1, 2, 3, 4, 5], 5))
+    assert medians[:5].tolist() == [2.0] * 5
+    assert medians[20:].tolist() == [21.5] * 5
+    assert np.isnan(peer_medians([np.nan, 1.0], [1, 2])[0])
+    with pytest.raises(DataError, match="share of stays"):
+        peer_groups([0.1, np.nan])
+
+
 def test_hrrp_ratios_in_the_files_of_cms(shared_dir: Path) -> None:
     path = shared_dir / "data/hospital/hrrp_fy2016_2017_2019_2020.csv.gz"
     if not path.is_file():
-        pytest.skip("the file of CMS is not at hand")
-    rows = pd.read_csv(path, dtype={"Facility ID": str}, low_memory=False)
-    rows["condition"] = rows["Measure Name"].str.extract(r"READM-30-(.*)-HRRP")[0]
-    rows["condition"] = rows["condition"].str.lower().str.replace("-", "_")
+        pytest.skip("the files of CMS are not at hand")
+    rows = pd.read_csv(path, dtype=str)
+    rates = {"predicted": "Predicted Readmission Rate", "expected": "Expected Readmission Rate"}
+    for name, column in rates.items():
+        rows[name] = pd.to_numeric(rows[column], errors="coerce")
+        digits = rows[column].str.partition(".")[2].str.len()
+        rows[f"half_{name}"] = 0.5 * 10.0**-digits
     rows["err"] = pd.to_numeric(rows["Excess Readmission Ratio"], errors="coerce")
-    year = rows[(rows["program_fy"] == 2016)]
-    wide = year.set_index(["Facility ID", "condition"])["err"].unstack()  # noqa: PD010  # one row each
-    wide = wide.dropna(how="all")
-    frame = wide.add_prefix("err_").drop(columns="err_cabg", errors="ignore")
-    names = [name.removeprefix("err_") for name in frame]
-    frame = frame.assign(base_payments=1.0, **{f"payment_share_{n}": 1.0 for n in names})
+    rows = rows[rows["err"].notna()]
+    assert len(rows) == 56_253
+    ratio = rows["predicted"] / rows["expected"]
+    room = (rows["half_predicted"] + rows["half_expected"] * ratio) / rows["expected"] + 0.5e-4
+    assert ((ratio - rows["err"]).abs() <= room + 1e-9).all()
+    # which hospitals lose anything follows from ratios alone; how much needs payment shares
+    year = rows[(rows["program_fy"] == "2016") & (rows["State"] != "MD")]
+    condition = year["Measure Name"].str.extract(r"READM-30-(.*)-HRRP")[0].str.lower()
+    year = year.assign(condition=condition.str.replace("-", "_"))
+    wide = year.pivot_table(index="Facility ID", columns="condition", values="err")
+    frame = wide.add_prefix("err_").assign(base_payments=1.0)
+    frame = frame.assign(**{f"payment_share_{name}": 1.0 for name in wide})
     settled = get("hrrp").settle(frame.rename_axis("hospital").reset_index(), performance_year=2016)
-    # who has any excess follows from ratios alone; how much needs payment shares
-    penalised = settled["penalty"] > 0
-    assert penalised.sum() == (wide[names] > 1).any(axis=1).sum()
-    assert 2_600 < penalised.sum() < 2_700
+    assert set(wide) == {"ami", "hf", "pn", "copd", "hip_knee"}
+    losing = int((settled["penalty"] > 0).sum())
+    # a consultant counted 2,620 hospitals with a factor below 1.0000
+    assert losing == int((wide > 1).any(axis=1).sum())
+    assert abs(losing - 2_620) < 20
+
+
+# what counts (25 discharges or more) and the factor of the first hospitals in the supplemental
+# file of CMS for fiscal year 2026: condition, excess ratio, median of the peer group, payment share
+SUPPLEMENT_2026 = {
+    "010001": ("hf 1.0233 .9922 .0384, hip_knee .9875 .9918 .0019, cabg .9531 1.0008 .0312", 0.9988),
+    "010005": ("hf 1.0087 .9922 .0308, pn .8727 .9892 .0555, copd .9308 .9965 .0238", 0.9995),
+    "010006": ("hip_knee 1.0527 .9939 .0064, cabg 1.0027 .9964 .0248, copd 1.052 .9965 .0122", 0.9988),
+    "010007": ("pn 1.0345 .9932 .0677, hf 1.062 .9949 .0315, copd 1.0232 .9935 .0220", 0.9946),
+    "010008": ("pn 1.0017 .9957 .0668", 0.9996),
+    "010011": (
+        "cabg 1.1213 1.0008 .0295, hf 1.0373 .9922 .0364, copd .9988 .9965 .0072, "
+        "pn 1.0102 .9892 .0427, ami .9697 .9964 .0267",
+        0.9941,
+    ),
+    "010012": ("hf 1.084 .9922 .0442, ami 1.0565 .9964 .0262, pn 1.0206 .9892 .0801", 0.9922),
+    "010016": (
+        "pn 1.0292 .9908 .0415, cabg 1.0875 .9964 .0178, copd .9888 .9965 .0056, "
+        "hip_knee 1.1004 .9939 .0095, ami 1.027 .9961 .0194, hf 1.0053 .9929 .0353",
+        0.9949,
+    ),
+    "010019": (
+        "hip_knee 1.2168 .9939 .0096, hf .9057 .9929 .0476, copd 1.0327 .9965 .03, "
+        "pn 1.0061 .9908 .0485",
+        0.9962,
+    ),
+    "010021": ("pn 1.002 .9932 .0813", 0.9993),
+    "010022": ("pn .9738 .9932 .0643", 1.0),
+    "010023": (
+        "hip_knee .9546 .9918 .0074, hf 1.0589 .9922 .0259, pn 1.049 .9892 .0166, "
+        "copd 1.0436 .9965 .0052, cabg 1.0851 1.0008 .0218, ami 1.0084 .9964 .0283",
+        0.9950,
+    ),
+    "010024": (
+        "pn 1.0066 .9892 .0293, copd .9583 .9965 .0084, ami 1.0203 .9964 .0285, "
+        "hf 1.0207 .9922 .0363, cabg .9386 1.0008 .0288",
+        0.9979,
+    ),
+}  # fmt: skip
+
+
+def test_hrrp_factors_of_cms_for_2026() -> None:
+    rows = []
+    for hospital, (conditions, _) in SUPPLEMENT_2026.items():
+        row: dict[str, object] = {"hospital": hospital}
+        for condition in conditions.split(", "):
+            name, *numbers = condition.split()
+            columns = (f"err_{name}", f"median_{name}", f"payment_share_{name}")
+            row |= dict(zip(columns, map(float, numbers), strict=True))
+        rows.append(row)
+    frame = pd.DataFrame(rows).assign(base_payments=1e6, neutrality_modifier=0.9627)
+    factors = get("hrrp").settle(frame, performance_year=2026)["adjustment_factor"]
+    published = np.array([factor for _, factor in SUPPLEMENT_2026.values()])
+    same = np.isclose(factors, published, atol=1e-9)
+    assert (~same).tolist() == [True, *([False] * 12)]
+    # ratios, medians and shares are published to four decimals; at the upper end of their
+    # rounding the first hospital has the published factor too
+    first = frame.iloc[[0]].assign(err_hf=1.02335, median_hf=0.99215, payment_share_hf=0.03845)
+    assert get("hrrp").settle(first, performance_year=2026)["adjustment_factor"][0] == published[0]
 
 
 def test_hacrp_z_score_keeps_to_the_percentiles() -> None:
@@ -224,3 +340,13 @@ def test_hacrp_scores_of_a_table() -> None:
     assert (settled.payment == -1.0).sum() == (settled["total_score"] > settled["threshold"]).sum()
     with pytest.raises(DataError, match="no score that counts in 2018"):
         get("hacrp").settle(frame, performance_year=2018)
+
+
+def test_quantiles_leave_missing_values_out() -> None:
+    values = np.random.default_rng(2).normal(size=(37, 5))
+    values[[3, 9], [0, 0]] = np.nan
+    values[:, 4] = np.nan
+    for share in (0.05, 0.5, 0.75, 1.0):
+        want = np.nanquantile(values[:, :4], share, axis=0)
+        assert quantile_of_known(values, share)[0, :4] == pytest.approx(want)
+        assert np.isnan(quantile_of_known(values, share)[0, 4])

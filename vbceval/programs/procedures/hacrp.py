@@ -37,11 +37,8 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
         unit="number",
     )
     in_percentile = inputs.flag("in_percentile", absent=True)
-    of_table = np.nanquantile(
-        np.where(in_percentile, total, np.nan),
-        terms.number("percentile")[0, 0],
-        axis=0,
-        keepdims=True,
+    of_table = quantile_of_known(
+        np.where(in_percentile, total, np.nan), float(terms.number("percentile")[0, 0])
     )
     threshold = book.add(
         "threshold",
@@ -65,7 +62,8 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
 
 def _total_scores(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
     given = inputs.number("total_score")
-    tables = terms.tables("measures", may_be_absent=True)
+    missing = bool(np.isnan(given).any())
+    tables = terms.tables("measures", may_be_absent=True) if missing else []
     scores = []
     if tables:
         ends = terms.number("winsorised")[0, 0]
@@ -138,9 +136,35 @@ def winsorised_z(values: ArrayLike, *, share: float) -> FloatArray:
     values = np.asarray(values, dtype=float)
     if np.isnan(values).all():
         return values
-    low, high = np.nanquantile(values, [share, 1 - share], axis=0, keepdims=True)
+    low, high = quantile_of_known(values, share), quantile_of_known(values, 1 - share)
     kept = np.clip(values, low, high)
     mean = np.nanmean(kept, axis=0, keepdims=True)
     n = (~np.isnan(kept)).sum(axis=0, keepdims=True)
     spread = np.sqrt(np.nansum((kept - mean) ** 2, axis=0, keepdims=True) / np.maximum(n - 1, 1))
     return z_score(values, low=low, high=high, mean=mean, std_dev=np.where(spread > 0, spread, 1.0))
+
+
+def quantile_of_known(values: FloatArray, share: float) -> FloatArray:
+    """
+    Return a quantile over hospitals, missing values left out, in every draw.
+
+    Parameters
+    ----------
+    values : ndarray, shape (hospitals, draws)
+        Results; missing where there is none.
+    share : float
+        The quantile as a fraction; values between hospitals are interpolated in straight lines.
+
+    Returns
+    -------
+    ndarray, shape (1, draws)
+        Missing in draws without any value.
+    """
+    ordered = np.sort(values, axis=0)  # missing values come last
+    n = (~np.isnan(ordered)).sum(axis=0, keepdims=True)
+    place = share * np.maximum(n - 1, 0)
+    low = np.floor(place).astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(n - 1, 0))
+    first = np.take_along_axis(ordered, low, axis=0)
+    last = np.take_along_axis(ordered, high, axis=0)
+    return np.asarray(first + (place - low) * (last - first))

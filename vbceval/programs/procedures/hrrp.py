@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
-from vbceval.core.typing import BoolArray, FloatArray
+from vbceval.core.errors import DataError
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
 from vbceval.programs.ledger import Ledger
@@ -99,3 +102,56 @@ def _counted(terms: Terms, inputs: Inputs, name: str) -> BoolArray:
 def _median(terms: Terms, inputs: Inputs, name: str) -> FloatArray:
     fixed = terms.number("compared_with", absent=np.nan)
     return np.asarray(np.where(np.isnan(fixed), inputs.number(f"median_{name}"), fixed))
+
+
+def peer_groups(dual_share: ArrayLike, *, n_groups: int = 5) -> IntArray:
+    """
+    Return groups of equal size by the share of dual-eligible stays, 1 the lowest.
+
+    Parameters
+    ----------
+    dual_share : array_like, shape (hospitals,)
+        Stays of people with full Medicaid benefits as a share of all Medicare stays, of every
+        hospital in the program; equal shares are in one group.
+    n_groups : int, default 5
+        Number of groups.
+
+    Raises
+    ------
+    DataError
+        If a share is missing or not between 0 and 1.
+
+    Examples
+    --------
+    >>> peer_groups([0.3, 0.1, 0.2, 0.5, 0.4]).tolist()
+    [3, 1, 2, 5, 4]
+    """
+    share = np.asarray(dual_share, dtype=float)
+    wrong = int((~((share >= 0) & (share <= 1))).sum())
+    if wrong:
+        raise DataError(
+            f"the share of stays is missing or not between 0 and 1 for {wrong} of {len(share)} "
+            "hospitals, so their peer group is not known. Correct it, or leave them out."
+        )
+    below = np.searchsorted(np.sort(share), share, side="left")
+    return np.asarray(below * n_groups // len(share) + 1)
+
+
+def peer_medians(ratio: ArrayLike, group: ArrayLike) -> FloatArray:
+    """
+    Return for each hospital the median ratio of its peer group.
+
+    Parameters
+    ----------
+    ratio : array_like, shape (hospitals,)
+        Excess readmission ratios of one condition; missing where a hospital has none.
+    group : array_like, shape (hospitals,)
+        Groups, as from `peer_groups`.
+
+    Returns
+    -------
+    ndarray, shape (hospitals,)
+        Missing in groups without any ratio.
+    """
+    ratios = pd.Series(np.asarray(ratio, dtype=float))
+    return ratios.groupby(np.asarray(group)).transform("median").to_numpy()

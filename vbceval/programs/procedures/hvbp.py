@@ -64,9 +64,10 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
 
 def _scores(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
     given = inputs.number("total_performance_score")
-    scores, domains = given, np.zeros_like(given)
-    tables = terms.tables("domain_weights", may_be_absent=True)
-    if tables and np.isnan(given).any():
+    scores = given
+    missing = bool(np.isnan(given).any())
+    tables = terms.tables("domain_weights", may_be_absent=True) if missing else []
+    if tables:
         names = terms.parameters["domain_weights"].columns
         parts = np.broadcast_arrays(*(inputs.number(name) for name in names))
         stacked, weights = np.stack(parts), np.asarray(tables[0][1][0])[:, None, None]

@@ -29,7 +29,9 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     .. [1] 42 CFR 414.1405.
     """
     book = Ledger(len(inputs.organizations))
-    exceptional_from = terms.number("exceptional_threshold", absent=np.nan)
+    exceptional_from = np.full((1, 1), np.nan)
+    if "exceptional_adjustment" in inputs:
+        exceptional_from = terms.number("exceptional_threshold", absent=np.nan)
     highest = terms.number("highest_scaling")
     refuse(
         terms,
@@ -192,7 +194,8 @@ def final_score(
     lacking = int((missing & (weights > 0)).any(axis=0).sum())
     if lacking:
         raise DataError(
-            f"{lacking} practices lack a category that has a weight, and the rules at hand do not "
-            f"say where its weight goes in `{pathway}`. Give their `final_score` instead."
+            f"a category that has a weight is missing for {lacking} of {missing[0].size} practices, "
+            f"and the rules at hand do not say where its weight goes in `{pathway}`. Give the "
+            "`final_score` of these practices instead."
         )
     return np.asarray(np.where(weights > 0, weights * scores, 0.0).sum(axis=0))

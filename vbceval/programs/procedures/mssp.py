@@ -55,12 +55,14 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         Listing ACOs without a quality score or a choice of minimum rate that their track needs.
     """
-    _check(terms, inputs)
     book = Ledger(len(inputs.organizations))
     benchmark = book.add("benchmark", inputs.number("benchmark"), "Updated benchmark.")
     spent = book.add("expenditure", inputs.number("expenditure"), "Expenditures of the year.")
     gross = book.add("gross", benchmark - spent, "Savings, or losses if negative.")
     book.add("gross_rate", gross / benchmark, "Savings as a share of the benchmark.", unit="rate")
+    if "person_years" in inputs:
+        per_head = gross / inputs.number("person_years")
+        book.add("gross_per_person_year", per_head, "Savings a person-year.")
     minimum = book.add(
         "minimum_rate",
         _minimum_rate(terms, inputs),
@@ -70,8 +72,9 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     two_sided = terms.text("loss_rate_rule", absent="none") != "none"
     met = gate(gross, benchmark, savings=minimum, losses=np.where(two_sided, minimum, np.inf))
     book.add("minimum_met", met, "Whether the minimum rate is met or exceeded.", unit="flag")
-    quality = _quality(terms, inputs, book)
     amounts = _Amounts(benchmark, gross, met)
+    _check(terms, inputs, amounts)
+    quality = _quality(terms, inputs, book)
     saved = _savings(terms, inputs, book, amounts, quality)
     owed = _losses(terms, inputs, book, amounts, quality)
     what = "Earned shared savings, or shared losses owed (negative)."
@@ -82,15 +85,20 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     return book
 
 
-def _check(terms: Terms, inputs: Inputs) -> None:
+def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
     found = Problems(f"the table for `{terms.program}` {terms.performance_year}")
     names, rule = inputs.organizations, terms.text("quality_rule")
-    # the score sets the rate unless a standard replaces it, and the share of losses by quality
+    # the score sets the rate unless a standard replaces it, and some tracks' share of losses
     met = inputs.known("met_qps") & inputs.flag("met_qps")
     failed = inputs.known("met_qps") & ~inputs.flag("met_qps")
     needed = np.where(rule == "scaled", ~failed, (rule == "standard_or_scaled") & ~met)
-    by_quality = (terms.text("loss_rate_rule", absent="none") == "one_minus_sharing") & ~failed
-    unscored = (needed | by_quality) & ~inputs.known("qual_score") & ~_reporting_only(terms, inputs)
+    losing = (amounts.met & (amounts.gross < 0)).any(axis=1, keepdims=True)
+    losing = losing & (terms.text("loss_rate_rule", absent="none") == "one_minus_sharing")
+    unscored = (
+        (needed | (losing & ~failed))
+        & ~inputs.known("qual_score")
+        & ~_reporting_only(terms, inputs)
+    )
     report_rows(
         found,
         unscored[:, 0],
@@ -144,9 +152,9 @@ def _reporting_only(terms: Terms, inputs: Inputs) -> BoolArray:
 
 def _quality(terms: Terms, inputs: Inputs, book: Ledger) -> _Quality:
     rule = terms.text("quality_rule")
-    score = np.where(
-        _reporting_only(terms, inputs), 1.0, inputs.number("qual_score", absent=np.nan)
-    )
+    published = inputs.number("qual_score")
+    complete = _reporting_only(terms, inputs) & (published != 0)
+    score = np.where(complete, 1.0, published)
     what = "Quality score; 100% where only complete reporting counted."
     book.add("quality_score", score, what, unit="rate")
     # without a statement about the standard, a published sharing rate of zero says it was failed
@@ -185,8 +193,7 @@ def _savings(
     after = book.add("after_sequestration", after, "Shared savings less sequestration.")
     cap = terms.number("gain_cap") * amounts.benchmark
     cap = book.add("gain_limit", cap, "Limit of the payment.")
-    earned = limited(after, gain=cap) * _part_of_year(terms, inputs)
-    return book.add("earned_savings", earned, "Within the limit, for the part of the year.")
+    return book.add("earned_savings", limited(after, gain=cap), "Within the limit.")
 
 
 def _losses(
@@ -205,8 +212,7 @@ def _losses(
     shared = np.minimum(amounts.gross, 0.0) * rate
     shared = book.add("shared_losses", shared, "Losses times their share.")
     limit = book.add("loss_limit", _loss_limit(terms, inputs, amounts), "Limit of losses.")
-    capped = limited(shared, loss=limit) * _part_of_year(terms, inputs)
-    capped = book.add("limited_losses", capped, "Within the limit, for the part of the year.")
+    capped = book.add("limited_losses", limited(shared, loss=limit), "Within the limit.")
     months = inputs.number("affected_months", absent=0.0) / 12
     relief = -capped * months * inputs.number("affected_share", absent=0.0)
     published = np.abs(inputs.number("dis_adj", absent=0.0))
@@ -228,8 +234,3 @@ def _loss_limit(terms: Terms, inputs: Inputs, amounts: _Amounts) -> FloatArray:
     by_revenue = by_revenue * inputs.number("participant_revenue", absent=np.inf)
     by_revenue = np.where(inputs.flag("rev_loss_limit", absent=True), by_revenue, np.inf)
     return np.minimum(share * amounts.benchmark, by_revenue)
-
-
-def _part_of_year(terms: Terms, inputs: Inputs) -> FloatArray:
-    half = np.isin(inputs.text("part").astype(str), ("january_june", "july_december"))
-    return np.where(half, terms.number("half_year_share", absent=1.0), 1.0)

@@ -1,0 +1,187 @@
+"""Benchmarks of the Shared Savings Program: worked numbers, rules by start year, published files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vbceval.core.errors import DataError, DesignError
+from vbceval.data import read_file
+from vbceval.programs import get
+from vbceval.programs.benchmark import (
+    MSSPBenchmark,
+    blended,
+    capped_risk,
+    mssp_benchmark,
+    prior_savings_adjustment,
+)
+from vbceval.study.mssp_historical import check_historical
+
+BASE: dict[str, Any] = {
+    "aco_id": "A1", "enrollment_type": "aged_non_dual", "per_capita_by1": 10_000, "per_capita_by2": 10_300,
+    "per_capita_by3": 10_700, "risk_by1": 1 / 1.02, "risk_by2": 1 / 1.01, "risk_by3": 1.0,
+    "trend_by1": 1.08, "trend_by2": 1.04, "person_years": 9_000, "regional_per_capita": 11_500,
+    "national_per_capita": 12_000, "national_growth": 1.05, "regional_growth": 1.06,
+    "national_share": 0.2, "acpt": 1.049, "hcc_ratio": 1.045, "demographic_ratio": 1.01,
+}  # fmt: skip
+HCC = np.array([[0.99, 1.06, 1.02, 1.07]])
+DEMOGRAPHIC = np.array([[1.000, 1.005, 1.002, 1.012]])
+DOLLARS = np.array([[85_000 * 100, 12_500 * 1500, 16_000 * 1200, 10_200 * 9200]])
+
+
+def build(*rows: dict[str, Any], start: int = 2024) -> MSSPBenchmark:
+    return mssp_benchmark(pd.DataFrame([{**BASE, **row} for row in rows]), agreement_start=start)
+
+
+def test_one_enrollment_type_comes_to_its_worked_number() -> None:
+    row = build({}).types.iloc[0]
+    assert row["historical"] == pytest.approx(10_767.336)
+    assert row["regional_adjustment"] == pytest.approx(256.4324)
+    assert row["adjusted_historical"] == pytest.approx(11_023.7684)
+    assert row["update"] == pytest.approx(1.055)
+    assert row["risk_ratio"] == pytest.approx(1.04)
+    assert row["updated"] == pytest.approx(12_095.278688)
+
+
+def test_a_rebased_benchmark_weighs_years_equally() -> None:
+    assert build({"rebased": 1}).organizations["historical"][0] == pytest.approx(10_845.04)
+
+
+def test_before_2024_the_update_is_the_blend_and_each_type_is_capped() -> None:
+    row = build({}, start=2022).types.iloc[0]
+    assert row["update"] == pytest.approx(float(blended(1.05, 1.06, 0.2))) == pytest.approx(1.058)
+    assert row["risk_ratio"] == pytest.approx(1.03)
+
+
+def test_the_aggregate_cap_limits_types_at_the_aggregate() -> None:
+    ratio, growth, limit = capped_risk(HCC, DEMOGRAPHIC, DOLLARS, cap=0.03, together=True)
+    assert growth == pytest.approx(1.0569734, abs=5e-8)
+    assert limit == pytest.approx(1.0389688, abs=5e-8)
+    assert ratio[0] == pytest.approx([0.99, 1.0389688, 1.02, 1.0389688], abs=5e-8)
+    used = (ratio * DOLLARS).sum() / DOLLARS.sum()
+    assert used == pytest.approx(1.0334058, abs=5e-8)
+    each, _, _ = capped_risk(HCC, DEMOGRAPHIC, DOLLARS, cap=0.03, together=False)
+    assert each[0] == pytest.approx([0.99, 1.03, 1.02, 1.03])
+
+
+def test_growth_below_the_aggregate_cap_is_left_alone() -> None:
+    ratio, _, _ = capped_risk(HCC, DEMOGRAPHIC + 0.02, DOLLARS, cap=0.03, together=True)
+    assert ratio.tolist() == HCC.tolist()
+
+
+def test_prior_savings_are_shared_prorated_and_capped() -> None:
+    national = 12_000.0
+    for average, proration, wanted in (
+        (400, 0.9, 180),
+        (400, 1.5, 200),
+        (9000, 1, 600),
+        (-50, 1, 0),
+    ):
+        got = prior_savings_adjustment(average, proration, national, share=0.5, cap=0.05)
+        assert float(got) == pytest.approx(wanted)
+
+
+def test_the_region_lowers_a_benchmark_only_before_2024() -> None:
+    above = {"per_capita_by1": 11_900, "per_capita_by2": 11_900, "per_capita_by3": 11_900}
+    above |= {"trend_by1": 1, "trend_by2": 1, "risk_by1": 1, "risk_by2": 1}
+    assert build(above, start=2022).organizations["adjustment"][0] == pytest.approx(-60)
+    new = build(above).organizations.iloc[0]
+    assert (new["adjustment"], new["adjustment_kind"]) == (0.0, "none")
+
+
+def test_negative_types_stay_where_the_total_is_positive() -> None:
+    high = {"enrollment_type": "esrd", "person_years": 100, "regional_per_capita": 10_000}
+    types = build({}, high).types.set_index("enrollment_type")
+    assert types.loc["esrd", "regional_adjustment"] == pytest.approx(0.15 * (10_000 - 10_767.336))
+
+
+def test_regional_adjustments_are_limited_to_shares_of_national_spending() -> None:
+    far = [{"regional_per_capita": 20_000}, {"aco_id": "A2", "regional_per_capita": 1_000}]
+    old = build(*far, start=2022).organizations["adjustment"]
+    assert old.tolist() == pytest.approx([600, -600])
+    weight = [build({"agreement": k}).organizations["adjustment"][0] for k in (1, 2, 3, 4, 7)]
+    assert weight == pytest.approx([256.4324, *[min(0.5 * 732.664, 600)] * 4])
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "amount"),
+    [
+        ({"prior_savings": 400, "proration": 0.9}, "regional", 256.4324),
+        ({"prior_savings": 800}, "prior savings", 400),
+        ({"prior_savings": 800, "population": 500}, "population", 500),
+        ({"population": 5_000}, "population", 600),
+        ({"regional_per_capita": 10_000, "prior_savings": 400}, "prior savings", 200),
+    ],
+)
+def test_the_highest_adjustment_holds(row: dict[str, Any], kind: str, amount: float) -> None:
+    got = build(row).organizations.iloc[0]
+    assert (got["adjustment_kind"], got["adjustment"]) == (kind, pytest.approx(amount))
+
+
+def test_where_a_negative_region_stays_prior_savings_are_added_to_it() -> None:
+    program = get("mssp").with_values(negative_region_removed=False)
+    frame = pd.DataFrame([{**BASE, "regional_per_capita": 10_000, "prior_savings": 400}])
+    got = mssp_benchmark(frame, agreement_start=2024, program=program).organizations.iloc[0]
+    assert got["adjustment_kind"] == "regional and prior savings"
+    assert got["adjustment"] == pytest.approx(200 - 0.15 * 767.336)
+
+
+def test_averages_weigh_enrollment_types_by_person_years() -> None:
+    other = {"enrollment_type": "esrd", "person_years": 1_000, "per_capita_by3": 80_000}
+    built = build({}, other, {"aco_id": "A0"})
+    assert built.organizations["aco_id"].tolist() == ["A0", "A1"]
+    types = built.types.query("aco_id == 'A1'").set_index("enrollment_type")["updated"]
+    wanted = (9 * types["aged_non_dual"] + types["esrd"]) / 10
+    assert built.organizations["updated"][1] == pytest.approx(wanted)
+
+
+def test_values_used_travel_with_their_status() -> None:
+    used = {u.parameter: u.status for u in build({}).used}
+    assert used["regional_weight"] == "unconfirmed"
+    assert used["risk_cap"] == "confirmed"
+
+
+def test_everything_wrong_with_baseline_data_is_said() -> None:
+    with pytest.raises(DataError, match="2 columns are missing: `trend_by1`, `acpt`"):
+        mssp_benchmark(
+            pd.DataFrame([BASE]).drop(columns=["trend_by1", "acpt"]), agreement_start=2024
+        )
+    with pytest.raises(DataError) as caught:
+        build(
+            {"risk_by1": 0},
+            {"per_capita_by2": None},
+            {"aco_id": "A2", "rebased": 1},
+            {"aco_id": "A2", "enrollment_type": "esrd"},
+        )
+    for part in (
+        "two rows of one enrollment type",
+        "`risk_by1` is missing, negative or zero",
+        "`per_capita_by2`",
+        "`rebased` differs",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(DesignError, match="start in 2016 are not declared"):
+        build({}, start=2016)
+
+
+def test_published_historical_benchmarks_follow_from_published_baselines(shared_dir: Path) -> None:
+    file = read_file(shared_dir / "data" / "mssp" / "mssp_puf_py2016.csv.gz")
+    checked = check_historical(file)
+    assert checked["agreement"].tolist() == ["first", "first", "first", "rebased"]
+    assert checked["n_organizations"].min() > 80
+    assert checked["median_apart"].max() < 2
+    assert checked["most_apart"].max() < 10
+    # the weights of the other kind of agreement do not fit, so the check can fail
+    other = check_historical(file, weights=(1 / 3, 1 / 3, 1 / 3))
+    assert other.query("agreement == 'first'")["median_apart"].min() > 10
+    other = check_historical(file, weights=(0.1, 0.3, 0.6))
+    assert other.query("agreement == 'rebased'")["median_apart"].min() > 10
+
+
+def test_the_rules_say_which_years_have_them() -> None:
+    table = get("mssp").table().set_index("parameter")
+    assert table.loc["prior_savings_share", "years"] == "2024-2027"
