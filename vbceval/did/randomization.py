@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple, cast
@@ -19,6 +18,12 @@ from vbceval.design import Design
 from vbceval.did.inputs import as_moments
 from vbceval.estimates import Estimates, columns
 from vbceval.inference import Randomization
+from vbceval.inference.assignments import (
+    all_orders,
+    block_codes,
+    drawn_orders,
+    number_of_orders,
+)
 from vbceval.inference.wild import bound
 from vbceval.moments import Moments
 from vbceval.panel import Panel
@@ -94,8 +99,9 @@ def randomization_test(
     law = law or Randomization()
     moments = _with_treatment(as_moments(data, design), design)
     labels, entry = _assignment(moments)
-    block = _blocks(law.blocks, labels, data)
-    total = _number(entry.codes, block)
+    rows = data.frame if isinstance(data, Panel) else None
+    block = block_codes(law.blocks, labels, rows, data.cluster if isinstance(data, Panel) else "")
+    total = number_of_orders(entry.codes, block)
     if 1 / total > 1 - law.level:
         raise DesignError(
             f"there are only {total:,} assignments, so the smallest possible p-value is "
@@ -107,9 +113,9 @@ def randomization_test(
     first = _read(observed, fit(moments, _effect(design)))
     enumerated = total <= law.draws
     orders = (
-        _all_orders(entry.codes, block)
+        all_orders(entry.codes, block)
         if enumerated
-        else _drawn_orders(block, law.draws, generator(law.seed, "randomization"))
+        else drawn_orders(block, law.draws, generator(law.seed, "randomization"))
     )
     readings = []
     with counting("assignments", total if enumerated else law.draws) as done:
@@ -236,78 +242,6 @@ def _assignment(moments: Moments) -> tuple[pd.Index, _Entry]:
     keys = pd.MultiIndex.from_frame(values.fillna(np.inf))
     codes = keys.get_indexer(pd.MultiIndex.from_frame(given.fillna(np.inf)))
     return given.index, _Entry(codes.astype(np.int64), values)
-
-
-def _blocks(
-    blocks: Mapping[Any, Any] | pd.Series | str | None, labels: pd.Index, data: Panel | Moments
-) -> IntArray:
-    """Return the block of each cluster as a code."""
-    if blocks is None:
-        return np.zeros(len(labels), dtype=np.int64)
-    if isinstance(blocks, str):
-        if not isinstance(data, Panel) or blocks not in data.frame:
-            raise DesignError(
-                f"`blocks` names the column `{blocks}`, which these data do not have. Give a "
-                "mapping of cluster to block."
-            )
-        pairs = data.frame[[data.cluster, blocks]].drop_duplicates()
-        if pairs[data.cluster].duplicated().any():
-            raise DesignError(f"`{blocks}` changes within clusters, so it is no block of them.")
-        blocks = pairs.set_index(data.cluster)[blocks]
-    table = dict(blocks)
-    found = pd.Series([table.get(label) for label in labels])
-    lost = int(found.isna().sum())
-    if lost:
-        raise DesignError(f"{lost:,} of {len(labels):,} clusters have no block.")
-    return pd.factorize(found)[0].astype(np.int64)
-
-
-def _number(codes: IntArray, block: IntArray) -> int:
-    """Return how many different assignments keep what each block was given."""
-    total = 1
-    for b in np.unique(block):
-        counts = np.bincount(codes[block == b])
-        total *= math.factorial(int(counts.sum())) // math.prod(
-            math.factorial(int(c)) for c in counts
-        )
-    return total
-
-
-def _drawn_orders(block: IntArray, draws: int, rng: np.random.Generator) -> Iterator[IntArray]:
-    """Yield positions from which each cluster takes its assignment."""
-    places = [np.flatnonzero(block == b) for b in np.unique(block)]
-    for _ in range(draws):
-        order = np.arange(len(block))
-        for place in places:
-            order[place] = rng.permutation(place)
-        yield order
-
-
-def _all_orders(codes: IntArray, block: IntArray) -> Iterator[IntArray]:
-    """Yield one order for every different assignment."""
-    places = [np.flatnonzero(block == b) for b in np.unique(block)]
-
-    def fill(order: IntArray, rest: list[IntArray]) -> Iterator[IntArray]:
-        if not rest:
-            yield order.copy()
-            return
-        place = rest[0]
-        for source in _different(place, codes):
-            order[place] = source
-            yield from fill(order, rest[1:])
-
-    yield from fill(np.arange(len(block)), places)
-
-
-def _different(place: IntArray, codes: IntArray) -> Iterator[list[int]]:
-    """Yield orders of some positions that differ in their codes."""
-    if len(place) == 0:
-        yield []
-        return
-    for code in np.unique(codes[place]):
-        first = int(place[codes[place] == code][0])
-        for others in _different(place[place != first], codes):
-            yield [first, *others]
 
 
 def _moved(units: pd.DataFrame, labels: pd.Index, entry: _Entry, order: IntArray) -> pd.DataFrame:

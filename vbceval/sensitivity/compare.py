@@ -7,6 +7,30 @@ from collections.abc import Mapping
 from vbceval.core.errors import DesignError
 from vbceval.estimates import Estimates, stack
 
+KEYS = ["estimand", "outcome", "cohort", "period", "event_time", "stratum"]
+"""What must be the same in rows that are subtracted."""
+
+
+def require_same_keys(runs: Mapping[str, Estimates], reference: str) -> None:
+    """
+    Raise DesignError unless all runs have the rows of one of them, in its order.
+
+    Parameters
+    ----------
+    runs : mapping of str to Estimates
+        By name.
+    reference : str
+        Name of that one.
+    """
+    first = runs[reference].frame[KEYS].astype(object)
+    for name, run in runs.items():
+        other = run.frame[KEYS].astype(object)
+        if len(other) != len(first) or not other.equals(first):
+            raise DesignError(
+                f"run '{name}' does not have the rows of '{reference}', so they cannot be "
+                "subtracted. Aggregate both in the same way, or select common rows with `where`."
+            )
+
 
 def differences(runs: Mapping[str, Estimates], *, reference: str) -> Estimates:
     """
@@ -47,15 +71,8 @@ def differences(runs: Mapping[str, Estimates], *, reference: str) -> Estimates:
     """
     if reference not in runs:
         raise DesignError(f"`reference` is '{reference}', but the runs are {list(runs)}.")
-    keys = ["estimand", "outcome", "cohort", "period", "event_time", "stratum"]
-    first = runs[reference].frame[keys].astype(object)
-    for name, run in runs.items():
-        other = run.frame[keys].astype(object)
-        if len(other) != len(first) or not other.equals(first):
-            raise DesignError(
-                f"run '{name}' does not have the rows of '{reference}', so they cannot be "
-                "subtracted. Aggregate both in the same way, or select common rows with `where`."
-            )
+    require_same_keys(runs, reference)
+    first = runs[reference].frame[KEYS].astype(object)
     k = len(first)
     all_runs = stack(list(runs.values()), labels=list(runs))
     start = {name: i * k for i, name in enumerate(runs)}
@@ -69,7 +86,7 @@ def differences(runs: Mapping[str, Estimates], *, reference: str) -> Estimates:
         gap = all_runs.contrast(coefficients)
         estimand = "difference_" + first["estimand"].astype(str).to_numpy()
         frame = gap.frame.assign(estimand=estimand, run=f"{name} - {reference}")
-        for key in keys[1:]:
+        for key in KEYS[1:]:
             frame[key] = runs[reference].frame[key].to_numpy()
         parts.append(gap.with_frame(frame))
     return stack(parts)

@@ -8,8 +8,9 @@ import numpy as np
 
 from vbceval.design import Design
 from vbceval.did.assignment.reduced import Reduced
-from vbceval.did.assignment.weak import Robust, Strength
+from vbceval.did.assignment.weak import Strength
 from vbceval.did.inputs import ONE_CLUSTER, shown
+from vbceval.inference.fieller import Robust
 from vbceval.moments import Moments
 
 ITT, FIRST_STAGE, LATE = "itt", "first_stage", "late"

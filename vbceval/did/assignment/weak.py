@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 
 from vbceval.core.typing import FloatArray
+from vbceval.inference.fieller import Robust, fieller
 
-Shape = Literal["interval", "outside", "line", "empty", "several"]
 _GRID = 4_001
 
 
@@ -57,24 +57,6 @@ def effective_f(first: FloatArray, cross: FloatArray, vcov: FloatArray) -> Stren
     return Strength(float(first @ cross @ first) / total, float(stats.ncx2.ppf(0.95, k, k * x) / k))
 
 
-class Robust(NamedTuple):
-    """
-    Effects that an Anderson-Rubin test does not reject.
-
-    Parameters
-    ----------
-    low, high : float
-        Ends; of "outside", the ends of the part that is rejected.
-    shape : {"interval", "outside", "line", "empty", "several"}
-        From `low` to `high`; all below `low` or above `high`; every value; none; or several
-        intervals, of which these are the outer ends.
-    """
-
-    low: float
-    high: float
-    shape: Shape
-
-
 def anderson_rubin(
     reduced: FloatArray, first: FloatArray, vcov: FloatArray, *, level: float, df: float
 ) -> Robust:
@@ -104,21 +86,8 @@ def anderson_rubin(
         float(stats.chi2.ppf(level, q)) if np.isinf(df) else q * float(stats.f.ppf(level, q, df))
     )
     if q == 1:
-        return _quadratic(float(reduced[0]), float(first[0]), vcov, limit)
+        return fieller(float(reduced[0]), float(first[0]), vcov, limit)
     return _on_grid(reduced, first, vcov, limit)
-
-
-def _quadratic(a: float, b: float, vcov: FloatArray, limit: float) -> Robust:
-    """Solve (a - L b)^2 <= limit (V_aa - 2 L V_ab + L^2 V_bb)."""
-    square = b * b - limit * vcov[1, 1]
-    linear = -2 * (a * b - limit * vcov[0, 1])
-    constant = a * a - limit * vcov[0, 0]
-    inside = linear * linear - 4 * square * constant
-    if square <= 0 and inside <= 0:
-        return Robust(-np.inf, np.inf, "line")
-    root = np.sqrt(max(inside, 0.0))
-    ends = sorted([(-linear - root) / (2 * square), (-linear + root) / (2 * square)])
-    return Robust(ends[0], ends[1], "interval" if square > 0 else "outside")
 
 
 def _on_grid(reduced: FloatArray, first: FloatArray, vcov: FloatArray, limit: float) -> Robust:
