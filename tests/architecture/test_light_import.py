@@ -42,7 +42,7 @@ HEAVY = frozenset(
 # Module whose job is the terminal, and what it may import at the top.
 ENTRY_MODULES = {
     f"vbceval.study.{name}": frozenset({"typer", "rich"})
-    for name in ("cli", "moments_cli", "terminal")
+    for name in ("cli", "moments_cli", "program_cli", "terminal")
 }
 
 

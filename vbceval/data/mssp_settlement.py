@@ -103,7 +103,7 @@ def read_settlement_rows(path: str | Path, year: int | None = None) -> Settlemen
 
 def half_width(values: pd.Series) -> float:
     """
-    Return half a unit of the last decimal that a column of published numbers uses.
+    Return half a unit of the last decimal that a column of published numbers uses; 0 without any.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def half_width(values: pd.Series) -> float:
     0.005
     """
     held = values.dropna().to_numpy(dtype=float)
-    for digits in range(_MOST_DIGITS):
+    for digits in range(_MOST_DIGITS if len(held) else 0):
         if np.allclose(np.round(held, digits), held, rtol=0.0, atol=1e-11):
             return 0.5 * 10.0**-digits
     return 0.0

@@ -249,7 +249,8 @@ class Program:
                 parameters[name], values=(dated, *parameters[name].values)
             )
         found.raise_if_any()
-        return dataclasses.replace(self, parameters=parameters)
+        # what was verified, and the examples, are of the rules as they stand
+        return dataclasses.replace(self, parameters=parameters, verified="", examples=())
 
     def value(self, parameter: str, variant: str, performance_year: int) -> Dated:
         """

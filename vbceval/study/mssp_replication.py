@@ -108,7 +108,8 @@ def replicate(
     computed = settlement.payment
     low, high = _allowed(program, settlement, rows)
     apart = np.abs(computed - published)
-    inside = (published >= low - DOLLAR) & (published <= high + DOLLAR)
+    slack = _dollar_rounding(settlement)
+    inside = (published >= low - slack) & (published <= high + slack)
     none_due = (published == 0) & (np.abs(computed) <= DOLLAR)
     outcome = np.select(
         [none_due, apart <= DOLLAR, inside],
@@ -132,6 +133,12 @@ def replicate(
     limited &= np.isin(settlement.variants, _limited_by_revenue(program, year))
     compared["note"] = np.where(limited, "may be at the limit of revenue, not published", "")
     return Replication(settlement, compared)
+
+
+def _dollar_rounding(settlement: Settlement) -> FloatArray:
+    """Return what the rounding of benchmark, expenditures, relief and result to dollars allows."""
+    rate = settlement["sharing_rate"] + settlement["loss_rate"]
+    return np.asarray(DOLLAR * rate + DOLLAR / 2 * (1 + (settlement["disaster_relief"] != 0)))
 
 
 def _limited_by_revenue(program: Program, year: int) -> list[str]:

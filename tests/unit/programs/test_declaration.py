@@ -122,6 +122,7 @@ def test_replaced_values_hold_and_are_marked() -> None:
     assert program.value("sharing_rate", "BASIC_E", 2024).status == "user"
     assert program.value("sharing_rate", "BASIC_E", 2026).value == 0.5
     assert get("mssp").value("sharing_rate", "BASIC_E", 2024).value == 0.5
+    assert (program.verified, program.examples) == ("", ())
 
 
 def test_everything_wrong_with_replaced_values_is_said() -> None:

@@ -28,7 +28,7 @@ class _Quality(NamedTuple):
 
 
 class _Amounts(NamedTuple):
-    """Savings or losses in dollars, their limit in dollars is built on `benchmark`."""
+    """Benchmark and savings (losses if negative) in dollars, and whether the gate is met."""
 
     benchmark: FloatArray
     gross: FloatArray
