@@ -112,7 +112,7 @@ def test_every_missing_column_is_named_at_once(
     assert main_exits(["program", "settle", "mssp", "--year", "2024", str(results_2024)]) == 1
     said = capsys.readouterr().err
     for part in (
-        "3 columns that a settlement reads are missing",
+        "columns that a settlement reads are missing",
         "`nab`",
         "`abtotexp`",
         "currenttrack",
@@ -207,3 +207,21 @@ def test_minimum_rates_of_one_sided_acos_are_the_published_ones(shared_dir: Path
     one_sided = (rows.frame["track"] == "TRACK_1").to_numpy()
     apart = (settled["minimum_rate"] - rows.frame["min_sav_perc"].to_numpy())[one_sided]
     assert abs(apart).max() < 1e-8
+
+
+def test_identifiers_keep_their_leading_zeros(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = get("hacrp").examples[0]
+    frame = example.frame().iloc[[0]].astype("object")
+    frame[get("hacrp").organization] = "010001"
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    out = tmp_path / "lines.csv"
+    words = ["--year", str(example.performance_year), str(tmp_path / "table.csv")]
+    assert (
+        main_exits(["program", "settle", "hacrp", *words, "--explain", "010001", "--out", str(out)])
+        == 0
+    )
+    assert "010001, Hospital-Acquired" in capsys.readouterr().out
+    assert pd.read_csv(out, dtype="str")["organization"].unique().tolist() == ["010001"]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -21,6 +21,8 @@ NEEDED = ("n_ab", "benchmark", "expenditure")
 
 _FLAGS = {"met_alternative": "metaltqps", "rev_loss_limit": "revlosslimit"}
 _MOST_DIGITS = 12
+_FEWEST_KNOWN = 5
+"""Columns by which a file that lacks others is still known for a results file."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,21 @@ class SettlementRows:
 
 
 def is_results_file(path: str | Path) -> bool:
-    """Return whether a file is a published results file of the program, told by its columns."""
-    found = recognise(read_table(Path(path)))
-    return found is not None and found.kind == "results"
+    """
+    Return whether a file is a published results file of the program, told by its columns.
+
+    A file that lacks some columns counts, so that they are named as published; a table made for a
+    settlement, with columns ``benchmark`` and ``expenditure``, does not.
+    """
+    table = read_table(Path(path))
+    found = recognise(table)
+    if found is not None:
+        return found.kind == "results"
+    lay = layout()
+    codes = {lay.code_of(label) for label in table.header}
+    known = sum(lay.find(name, list(codes)) is not None for name in lay.columns)
+    identity = any(lay.find(name, list(codes)) for name in ("aco_id", "aco_num", "name"))
+    return identity and known >= _FEWEST_KNOWN and not {"benchmark", "expenditure"} & codes
 
 
 def read_settlement_rows(path: str | Path, year: int | None = None) -> SettlementRows:
@@ -84,7 +98,7 @@ def read_settlement_rows(path: str | Path, year: int | None = None) -> Settlemen
         absent.append("qualscore")
     if absent:
         found.add(
-            f"{len(absent)} columns that a settlement reads are missing: {listed(absent, most=20)}. "
+            f"columns that a settlement reads are missing: {listed(absent, most=20)}. "
             "Spelling with capitals, blanks and underscores is accepted. Download the whole file."
         )
         found.raise_if_any()

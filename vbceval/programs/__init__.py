@@ -1,9 +1,9 @@
 """Payment programs: rules as data, settled step by step over organizations and draws."""
 
 from vbceval.programs.benchmark import MSSPBenchmark, mssp_benchmark
-from vbceval.programs.ledger import Explanation, Line, Settlement
 from vbceval.programs.program import Program
 from vbceval.programs.registry import get, names
+from vbceval.programs.settlement import Explanation, Line, Settlement
 
 __all__ = [
     "Explanation",

@@ -10,6 +10,36 @@ from vbceval.programs.inputs import Inputs, report_rows
 from vbceval.programs.terms import Terms
 
 
+def refuse_outside(what: str, *, low: float, high: float, **values: ArrayLike) -> None:
+    """
+    Raise one error for all numbers that are not between two bounds; missing ones are left.
+
+    Parameters
+    ----------
+    what : str
+        What the numbers are, a plural.
+    low, high : float
+        Bounds, both allowed.
+    **values : array_like
+        Numbers by name.
+
+    Raises
+    ------
+    DataError
+        If a number is out of bounds.
+    """
+    found = Problems(f"the {what}")
+    for name, given in values.items():
+        held = np.asarray(given, dtype=float)
+        wrong = int(((held < low) | (held > high)).sum())
+        if wrong:
+            found.add(
+                f"{wrong} of {held.size} values of `{name}` are not between {low:g} and {high:g}. "
+                "Correct them."
+            )
+    found.raise_if_any()
+
+
 def refuse(terms: Terms, inputs: Inputs, *cases: tuple[ArrayLike, str, str]) -> None:
     """
     Raise one error for all organizations that the rules of the year cannot settle.

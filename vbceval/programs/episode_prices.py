@@ -69,7 +69,7 @@ def cjr_benchmarks(
         ``get("cjr")``, or the program with other values.
     baseline, performance : DataFrame
         One row an episode: ``hospital region cell spending``; `cell` is the price cell (DRG and
-        fracture). `performance` may have ``risk_factor``, which multiplies its price from 2022.
+        fracture). From 2022 `performance` may have ``risk_factor``, which multiplies its price.
     performance_year : int
         The year.
 
@@ -83,18 +83,26 @@ def cjr_benchmarks(
     ------
     DataError
         Listing everything wrong with the tables, such as cells of a region without baseline
-        episodes.
+        episodes, or risk factors in a year whose prices do not follow them.
 
     References
     ----------
     .. [1] 42 CFR 510.300 and 510.301.
     """
-    _check(baseline, performance, ["hospital", "region", "cell"])
+    _check(baseline, performance, ["hospital", "region", "cell"], factors=["risk_factor"])
     terms = program.terms(performance_year, ["STANDARD"])
+    follows = bool(terms.flag("market_trend")[0, 0])
+    if "risk_factor" in performance and not follows:
+        found = Problems("the performance episodes")
+        found.add(
+            f"they have a `risk_factor`, and prices of {performance_year} are not adjusted for "
+            "risk. Drop the column."
+        )
+        found.raise_if_any()
     old = baseline.assign(capped=_cjr_capped(terms, baseline))
     new = performance.assign(capped=_cjr_capped(terms, performance))
     regional = old.groupby(["region", "cell"])["capped"].mean().rename("regional")
-    if terms.flag("market_trend")[0, 0]:
+    if follows:
         regional = new.groupby(["region", "cell"])["capped"].mean().rename("regional")
     own = old.groupby(["hospital", "cell"])["capped"].mean().rename("own")
     enough = baseline.groupby("hospital")["spending"].size() >= terms.number("least_episodes")[0, 0]
@@ -102,7 +110,7 @@ def cjr_benchmarks(
     priced = priced.merge(own.reset_index(), on=["hospital", "cell"], how="left")
     alone = priced["own"].notna() & priced["hospital"].map(enough).fillna(False).astype(bool)
     priced["own"] = priced["own"].where(alone, priced["regional"])
-    if "risk_factor" in priced and terms.flag("market_trend")[0, 0]:
+    if "risk_factor" in priced:
         priced["regional"] = priced["regional"] * priced["risk_factor"]
     return _added_up(
         priced, "hospital", regional_benchmark="regional", hospital_benchmark="own", actual="capped"
@@ -142,8 +150,8 @@ def team_benchmarks(
     Returns
     -------
     DataFrame
-        One row a hospital: ``hospital benchmark_... actual`` and ``risk_factor`` if there is one,
-        weighted by price.
+        One row a hospital: ``hospital benchmark_... actual risk_factor``; the factor is weighted
+        by price after the discount, so that the target is the sum of those of the episodes.
 
     Raises
     ------
@@ -155,7 +163,14 @@ def team_benchmarks(
     .. [1] 42 CFR 512.540 and 512.545.
     """
     categories = program.parameters["discount"].columns
-    _check(baseline, performance, ["region", "cell"], old=["year"], new=["hospital", "category"])
+    _check(
+        baseline,
+        performance,
+        ["region", "cell"],
+        old=["year"],
+        new=["hospital", "category"],
+        factors=["risk_factor"],
+    )
     found = Problems("the performance episodes")
     unknown = sorted(set(performance["category"]) - set(categories))
     if unknown:
@@ -185,10 +200,18 @@ def team_benchmarks(
         f"benchmark_{name}": priced["price"].where(priced["category"] == name, 0.0)
         for name in categories
     }
-    priced = priced.assign(adjusted=priced["price"] * risk, **parts)
-    names = {name: name for name in parts}
-    out = _added_up(priced, "hospital", **names, actual="capped", adjusted="adjusted")
-    out["risk_factor"] = out.pop("adjusted") / out[list(parts)].sum(axis=1)
+    discounts = dict(zip(categories, terms.table("discount")[0], strict=True))
+    discounted = priced["price"] * (1 - priced["category"].map(discounts).astype(float))
+    priced = priced.assign(discounted=discounted, adjusted=discounted * risk, **parts)
+    out = _added_up(
+        priced,
+        "hospital",
+        **{name: name for name in parts},
+        actual="capped",
+        adjusted="adjusted",
+        discounted="discounted",
+    )
+    out["risk_factor"] = out.pop("adjusted") / out.pop("discounted")
     return out
 
 
@@ -206,7 +229,7 @@ def bpci_advanced_benchmarks(
         One row an episode: ``episode_initiator category kind spending standard_baseline case_mix
         peer_trend``; `kind` is ``medical`` or ``surgical``. Standardised baseline spending times
         case mix times peer trend is the benchmark price; groups may have ``offset``, their
-        efficiency relative to the hospital.
+        efficiency relative to the hospital, 1 where missing.
     performance_year : int
         The year.
 
@@ -222,7 +245,8 @@ def bpci_advanced_benchmarks(
     """
     factors = ["standard_baseline", "case_mix", "peer_trend"]
     found = Problems("the performance episodes")
-    _report(performance, ["episode_initiator", "category", "kind"], ["spending", *factors], found)
+    keys = ["episode_initiator", "category", "kind"]
+    _report(performance, keys, ["spending"], found, factors=factors, may_have=["offset"])
     if "kind" in performance:
         unknown = sorted(set(performance["kind"].dropna()) - {"medical", "surgical"})
         if unknown:
@@ -261,10 +285,15 @@ def _check(
     *,
     old: Sequence[str] = (),
     new: Sequence[str] = (),
+    factors: Sequence[str] = (),
 ) -> None:
     found = Problems("the table of episodes")
-    for frame, more, what in ((baseline, old, "baseline"), (performance, new, "performance")):
-        _report(frame, [*keys, *more], ["spending"], found, what=f"of the {what} ")
+    _report(baseline, [*keys, *old], ["spending"], found, what="of the baseline ")
+    held_factors = [name for name in factors if name in performance]
+    _report(
+        performance, [*keys, *new], ["spending"], found, factors=held_factors,
+        what="of the performance ",
+    )  # fmt: skip
     found.raise_if_any()
     cells = pd.MultiIndex.from_frame(performance[["region", "cell"]].drop_duplicates())
     held = pd.MultiIndex.from_frame(baseline[["region", "cell"]].drop_duplicates())
@@ -283,21 +312,32 @@ def _report(
     numbers: Sequence[str],
     found: Problems,
     *,
+    factors: Sequence[str] = (),
+    may_have: Sequence[str] = (),
     what: str = "",
 ) -> None:
-    absent = missing_columns(frame, [*keys, *numbers])
+    absent = missing_columns(frame, [*keys, *numbers, *factors])
     if absent:
         found.add(f"{listed(absent)} {what}are missing. Add them.")
         return
     if len(frame) == 0:
         found.add(f"there are no episodes {what}at all. Give some.")
-    blank = [name for name in [*keys, *numbers] if frame[name].isna().any()]
+    blank = [name for name in [*keys, *numbers, *factors] if frame[name].isna().any()]
     if blank:
         found.add(f"{listed(blank)} {what}hold missing values. Fill them in, or leave rows out.")
-    wrong = [
-        name
-        for name in numbers
-        if len(text_rows(frame[name])) or (pd.to_numeric(frame[name], errors="coerce") < 0).any()
-    ]
+    wrong = [name for name in numbers if _is_wrong(frame[name], above_zero=False)]
     if wrong:
-        found.add(f"{listed(wrong)} {what}hold text or negative values. Correct them.")
+        found.add(f"{listed(wrong)} {what}hold text, negative or infinite values. Correct them.")
+    given = [*factors, *(name for name in may_have if name in frame)]
+    wrong = [name for name in given if _is_wrong(frame[name], above_zero=True)]
+    if wrong:
+        found.add(
+            f"{listed(wrong)} {what}hold text, infinite values, or values that are not above 0, so "
+            "no price follows. Correct them."
+        )
+
+
+def _is_wrong(column: pd.Series, *, above_zero: bool) -> bool:
+    values = pd.to_numeric(column, errors="coerce")
+    low = (values <= 0) if above_zero else (values < 0)
+    return bool(len(text_rows(column)) or low.any() or np.isinf(values).any())

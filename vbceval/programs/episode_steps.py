@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vbceval.core.typing import FloatArray, IntArray
+from vbceval.programs.conditions import refuse_outside
 
 
 def counted_spending(
@@ -126,11 +127,18 @@ def volume_weighted_score(scores: ArrayLike, volumes: ArrayLike) -> FloatArray:
     ndarray, shape (hospitals,)
         Missing where no measure has a score and episodes.
 
+    Raises
+    ------
+    DataError
+        If a score is not between 0 and 100 or a number of episodes is negative.
+
     Examples
     --------
     >>> volume_weighted_score([[80.0, 40.0, np.nan]], [[300, 100, 50]]).tolist()
     [70.0]
     """
+    refuse_outside("scores of measures", scores=scores, low=0.0, high=100.0)
+    refuse_outside("episodes of measures", volumes=volumes, low=0.0, high=np.inf)
     scores = np.asarray(scores, dtype=float)
     weights = np.where(np.isnan(scores), 0.0, np.asarray(volumes, dtype=float))
     total = weights.sum(axis=-1)

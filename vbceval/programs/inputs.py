@@ -155,7 +155,7 @@ def read_inputs(
     absent = [name for name in [*([variant] if variant else []), *needed] if name not in frame]
     if absent:
         found.add(
-            f"{len(absent)} columns are missing: {listed(absent, most=20)}. They are "
+            f"columns are missing: {listed(absent, most=20)}. They are "
             f"{'; '.join(f'`{n}`: {declared[n].what}' for n in absent if n in declared) or 'needed'}."
         )
     names = _organizations(frame, organization, found)
@@ -180,9 +180,12 @@ def read_inputs(
 def report_rows(found: Problems, rows: Array, names: Array, problem: str, remedy: str) -> None:
     """Record a problem of some rows, naming their organizations; do nothing without rows."""
     where = np.flatnonzero(rows)
-    if len(where):
-        noun = "row" if len(where) == 1 else "rows"
-        found.add(f"{len(where)} {noun} ({listed(names[where])}) {problem} {remedy}")
+    if len(where) == 1:
+        verb, rest = problem.split(" ", 1)
+        one = {"have": "has", "hold": "holds", "are": "is"}.get(verb, verb)
+        found.add(f"1 row ({listed(names[where])}) {one} {rest} {remedy}")
+    elif len(where):
+        found.add(f"{len(where)} rows ({listed(names[where])}) {problem} {remedy}")
 
 
 def _organizations(frame: pd.DataFrame, column: str, found: Problems) -> Array:

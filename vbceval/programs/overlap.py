@@ -109,6 +109,11 @@ def exposure_cells(
         ``unit period cell n_programs``; the cell holds the programs in alphabetical order, joined
         by `` + ``, or ``none``.
 
+    Raises
+    ------
+    DataError
+        If a column or a unit or period is missing.
+
     Examples
     --------
     >>> rows = pd.DataFrame({"unit": ["a", "a", "b"], "period": 2015, "program": ["mssp", "bpci", None]})
@@ -119,8 +124,12 @@ def exposure_cells(
     absent = missing_columns(frame, [unit, period, "program"])
     if absent:
         found.add(f"{listed(absent)} are missing. Add them.")
+    blank = [name for name in (unit, period) if name in frame and frame[name].isna().any()]
+    if blank:
+        found.add(f"{listed(blank)} hold missing values. Fill them in, or leave rows out.")
     found.raise_if_any()
     rows = frame[[unit, period, "program"]].drop_duplicates()
+    rows["program"] = rows["program"].replace("", None)
     grouped = rows.groupby([unit, period], sort=True)["program"]
     cells = grouped.agg(lambda held: " + ".join(sorted(held.dropna().astype(str))) or "none")
     out = cells.rename("cell").reset_index()
@@ -147,10 +156,13 @@ def _check(frame: pd.DataFrame, precedence: Sequence[str]) -> None:
     if frame.duplicated(["unit", "program"]).any():
         found.add("a unit has the same program more than once. Keep one row for each, added up.")
     for name in ("benchmark", "claims", "share"):
-        if len(text_rows(frame[name])) or frame[name].isna().any():
+        values = pd.to_numeric(frame[name], errors="coerce")
+        if len(text_rows(frame[name])) or values.isna().any():
             found.add(
                 f"`{name}` holds missing values or text, so nothing can be assigned. Fill it in."
             )
-        elif (frame[name] < 0).any():
-            found.add(f"`{name}` holds negative values. Correct them.")
+        elif (values < 0).any() or np.isinf(values).any():
+            found.add(f"`{name}` holds negative or infinite values. Correct them.")
+        elif name == "share" and (values > 1).any():
+            found.add("`share` holds values above 1. It is a fraction: divide percents by 100.")
     found.raise_if_any()

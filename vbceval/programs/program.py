@@ -16,11 +16,11 @@ from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError
 from vbceval.programs import procedures
 from vbceval.programs.inputs import Input, Inputs, read_inputs
-from vbceval.programs.ledger import Ledger, Settlement
+from vbceval.programs.settlement import Settlement, Worksheet
 from vbceval.programs.terms import Terms
 from vbceval.programs.values import Dated, Parameter, read_years, write_years
 
-Procedure = Callable[[Terms, Inputs], Ledger]
+Procedure = Callable[[Terms, Inputs], Worksheet]
 
 
 @dataclass(frozen=True)

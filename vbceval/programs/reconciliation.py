@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from vbceval.core.typing import FloatArray
 from vbceval.programs.episode_steps import quality_adjusted
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import limited
 from vbceval.programs.terms import Terms
 
 
 def reconcile(
-    terms: Terms, inputs: Inputs, book: Ledger, *, amount: FloatArray, target: FloatArray
+    terms: Terms,
+    inputs: Inputs,
+    book: Worksheet,
+    *,
+    amount: FloatArray,
+    target: FloatArray,
+    owes: ArrayLike = True,
 ) -> None:
     """
     Add the lines from a reconciliation amount to the settlement.
@@ -24,10 +33,12 @@ def reconcile(
         Rules with ``quality_gain quality_loss stop_gain stop_loss``.
     inputs : Inputs
         Table with ``quality_score``, and ``post_episode_excess`` if there is any.
-    book : Ledger
+    book : Worksheet
         Where the lines go.
     amount, target : ndarray, shape (organizations, draws)
         Reconciliation amount and target amount, dollars.
+    owes : array_like of bool
+        Who repays anything; of others, excess spending after episodes takes the payment at most.
     """
     score = book.add(
         "quality_score", inputs.number("quality_score"), "Composite quality score.", unit="number"
@@ -51,5 +62,7 @@ def reconcile(
         inputs.number("post_episode_excess", absent=0.0),
         "Excess spending after episodes; no limit applies.",
     )
+    due = kept - later
     # adding zero turns the minus zero of an unlimited side into zero
-    book.add("settlement", kept - later + 0.0, "Paid, or owed where negative.", final=True)
+    due = np.where(owes, due, np.maximum(due, 0.0)) + 0.0
+    book.add("settlement", due, "Paid, or owed where negative.", final=True)

@@ -11,7 +11,7 @@ from vbceval.programs.values import Cell, Dated, Parameter, write_years
 
 def page(program: Program, *, performance_year: int | None = None) -> str:
     """
-    Write the reference page of a program: tracks, inputs, rules with status and source, example.
+    Write the reference page of a program: tracks, inputs, rules with source, steps, example.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def _lines(program: Program, year: int | None) -> Iterator[str]:
         yield f"Only what holds in {year} is shown."
     yield ""
     verified = program.verified or "no number from outside this package has been reproduced."
-    yield f"**{'Verified' if program.verified else 'Unverified'}**: {verified}"
+    yield f"**{'Verified' if program.verified else 'Unverified'}**: {verified.rstrip('.')}."
     yield ""
     yield f"This page is what `vbceval program show {program.name}` prints."
     if len(program.variants) > 1:
@@ -58,10 +58,21 @@ def _lines(program: Program, year: int | None) -> Iterator[str]:
         held = [v for v in parameter.values if year is None or year in v.years]
         if held:
             yield from _parameter(program, parameter, held)
+    if program.examples:
+        yield from ("", "## Steps", "", *_steps(program, program.examples[0]))
     if program.notes:
-        yield from ("", "## Not modelled", "", *(f"- {note}" for note in program.notes))
+        yield from ("", "## Notes", "", *(f"- {note}" for note in program.notes))
     if program.examples:
         yield from ("", "## Example", "", *_example(program, program.examples[0]))
+
+
+def _steps(program: Program, example: Example) -> Iterator[str]:
+    settled = program.settle(example.frame(), performance_year=example.performance_year)
+    yield "Lines of a settlement in their order, as in the example below."
+    yield from ("", "| line | unit | what |", "|---|---|---|")
+    for line in settled.lines:
+        name = f"**`{line.name}`**" if line.name == settled.final else f"`{line.name}`"
+        yield f"| {name} | {line.unit} | {line.what} |"
 
 
 def _kind(entry: Input) -> str:
@@ -99,7 +110,8 @@ def _number(value: object) -> str:
 
 def _example(program: Program, example: Example) -> Iterator[str]:
     yield f"{example.title}"
-    yield from ("", "```py", "import pandas as pd", "", "import vbceval as vbc", "")
+    yield from ("", "```py", "import numpy as np", "import pandas as pd", "")
+    yield from ("import vbceval as vbc", "")
     yield "table = pd.DataFrame({"
     for name, column in example.table.items():
         yield f"    {name!r}: {column if isinstance(column, list) else [column]!r},"
@@ -108,6 +120,6 @@ def _example(program: Program, example: Example) -> Iterator[str]:
     yield f"    table, performance_year={example.performance_year}"
     yield ")"
     for name, wanted in example.gives.items():
-        yield f"assert abs(settled[{name!r}] - {wanted!r}).max() < 0.01"
+        yield f"assert np.allclose(settled[{name!r}], {wanted!r}, rtol=1e-9)"
     yield "print(settled.explain(settled.organizations[0]))"
     yield "```"

@@ -11,6 +11,7 @@ import typer
 
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
+from vbceval.core.files import atomic_path
 from vbceval.data.mssp_settlement import is_results_file
 from vbceval.programs import Settlement, get, names
 from vbceval.programs.reference import page
@@ -82,21 +83,24 @@ def program_settle(
         compared = replicate(file, performance_year=year, program=program)
         settled = compared.settlement
     else:
-        settled = program.settle(_table(file), performance_year=year)
+        table = _table(file, names=program.organization)
+        settled = program.settle(table, performance_year=year)
     for line in (*_summary(settled), *(_comparison(compared) if compared else ())):
         typer.echo(line)
     for organization in explain or ():
         typer.echo(f"\n{settled.explain(organization)}")
     if out is not None:
-        settled.tidy().to_csv(out, index=False)
+        with atomic_path(out) as target:
+            settled.tidy().to_csv(target, index=False)
         typer.echo(f"Wrote {out}.")
 
 
-def _table(file: Path) -> pd.DataFrame:
+def _table(file: Path, *, names: str) -> pd.DataFrame:
+    """Read a table; `names` is a column of identifiers, whose leading zeros are kept."""
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        return pd.read_csv(file)
+        return pd.read_csv(file, dtype={names: "string"})
     except (ValueError, OSError) as error:
         raise DataError(
             f"`{file}` cannot be read as a table: {error}. Give CSV or Parquet."
@@ -109,7 +113,7 @@ def _summary(settled: Settlement) -> Iterator[str]:
     yield f"{settled.title}, performance year {settled.performance_year}"
     yield f"settled: {counted(len(settled), 'organization')}"
     yield f"paid: {counted(len(paid), 'organization')}, ${paid.sum():,.0f}"
-    yield f"owing: {counted(len(owed), 'organization')}, ${-owed.sum():,.0f}"
+    yield f"owing: {counted(len(owed), 'organization')}, ${abs(owed.sum()):,.0f}"
     doubtful = sorted(set(settled.unconfirmed()["parameter"]))
     yield f"unconfirmed values used: {listed(doubtful, most=20) or 'none'}"
 

@@ -7,7 +7,7 @@ import pytest
 
 from vbceval.core.errors import DataError
 from vbceval.data import read_file
-from vbceval.data.mssp_settlement import read_settlement_rows
+from vbceval.data.mssp_settlement import is_results_file, read_settlement_rows
 
 LAYOUTS = {
     "2013": {"start": "2012-07-01"}, "2014": {}, "2015": {}, "2016": {}, "2018": {},
@@ -59,3 +59,16 @@ def test_repeated_acos_and_text_in_amounts_are_refused(writer, make_acos, csv_te
         read_settlement_rows(writer.put(csv_text(rows), "py2018.csv"))
     assert "`A1001`" in str(caught.value)
     assert "`abtotbnchmk` has 1 cells that are not numbers" in str(caught.value)
+
+
+def test_a_results_file_without_a_column_is_still_known_for_one(
+    writer, make_acos, csv_text
+) -> None:
+    rows = writer.rows("2018", make_acos(2018))
+    short = [{k: v for k, v in row.items() if k != "ABtotBnchmk"} for row in rows]
+    path = writer.put(csv_text(short), "py2018.csv")
+    assert is_results_file(path)
+    with pytest.raises(DataError, match="missing: `abtotbnchmk`"):
+        read_settlement_rows(path)
+    own = writer.put("aco_id,track,n_ab,benchmark,expenditure,qual_score\nA1,EN,9000,1,1,1\n", "own.csv")
+    assert not is_results_file(own)

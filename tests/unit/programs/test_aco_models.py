@@ -58,6 +58,12 @@ def test_reach_trend_adjustment_only_above_its_threshold_and_in_bands() -> None:
         get("reach").settle(table(trend_difference=0.03), performance_year=2023)
 
 
+def test_percents_in_place_of_fractions_are_refused() -> None:
+    for column, value in [("trend_difference", 3.0), ("quality_score", 83.0)]:
+        with pytest.raises(DataError, match="divide percents by 100"):
+            get("reach").settle(table(**{column: value}), performance_year=2024)
+
+
 def test_reach_failed_improvement_pool_and_advances() -> None:
     settled = get("reach").settle(
         table(quality_score=0.8, cisep_failed=True, pool_payment=1e5, advanced=3e5),

@@ -87,7 +87,11 @@ def test_team_weighs_three_years_and_sorts_by_category() -> None:
     price = 0.17 * 100 + 0.33 * 200 + 0.5 * 300
     assert table.loc["A", "benchmark_lejr"] == pytest.approx(price)
     assert table.loc["A", "benchmark_major_bowel"] == pytest.approx(1_000.0)
-    assert table.loc["A", "risk_factor"] == pytest.approx((price + 1_500) / (price + 1_000))
+    settled = get("team").settle(
+        table.reset_index().assign(track="TRACK_3", quality_score=50.0), performance_year=2026
+    )
+    # the sum of the targets of the episodes, though categories differ in discount and risk
+    assert settled["target"][0] == pytest.approx(0.98 * price + 0.985 * 1_500)
     assert table.loc["B", "risk_factor"] == pytest.approx(2.0)
     assert table.loc["A", "actual"] == pytest.approx(990.0)
     with pytest.raises(DataError, match="2 problems"):
@@ -112,6 +116,8 @@ def test_bpci_advanced_price_is_a_product() -> None:
     assert table["benchmark_surgical"].tolist() == [0.0, 0.0]
     low, high = new["spending"].quantile([0.01, 0.99])
     assert table["actual"].sum() == pytest.approx(new["spending"].clip(low, high).sum())
+    with pytest.raises(DataError, match="`offset` hold text, infinite values, or values"):
+        bpci_advanced_benchmarks(get("bpci_advanced"), new.assign(offset=0), performance_year=2022)
     with pytest.raises(DataError, match="are no kinds"):
         bpci_advanced_benchmarks(get("bpci_advanced"), new.assign(kind="x"), performance_year=2022)
 
@@ -124,3 +130,10 @@ def test_everything_wrong_with_episodes_is_said() -> None:
         )
     with pytest.raises(DataError, match="1 price cells of regions"):
         cjr_benchmarks(get("cjr"), old[old["cell"] == "469"], new, performance_year=2019)
+    for risk, told in [(np.nan, "missing values"), (0.0, "not above 0"), (np.inf, "not above 0")]:
+        with pytest.raises(DataError, match=f"`risk_factor` of the performance hold.*{told}"):
+            cjr_benchmarks(get("cjr"), old, new.assign(risk_factor=risk), performance_year=2023)
+    with pytest.raises(DataError, match="prices of 2019 are not adjusted for risk"):
+        cjr_benchmarks(get("cjr"), old, new.assign(risk_factor=1.2), performance_year=2019)
+    with pytest.raises(DataError, match=r"`spending` of the performance hold.*infinite"):
+        cjr_benchmarks(get("cjr"), old, new.assign(spending=np.inf), performance_year=2019)

@@ -67,7 +67,7 @@ def test_complete_reporting_counts_as_full_marks_in_a_first_year() -> None:
         {**first, "qual_status": "pay_for_reporting", "qual_score": 0.0},
     ]  # fmt: skip
     assert settle(*rows, year=2015)["sharing_rate"] == pytest.approx([0.5, 0.5, 0.0])
-    with pytest.raises(DataError, match=r"`A0`.* have no `qual_score`"):
+    with pytest.raises(DataError, match=r"`A0`.* has no `qual_score`"):
         settle({**first, "start_date": 2014}, year=2015)
 
 
@@ -162,7 +162,7 @@ def test_everything_wrong_with_a_table_is_said_at_once() -> None:
     for part in (
         "`expenditure`: expenditures of the performance year", "`A1`), so they would be paid twice",
         "`TRACK_1`, which did not exist in 2024", "`BASIC_F`, which is none of the program's",
-        "(`A3`) hold a `benchmark`", "(`A4`) hold a `n_ab`", "(`A5`) hold a `qual_score`",
+        "(`A3`) holds a `benchmark`", "(`A4`) holds a `n_ab`", "(`A5`) holds a `qual_score`",
         "Rates are fractions: divide percents by 100.",
     ):  # fmt: skip
         assert part in said
@@ -171,18 +171,18 @@ def test_everything_wrong_with_a_table_is_said_at_once() -> None:
 @pytest.mark.parametrize(
     ("row", "year", "said"),
     [
-        ({"qual_score": None, "met_qps": None}, 2018, "have no `qual_score`"),
+        ({"qual_score": None, "met_qps": None}, 2018, "has no `qual_score`"),
         (
             {"qual_score": None, "met_qps": True, "track": "ENHANCED", "expenditure": 210e6},
             2022,
-            "have no `qual_score`",
+            "has no `qual_score`",
         ),
-        ({"met_qps": None}, 2022, "have no `met_qps`"),
-        ({"min_sav_perc": None}, 2022, "have no `min_sav_perc`"),
-        ({"expenditure": None}, 2022, "have no `expenditure`"),
+        ({"met_qps": None}, 2022, "has no `met_qps`"),
+        ({"min_sav_perc": None}, 2022, "has no `min_sav_perc`"),
+        ({"expenditure": None}, 2022, "has no `expenditure`"),
         ({"qual_status": "good"}, 2022, "another `qual_status` than"),
-        ({"benchmark": "much"}, 2022, "hold text in `benchmark`"),
-        ({"person_years": -5.0}, 2022, "hold a `person_years`"),
+        ({"benchmark": "much"}, 2022, "holds text in `benchmark`"),
+        ({"person_years": -5.0}, 2022, "holds a `person_years`"),
     ],
 )
 def test_what_a_track_needs_is_asked_for(row: dict[str, Any], year: int, said: str) -> None:

@@ -48,6 +48,10 @@ def test_everything_wrong_is_said() -> None:
     bad = BUNDLE_AND_ACO.assign(claims=[np.nan, 1.0], share=-1.0, program=["mssp", "x"])
     with pytest.raises(DataError, match="4 problems"):
         assign_once(bad, precedence=["mssp", "mssp"])
+    with pytest.raises(DataError, match="divide percents by 100"):
+        assign_once(BUNDLE_AND_ACO.assign(share=50.0), precedence=["bpci", "mssp"])
+    with pytest.raises(DataError, match="`claims` holds negative or infinite"):
+        assign_once(BUNDLE_AND_ACO.assign(claims=np.inf), precedence=["bpci", "mssp"])
     with pytest.raises(DataError, match="`share` are missing"):
         assign_once(BUNDLE_AND_ACO.drop(columns="share"), precedence=["bpci", "mssp"])
 
@@ -57,12 +61,14 @@ def test_cells_of_exposure_exclude_each_other() -> None:
         {
             "unit": ["a", "a", "a", "b", "c"],
             "period": [1, 1, 2, 1, 1],
-            "program": ["mssp", "bpci", "mssp", None, "bpci"],
+            "program": ["mssp", "bpci", "mssp", "", "bpci"],
         }
     )
-    cells = exposure_cells(pd.concat([rows, rows]))
+    cells = exposure_cells(pd.concat([rows, rows, rows.iloc[[3]].assign(program=None)]))
     assert cells["cell"].tolist() == ["bpci + mssp", "mssp", "none", "bpci"]
     assert cells["n_programs"].tolist() == [2, 1, 0, 1]
+    with pytest.raises(DataError, match="`unit` hold missing values"):
+        exposure_cells(rows.assign(unit=None))
     with pytest.raises(DataError, match="`period`"):
         exposure_cells(rows.drop(columns="period"))
 

@@ -57,6 +57,11 @@ def test_mips_final_score() -> None:
         improvement_activities=100, interoperability=[90, 90, np.nan],
     )  # fmt: skip
     assert parts.tolist() == pytest.approx([87.0, 92.5, 85.0])
+    with pytest.raises(DataError, match="1 of 1 values of `quality` are not between 0 and 100"):
+        final_score(
+            program, performance_year=2024, quality=800, cost=1, improvement_activities=1,
+            interoperability=1,
+        )  # fmt: skip
     with pytest.raises(DataError, match="missing for 1 of 1 practices"):
         final_score(
             program, performance_year=2024, quality=80, improvement_activities=1, interoperability=1
@@ -92,6 +97,16 @@ def test_hvbp_points() -> None:
     assert achievement_points(0.10, threshold=0.12, benchmark=0.08) == 5
     assert achievement_points([0.13, 0.08], threshold=0.12, benchmark=0.08).tolist() == [0, 10]
     assert improvement_points([0.5, 0.9], baseline=0.9, benchmark=0.9).tolist() == [0, 0]
+    # a hospital above the benchmark before, and worse since, has not improved
+    assert improvement_points([0.90, 0.97], baseline=0.95, benchmark=0.92).tolist() == [0, 0]
+    fewer = improvement_points(
+        [0.10, 0.14], baseline=[0.12, 0.12], benchmark=0.08, lower_is_better=True
+    )
+    assert fewer.tolist() == [5, 0]
+    assert np.isnan(achievement_points(np.nan, threshold=0.80, benchmark=0.92))
+    assert np.isnan(improvement_points([np.nan, 0.8], baseline=[0.7, np.nan], benchmark=0.9)).all()
+    # where all of the best are alike, the benchmark is the threshold
+    assert achievement_points([0.99, 1.0], threshold=1.0, benchmark=1.0).tolist() == [0, 10]
 
 
 def test_hvbp_slope_and_factors() -> None:
@@ -337,7 +352,10 @@ def test_hacrp_scores_of_a_table() -> None:
     settled = get("hacrp").settle(frame, performance_year=2022)
     counted = np.sort(settled["total_score"][4:])
     assert settled["threshold"][0] == pytest.approx(np.quantile(counted, 0.75))
-    assert (settled.payment == -1.0).sum() == (settled["total_score"] > settled["threshold"]).sum()
+    above = settled["total_score"] > settled["threshold"]
+    assert above[:4].any()
+    # hospitals outside the percentile, such as Maryland's, are outside the program
+    assert (settled.payment == np.where(above & frame["in_percentile"], -1.0, 0.0)).all()
     with pytest.raises(DataError, match="no score that counts in 2018"):
         get("hacrp").settle(frame, performance_year=2018)
 

@@ -82,6 +82,8 @@ def test_capitation_leaves_carved_out_spending_to_the_payer() -> None:
 
 def test_medicaid_credits_and_redistribution() -> None:
     assert measure_credit([0.9, 0.5], target=0.8).tolist() == [1.0, 0.0]
+    assert np.isnan(measure_credit([np.nan], target=0.8)).all()
+    assert np.isnan(measure_credit([np.nan], target=0.8, floor=0.5)).all()
     assert earned_share([[1, 0.5], [0, 0]], [0.6, 0.4]).tolist() == [0.8, 0.0]
     with pytest.raises(DataError, match="`floor` is not below"):
         measure_credit(0.5, target=0.6, floor=0.6)
@@ -94,6 +96,8 @@ def test_medicaid_credits_and_redistribution() -> None:
     assert settled["redistributed"] == pytest.approx([2e6 / 3, 1e6 / 3])
     rich = pooled.settle(frame.assign(incentive=9e6), performance_year=2022)
     assert rich["incentives"] == pytest.approx([5e6, 5e6])
+    with pytest.raises(DesignError, match="`total_limit` must lie between 1 and 2"):
+        pooled.with_values(total_limit=0.05)
 
 
 def test_risk_scores_of_models_and_years() -> None:
@@ -105,6 +109,8 @@ def test_risk_scores_of_models_and_years() -> None:
         (2024, "v24", 1.30, 1.067),
     ]:
         assert payment_scores(program, raw, model=model, performance_year=year) == score
+    with pytest.raises(DesignError, match="no model `v23`"):
+        payment_scores(program, 1.0, model="v23", performance_year=2024)
     with pytest.raises(DesignError, match="no `normalisation_v28`"):
         payment_scores(program, 1.0, model="v28", performance_year=2022)
 

@@ -7,11 +7,11 @@ import numpy as np
 from vbceval.core.typing import BoolArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle practices of one performance year.
 
@@ -23,7 +23,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         If a practice has neither share.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     refuse(
         terms,
         inputs,

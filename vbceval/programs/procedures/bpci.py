@@ -7,12 +7,12 @@ import numpy as np
 from vbceval.programs.conditions import refuse
 from vbceval.programs.episode_steps import counted_spending
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import limited
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle awardees of one year.
 
@@ -21,7 +21,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         If more spending is above thresholds than there is.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     above = inputs.number("above_threshold", absent=0.0)
     refuse(
         terms,

@@ -7,11 +7,11 @@ import numpy as np
 from vbceval.programs.bands import by_bands
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle organizations of one year.
 
@@ -20,7 +20,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         If more spending is carved out than there is.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     spent, carved = inputs.number("expenditure"), inputs.number("carved_out", absent=0.0)
     refuse(
         terms,

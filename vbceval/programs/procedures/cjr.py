@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vbceval.core.typing import FloatArray
-from vbceval.programs.conditions import refuse
+from vbceval.programs.conditions import refuse, refuse_outside
 from vbceval.programs.episode_steps import category, step
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
 from vbceval.programs.program import Program
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import limited
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle hospitals: reconciliation payments and repayments of one performance year.
 
@@ -35,7 +35,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     ----------
     .. [1] 42 CFR 510.300-510.315.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     target = _target_amounts(terms, inputs, book)
     actual = book.add("actual", inputs.number("actual"), "Spending of the episodes.")
     paid_target, repaid_target, eligible = target
@@ -69,17 +69,19 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
         later,
         "Excess spending after episodes and overlap with shared savings; no limit applies.",
     )
+    due = kept - later
     book.add(
         "settlement",
-        kept - later,
-        "Paid to the hospital, or owed by it where negative.",
+        # adding zero turns the minus zero of a hospital that owes nothing into zero
+        np.where(terms.flag("repayment"), due, np.maximum(due, 0.0)) + 0.0,
+        "Paid to the hospital, or owed by it where negative; nothing is owed without repayment.",
         final=True,
     )
     return book
 
 
 def _target_amounts(
-    terms: Terms, inputs: Inputs, book: Ledger
+    terms: Terms, inputs: Inputs, book: Worksheet
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     own_share = terms.number("hospital_share")
     lacking = (own_share > 0) & ~inputs.known("hospital_benchmark")
@@ -160,12 +162,20 @@ def composite_quality_score(
     ndarray of float
         Scores from 0 to 20.
 
+    Raises
+    ------
+    DataError
+        If percentiles are not between 0 and 100.
+
     Examples
     --------
     >>> from vbceval.programs import get
     >>> float(composite_quality_score(get("cjr"), performance_year=2019, complications=92, experience=55))
     15.6
     """
+    refuse_outside(
+        "percentiles", complications=complications, experience=experience, low=0.0, high=100.0
+    )
     terms = program.terms(performance_year, ["STANDARD"])
     points = (
         step(complications, terms.table("complication_points"))

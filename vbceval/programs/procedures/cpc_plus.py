@@ -7,13 +7,13 @@ import numpy as np
 from vbceval.core.typing import FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 TIERS = ("tier_1", "tier_2", "tier_3", "tier_4", "complex")
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Add up the model's payments to practices in one year.
 
@@ -25,7 +25,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
         If a practice of a track without them has complex beneficiaries or comprehensive payments,
         or a practice has nobody.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     people = [inputs.number(f"beneficiaries_{tier}", absent=0.0) for tier in TIERS]
     months = inputs.number("months", absent=12.0)
     fees, total = _fees(terms, people), sum(people[1:], people[0])

@@ -10,15 +10,16 @@ from numpy.typing import ArrayLike
 from vbceval.core.typing import FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle hospitals of one fiscal year.
 
-    A hospital without a score keeps its payments.
+    A hospital without a score keeps its payments, and so does one outside the program, such as
+    those of Maryland, whose measures count in the z-scores only.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     ----------
     .. [1] 42 CFR 412.172.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     total = book.add(
         "total_score",
         _total_scores(terms, inputs, book),
@@ -48,7 +49,10 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     )
     # a missing score is above nothing
     reduced = book.add(
-        "reduced", total > threshold, "Whether the total score is above it.", unit="flag"
+        "reduced",
+        (total > threshold) & in_percentile,
+        "Whether the total score is above it; never outside the program.",
+        unit="flag",
     )
     payments = book.add("payments", inputs.number("payments"), "Payments of the year.")
     book.add(
@@ -60,7 +64,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     return book
 
 
-def _total_scores(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
+def _total_scores(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
     given = inputs.number("total_score")
     missing = bool(np.isnan(given).any())
     tables = terms.tables("measures", may_be_absent=True) if missing else []

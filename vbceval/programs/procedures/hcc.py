@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vbceval.core.checks import listed
+from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
 from vbceval.programs.program import Program
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Return payments to plans of one payment year.
 
@@ -22,7 +24,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         If a plan lacks the score of a model that has a weight, or before 2022 a payment score.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     given = inputs.number("payment_score")
     tables = terms.tables("blend", may_be_absent=True)
     blended: FloatArray = np.full(given.shape, np.nan)
@@ -77,7 +79,7 @@ def payment_scores(
     Raises
     ------
     DesignError
-        If the year has no factor of the model.
+        If there is no such model, or the year has no factor of it.
 
     Examples
     --------
@@ -85,6 +87,9 @@ def payment_scores(
     >>> payment_scores(get("hcc"), [1.25], model="v28", performance_year=2024).tolist()
     [1.159]
     """
+    models = program.parameters["blend"].columns
+    if model not in models:
+        raise DesignError(f"there is no model `{model}`. Use {listed(models)}.")
     terms = program.terms(performance_year, list(program.variants))
     return _scores(terms, np.asarray(raw, dtype=float), model)
 

@@ -10,13 +10,13 @@ from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 DECIMALS_OF_FACTOR = 4  # the rule states this rounding: factors are published and applied so
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle hospitals of one fiscal year.
 
@@ -33,7 +33,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     ----------
     .. [1] 42 CFR 412.152-412.154.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     names = [str(row[0]) for row in terms.table("conditions")]
     counted = {name: _counted(terms, inputs, name) for name in names}
     own = terms.number("neutrality", absent=np.nan)
@@ -76,7 +76,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     return _reduced(terms, inputs, book, total * modifier)
 
 
-def _reduced(terms: Terms, inputs: Inputs, book: Ledger, penalty: FloatArray) -> Ledger:
+def _reduced(terms: Terms, inputs: Inputs, book: Worksheet, penalty: FloatArray) -> Worksheet:
     penalty = book.add(
         "penalty_before_cap", penalty, "Sum over conditions times the modifier.", unit="rate"
     )

@@ -8,11 +8,11 @@ from numpy.typing import ArrayLike
 from vbceval.core.typing import FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle hospitals of one fiscal year.
 
@@ -25,7 +25,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     ----------
     .. [1] 42 CFR 412.162.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     score = _scores(terms, inputs, book)
     base = book.add("base_payments", inputs.number("base_payments"), "Base operating DRG payments.")
     percent = book.add(
@@ -62,7 +62,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     return book
 
 
-def _scores(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
+def _scores(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
     given = inputs.number("total_performance_score")
     scores = given
     missing = bool(np.isnan(given).any())
@@ -125,12 +125,13 @@ def achievement_points(
     """
     Return achievement points of a measure, 0 to 10.
 
-    Lower values are better where the benchmark is below the threshold.
+    Lower values are better where the benchmark is below the threshold; where both are the same,
+    higher ones are.
 
     Parameters
     ----------
     value : array_like
-        Result of the hospital.
+        Result of the hospital; missing points where it is missing.
     threshold, benchmark : array_like
         Median and mean of the best tenth of hospitals in the baseline period.
 
@@ -139,13 +140,18 @@ def achievement_points(
     >>> achievement_points([0.79, 0.86, 0.92], threshold=0.80, benchmark=0.92).tolist()
     [0.0, 5.0, 10.0]
     """
-    along = _along(value, threshold, benchmark)
-    points = np.where(along >= 1, 10.0, _half_up(9 * along + 0.5))
-    return np.asarray(np.where(along < 0, 0.0, points))
+    sign = np.where(np.asarray(benchmark) < np.asarray(threshold), -1.0, 1.0)
+    own, start, end = (sign * np.asarray(x, dtype=float) for x in (value, threshold, benchmark))
+    points = np.where(own >= end, 10.0, _half_up(9 * _along(own, start, end) + 0.5))
+    return np.asarray(np.where(np.isnan(own), np.nan, np.where(own < start, 0.0, points)))
 
 
 def improvement_points(
-    value: ArrayLike, *, baseline: ArrayLike, benchmark: ArrayLike
+    value: ArrayLike,
+    *,
+    baseline: ArrayLike,
+    benchmark: ArrayLike,
+    lower_is_better: ArrayLike = False,
 ) -> FloatArray:
     """
     Return improvement points of a measure, 0 to 9; 0 where the baseline reached the benchmark.
@@ -153,25 +159,29 @@ def improvement_points(
     Parameters
     ----------
     value, baseline : array_like
-        Results of the hospital in the performance and in the baseline period.
+        Results of the hospital in the performance and in the baseline period; missing points
+        where one is missing.
     benchmark : array_like
-        Mean of the best tenth of hospitals in the baseline period; below the baseline where
-        lower values are better.
+        Mean of the best tenth of hospitals in the baseline period.
+    lower_is_better : array_like of bool
+        Whether lower values are better, as for infections and deaths.
 
     Examples
     --------
     >>> improvement_points([0.77, 0.86, 0.95], baseline=0.78, benchmark=0.92).tolist()
     [0.0, 5.0, 9.0]
     """
-    along = _along(value, baseline, benchmark)
-    points = np.clip(_half_up(10 * along - 0.5), 0.0, 9.0)
-    return np.asarray(np.where(along > 0, points, 0.0))
+    sign = np.where(lower_is_better, -1.0, 1.0)
+    own, start, end = (sign * np.asarray(x, dtype=float) for x in (value, baseline, benchmark))
+    points = np.clip(_half_up(10 * _along(own, start, end) - 0.5), 0.0, 9.0)
+    points = np.where((own > start) & (start < end), points, 0.0)
+    return np.asarray(np.where(np.isnan(own) | np.isnan(start), np.nan, points))
 
 
-def _along(value: ArrayLike, start: ArrayLike, end: ArrayLike) -> FloatArray:
-    start, end = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
-    way = np.where(end == start, np.nan, end - start)
-    return np.asarray(np.nan_to_num((np.asarray(value, dtype=float) - start) / way, nan=0.0))
+def _along(value: FloatArray, start: FloatArray, end: FloatArray) -> FloatArray:
+    # without any way the points come from the comparisons alone
+    way = np.where(end == start, 1.0, end - start)
+    return np.asarray((value - start) / way)
 
 
 def _half_up(value: FloatArray) -> FloatArray:

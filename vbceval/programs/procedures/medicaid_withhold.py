@@ -8,18 +8,18 @@ from numpy.typing import ArrayLike
 from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle plans of one year.
 
     Redistributed forfeits go to plans in proportion to what they earned, over the plans of the
     table; with incentives they stay below the limit on capitation and incentives.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     paid = book.add("capitation", inputs.number("capitation"), "Capitation before the withhold.")
     held = book.add(
         "withheld", paid * terms.number("withhold"), "Withheld until results are known."
@@ -55,7 +55,7 @@ def measure_credit(
     Parameters
     ----------
     rate : array_like
-        Results, higher is better.
+        Results, higher is better; credit is missing where they are.
     target : array_like
         Results that earn full credit.
     floor : array_like, optional
@@ -74,7 +74,7 @@ def measure_credit(
     rate, target = np.asarray(rate, dtype=float), np.asarray(target, dtype=float)
     full = rate >= target
     if floor is None:
-        return np.asarray(full.astype(float))
+        return np.asarray(np.where(np.isnan(rate), np.nan, full))
     low = np.asarray(floor, dtype=float)
     if not (low < target).all():
         raise DataError(

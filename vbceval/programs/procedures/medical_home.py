@@ -6,12 +6,12 @@ import numpy as np
 
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import gate
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle practices of one year.
 
@@ -20,7 +20,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         If a practice has a benchmark and no expenditure, or the other way round.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     refuse(
         terms,
         inputs,

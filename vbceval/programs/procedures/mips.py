@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike
 
 from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
-from vbceval.programs.conditions import refuse
+from vbceval.programs.conditions import refuse, refuse_outside
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
 from vbceval.programs.program import Program
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle practices of one performance year.
 
@@ -28,7 +28,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     ----------
     .. [1] 42 CFR 414.1405.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     exceptional_from = np.full((1, 1), np.nan)
     if "exceptional_adjustment" in inputs:
         exceptional_from = terms.number("exceptional_threshold", absent=np.nan)
@@ -163,7 +163,8 @@ def final_score(
     Raises
     ------
     DataError
-        If a category with a weight is missing and the rules at hand do not move its weight.
+        If a category with a weight is missing and the rules at hand do not move its weight, or a
+        score is not between 0 and 100.
 
     Examples
     --------
@@ -174,6 +175,15 @@ def final_score(
     ... ).tolist()
     [87.0, 92.5]
     """
+    refuse_outside(
+        "scores of categories",
+        low=0.0,
+        high=100.0,
+        quality=quality,
+        cost=cost,
+        improvement_activities=improvement_activities,
+        interoperability=interoperability,
+    )
     terms = program.terms(performance_year, [pathway])
     scores = np.stack(
         np.broadcast_arrays(

@@ -9,7 +9,7 @@ import numpy as np
 from vbceval.core.checks import Problems
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.programs.inputs import Inputs, report_rows
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import gate, interpolated, limited, sequestered
 from vbceval.programs.terms import Terms
 
@@ -35,7 +35,7 @@ class _Amounts(NamedTuple):
     met: BoolArray
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle ACOs: gate, quality, sharing, sequestration, then the limit of the payment.
 
@@ -55,7 +55,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         Listing ACOs without a quality score or a choice of minimum rate that their track needs.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     benchmark = book.add("benchmark", inputs.number("benchmark"), "Updated benchmark.")
     spent = book.add("expenditure", inputs.number("expenditure"), "Expenditures of the year.")
     gross = book.add("gross", benchmark - spent, "Savings, or losses if negative.")
@@ -150,7 +150,7 @@ def _reporting_only(terms: Terms, inputs: Inputs) -> BoolArray:
     return np.asarray(stated | (first & ~inputs.known("qual_score")), dtype=bool)
 
 
-def _quality(terms: Terms, inputs: Inputs, book: Ledger) -> _Quality:
+def _quality(terms: Terms, inputs: Inputs, book: Worksheet) -> _Quality:
     rule = terms.text("quality_rule")
     published = inputs.number("qual_score")
     complete = _reporting_only(terms, inputs) & (published != 0)
@@ -172,7 +172,7 @@ def _quality(terms: Terms, inputs: Inputs, book: Ledger) -> _Quality:
 
 
 def _savings(
-    terms: Terms, inputs: Inputs, book: Ledger, amounts: _Amounts, quality: _Quality
+    terms: Terms, inputs: Inputs, book: Worksheet, amounts: _Amounts, quality: _Quality
 ) -> FloatArray:
     low = (inputs.text("rev_exp_cat") == "low") & (
         inputs.number("current_start_date") >= terms.number("half_rate_from", absent=np.inf)
@@ -197,7 +197,7 @@ def _savings(
 
 
 def _losses(
-    terms: Terms, inputs: Inputs, book: Ledger, amounts: _Amounts, quality: _Quality
+    terms: Terms, inputs: Inputs, book: Worksheet, amounts: _Amounts, quality: _Quality
 ) -> FloatArray:
     low = terms.number("loss_rate_low", absent=0.0)
     high = terms.number("loss_rate_high", absent=0.0)

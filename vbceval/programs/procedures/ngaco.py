@@ -7,12 +7,12 @@ import numpy as np
 from vbceval.core.typing import FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import limited, sequestered
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle organizations of one performance year.
 
@@ -25,7 +25,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
         its bounds.
     """
     discount, cap = _choices(terms, inputs)
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     given = book.add("undiscounted", inputs.number("benchmark"), "Benchmark before the discount.")
     discount = book.add("discount", discount, "Discount of the organization.", unit="rate")
     benchmark = book.add("benchmark", given * (1 - discount), "Less the discount.")

@@ -6,11 +6,11 @@ import numpy as np
 
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle practices: the performance-based adjustment of one year, and total payments after it.
 
@@ -19,7 +19,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     DataError
         If a practice has fewer beneficiaries than the model takes.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     people, least = inputs.number("beneficiaries"), terms.number("least_beneficiaries")
     refuse(
         terms,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import gate, limited, sequestered
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """Settle organizations of one performance year."""
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     benchmark = book.add("benchmark", inputs.number("benchmark"), "Benchmark of the year.")
     spent = book.add("expenditure", inputs.number("expenditure"), "Expenditures of the year.")
     gross = book.add("gross", benchmark - spent, "Benchmark less expenditures.")

@@ -12,12 +12,12 @@ from vbceval.core.typing import FloatArray
 from vbceval.programs.bands import by_bands
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import corridor, sequestered
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle organizations of one performance year.
 
@@ -27,7 +27,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
         If a difference of trends is given for a year whose rules have no such adjustment, or an
         adjustment leaves a benchmark of zero.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     discounted, payable = _benchmarks(terms, inputs, book)
     spent = book.add("expenditure", inputs.number("expenditure"), "Expenditures of the year.")
     gross = book.add("gross", payable - spent, "Payable benchmark less expenditures.")
@@ -57,7 +57,7 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     return book
 
 
-def _benchmarks(terms: Terms, inputs: Inputs, book: Ledger) -> tuple[FloatArray, FloatArray]:
+def _benchmarks(terms: Terms, inputs: Inputs, book: Worksheet) -> tuple[FloatArray, FloatArray]:
     given = book.add("benchmark", inputs.number("benchmark"), "Benchmark before adjustments.")
     trend = _trend_adjustment(terms, inputs, book)
     adjusted = book.add(
@@ -98,7 +98,7 @@ def _benchmarks(terms: Terms, inputs: Inputs, book: Ledger) -> tuple[FloatArray,
     return discounted, payable
 
 
-def _trend_adjustment(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
+def _trend_adjustment(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
     if "trend_difference" not in inputs:
         return np.zeros((len(inputs.organizations), 1))
     bands = terms.tables("trend_bands", may_be_absent=True)

@@ -7,12 +7,12 @@ import numpy as np
 from vbceval.core.typing import FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
-from vbceval.programs.ledger import Ledger
 from vbceval.programs.reconciliation import reconcile
+from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
 
-def settle(terms: Terms, inputs: Inputs) -> Ledger:
+def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle hospitals: reconciliation of one performance year over the categories of episodes.
 
@@ -25,20 +25,21 @@ def settle(terms: Terms, inputs: Inputs) -> Ledger:
     ----------
     .. [1] 42 CFR 512.540-512.550.
     """
-    book = Ledger(len(inputs.organizations))
+    book = Worksheet(len(inputs.organizations))
     target = _target_amount(terms, inputs, book)
     actual = book.add("actual", inputs.number("actual"), "Spending of the episodes.")
     raw = book.add("reconciliation", target - actual, "Target amount less spending.")
+    owes = terms.flag("losses")
     counted = book.add(
         "after_track",
-        np.where(terms.flag("losses"), raw, np.maximum(raw, 0.0)),
+        np.where(owes, raw, np.maximum(raw, 0.0)),
         "Losses only in two-sided tracks.",
     )
-    reconcile(terms, inputs, book, amount=counted, target=target)
+    reconcile(terms, inputs, book, amount=counted, target=target, owes=owes)
     return book
 
 
-def _target_amount(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
+def _target_amount(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
     categories = terms.parameters["discount"].columns
     discounts = terms.table("discount")[0]
     parts = [inputs.number(f"benchmark_{name}", absent=0.0) for name in categories]
@@ -68,7 +69,7 @@ def _target_amount(terms: Terms, inputs: Inputs, book: Ledger) -> FloatArray:
     )
 
 
-def _capped(terms: Terms, inputs: Inputs, book: Ledger, name: str) -> FloatArray:
+def _capped(terms: Terms, inputs: Inputs, book: Worksheet, name: str) -> FloatArray:
     cap = terms.number(f"{name}_cap")
     values = np.clip(inputs.number(name, absent=1.0), 1 - cap, 1 + cap)
     return book.add(name, values, f"Factor of {name}, within its cap.", unit="number")

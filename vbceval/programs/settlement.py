@@ -41,7 +41,7 @@ class Line:
     unit: Unit
 
 
-class Ledger:
+class Worksheet:
     """Collect the lines of a settlement in order.
 
     Parameters
@@ -70,7 +70,7 @@ class Ledger:
         Parameters
         ----------
         name : str
-            Name of the line, once in a ledger.
+            Name of the line, once in a worksheet.
         values : array_like, shape (organizations, 1) or (organizations, draws)
             What it comes to.
         what : str
