@@ -15,7 +15,10 @@ from vbceval.core.typing import FloatArray
 # Thresholds are numbers, or functions of size where a program has a table of minimum savings rates.
 Threshold = float | Callable[[FloatArray], ArrayLike]
 
-_STEP = 1.002  # ratio of neighbouring sizes looked at, so that no step of a published table is passed over
+# Published tables have steps up to 60,000 people. Every size to here is looked at, because a step may
+# undo what larger contracts won; beyond, sizes that differ by a ratio.
+_EVERY = 200_000
+_STEP = 1.0002
 
 
 def viability(
@@ -51,7 +54,7 @@ def viability(
     Raises
     ------
     DataError
-        If a size is not positive, or a rate is not a fraction.
+        If a size is not positive, or a rate or the true saving is not a fraction.
 
     References
     ----------
@@ -66,6 +69,11 @@ def viability(
     0  10000.0         0.159
     1  40000.0         0.023
     """
+    if not 0 < true_saving < 1:
+        raise DataError(
+            f"`true_saving` is {true_saving:g}; it is a fraction of the benchmark between 0 and 1 that "
+            "should be rewarded. Divide percents by 100."
+        )
     n = np.asarray(sizes, dtype=float)
     none = _chances(n, noise, msr, mlr, 0.0)
     some = _chances(n, noise, msr, mlr, true_saving)
@@ -103,7 +111,8 @@ def viable_size(
     false_reward, false_penalty : float, optional
         Largest accepted chance of a reward, and of a penalty, without savings; one or both.
     largest : float, default 10,000,000
-        Sizes are looked at up to here.
+        Sizes are looked at up to here: each of them to 200,000, beyond that in steps of 0.02
+        percent.
 
     Returns
     -------
@@ -142,7 +151,12 @@ def viable_size(
         good: np.ndarray = np.logical_and.reduce([held[x] <= limit for x, limit in stated.items()])
         return good
 
-    grid = np.geomspace(1.0, largest, 2 + int(np.log(largest) / np.log(_STEP)))
+    if not 1 <= largest < np.inf:
+        raise DataError(f"`largest` is {largest}; it is a number of person-years, 1 or more.")
+    grid = np.arange(1.0, min(_EVERY, largest) + 1)
+    if largest > _EVERY:
+        steps = 2 + int(np.log(largest / _EVERY) / np.log(_STEP))
+        grid = np.union1d(grid, np.round(np.geomspace(_EVERY, largest, steps)))
     fails = np.flatnonzero(~enough(grid))
     if not fails.size:
         return 1
@@ -152,9 +166,7 @@ def viable_size(
             "error has a part that does not fall with size (`icc`, `trend_sd`), or the minimum rate "
             "falls as fast as the error."
         )
-    low, high = np.floor(grid[fails[-1]]), np.ceil(grid[fails[-1] + 1])
-    between = np.arange(low, high + 1)
-    between = between[between >= 1]
+    between = np.arange(grid[fails[-1]], grid[fails[-1] + 1] + 1)
     return int(between[np.flatnonzero(~enough(between))[-1] + 1])
 
 

@@ -62,7 +62,7 @@ class Estimates:
     meta : mapping
         Estimator and options, design, counts, versions, seed, warnings.
     tree : object, optional
-        ArviZ DataTree of a posterior, returned by `to_arviz`.
+        ArviZ DataTree of a posterior, returned by `to_arviz`; or a function that makes it.
 
     Raises
     ------
@@ -441,7 +441,7 @@ class Estimates:
         """Return the ArviZ DataTree of a posterior."""
         if self.tree is None:
             raise EstimationError("only a posterior has an ArviZ tree; these estimates have none.")
-        return self.tree
+        return self.tree() if callable(self.tree) else self.tree
 
     def plot(self, **options: Any) -> Any:
         """Draw the estimates with the figure that suits them; see `vbceval.figures`."""

@@ -100,10 +100,15 @@ def _stack_shares(
 
 
 def _stack_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Keep what all parts agree on at the top, and each part's own record below."""
+    """Keep what all parts agree on and all warnings at the top, each part's own record below."""
     shared = {
         key: value
         for key, value in metas[0].items()
         if all(key in m and repr(m[key]) == repr(value) for m in metas)
     }
-    return {**shared, "stacked": [dict(m) for m in metas]}
+    out = {**shared, "stacked": [dict(m) for m in metas]}
+    # a warning of one part stands for the whole
+    warnings = [m["warnings"] for m in metas if "warnings" in m]
+    if warnings and "warnings" not in shared:
+        out["warnings"] = sorted({str(w) for part in warnings for w in part})
+    return out

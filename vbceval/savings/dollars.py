@@ -28,7 +28,8 @@ class RealDollars:
     index : mapping of int to float
         Price level by year, on any base; it needs `year`.
     source : str
-        Name of the index and where it was taken from; it is printed with results.
+        Name of the index and where it was taken from; it is kept with results, and savings and
+        payments converted by different ones are not set against each other.
 
     Raises
     ------

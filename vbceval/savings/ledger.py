@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems, listed, missing_columns
-from vbceval.core.errors import DataError
+from vbceval.core.checks import Problems, is_date, listed, missing_columns, text_rows
+from vbceval.core.errors import DataError, DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.programs import Settlement
 from vbceval.savings.dollars import RealDollars
@@ -71,6 +71,12 @@ class Line:
     stratum: str | None = None
     source: str = ""
 
+    def adds(self, party: Party) -> int:
+        """Return what a dollar of the line adds to a party: 1, 0 or -1."""
+        if party not in PARTIES:
+            raise DesignError(f"`party` is {party!r}; use one of {listed(PARTIES)}.")
+        return KINDS[self.kind][PARTIES.index(party)]
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -83,11 +89,14 @@ class Ledger:
         Nominal dollars; `real` converts them.
     unit : str, default "USD"
         Unit of the amounts.
+    price_index : str, default ""
+        Source of the index by which they were converted.
 
     Raises
     ------
     DataError
-        Listing every line of an unknown kind, or with a missing or negative amount.
+        Listing every line of an unknown kind, with a missing or negative amount, or a period that
+        is no number.
 
     Examples
     --------
@@ -101,6 +110,7 @@ class Ledger:
 
     lines: tuple[Line, ...]
     unit: str = "USD"
+    price_index: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lines", tuple(self.lines))
@@ -109,6 +119,9 @@ class Ledger:
         if unknown:
             problems.add(f"kinds {listed(unknown)} are not known; use {listed(KINDS, most=99)}.")
         for line in self.lines:
+            year = np.asarray(np.nan if line.period is None else line.period)
+            if not np.issubdtype(year.dtype, np.number):
+                problems.add(f"`{line.name}` has the period {line.period!r}; give a number.")
             amount = np.asarray(line.amount, dtype=float)
             if amount.ndim > 1 or not amount.size:
                 problems.add(
@@ -139,10 +152,15 @@ class Ledger:
         absent = missing_columns(frame, ["name", "kind", "amount"])
         if absent:
             raise DataError(f"the ledger table has no column {listed(absent)}.")
+        problems = Problems("the ledger table")
+        for column in ("amount", "period"):
+            if column in frame and (is_date(frame[column]) or len(text_rows(frame[column]))):
+                problems.add(f"`{column}` holds text or dates. Make it numbers.")
+        problems.raise_if_any()
         lines = []
         for i in range(len(frame)):
             cell = {c: frame[c].iloc[i] if c in frame else None for c in _COLUMNS}
-            has = {c: value for c, value in cell.items() if value is not None and value == value}
+            has = {c: value for c, value in cell.items() if not pd.isna(value)}
             lines.append(
                 Line(
                     name=str(has.get("name", "")),
@@ -156,34 +174,38 @@ class Ledger:
         return cls(tuple(lines), unit)
 
     @classmethod
-    def from_settlements(cls, settlements: Iterable[Settlement]) -> Ledger:
+    def from_settlements(
+        cls,
+        settlements: Iterable[Settlement],
+        *,
+        kind: str = "incentive_payment",
+        strata: Mapping[str, str] | None = None,
+    ) -> Ledger:
         """
-        Read what programs pay and are owed: two lines a settlement, added up over organizations.
+        Read what programs pay and are owed, added up over organizations, in lines of their own.
 
-        The period of a line is the performance year. Draws stay draws, joint over settlements.
+        A settlement gives a line of what is paid and one of what is owed, and one of advance payments
+        that it recoups (its line ``recouped``, where there is any). The advance payments themselves
+        are lines of the year in which they were made.
+
+        Parameters
+        ----------
+        settlements : iterable of Settlement
+            The period of their lines is the performance year. Draws stay draws, joint over
+            settlements.
+        kind : str, default "incentive_payment"
+            Kind of what is paid: ``model_payment`` for care-management fees, ``apm_bonus`` for bonuses
+            of Advanced APMs. What is owed is a ``repayment``.
+        strata : mapping of str to str, optional
+            Stratum of each organization as the savings name it, such as ``"rural=yes"``: the lines
+            are then by stratum.
 
         Raises
         ------
         DataError
-            If the payment of an organization is missing.
+            If an organization has no stratum, or its payment is missing or not in dollars.
         """
-        lines = []
-        for found in settlements:
-            payment = found.payment
-            if np.isnan(payment).any():
-                raise DataError(
-                    f"payments of `{found.program}` {found.performance_year} are missing for some "
-                    "organizations, so totals would be too small. Leave them out before settling."
-                )
-            period, source = float(found.performance_year), "settled by the program's rules"
-            for kind, sign, word in (("incentive_payment", 1, "paid"), ("repayment", -1, "owed")):
-                total = np.asarray(np.clip(sign * payment, 0.0, None).sum(axis=0))
-                amount = total if total.ndim else float(total)
-                name = f"{found.title}: {word}"
-                lines.append(
-                    Line(name=name, kind=kind, amount=amount, period=period, source=source)
-                )
-        return cls(tuple(lines))
+        return cls(tuple(line for found in settlements for line in _settled(found, kind, strata)))
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self.lines)
@@ -200,22 +222,44 @@ class Ledger:
         Raises
         ------
         DataError
-            If a period or stratum is asked for and a line states none: its part is not known.
+            If a period or stratum is asked for and a line states none, so that its part is not
+            known; or no line is of the stratum.
         """
-        at = PARTIES.index(party)
-        used = [line for line in self.lines if KINDS[line.kind][at]]
+        lines = self.lines_of(party, period=period, stratum=stratum)
+        total = sum((line.adds(party) * np.asarray(line.amount) for line in lines), np.zeros(()))
+        return total if np.ndim(total) else float(total)
+
+    def lines_of(
+        self, party: Party, *, period: float | None = None, stratum: str | None = None
+    ) -> tuple[Line, ...]:
+        """
+        Return the lines that touch a party, of one period or stratum where it is given.
+
+        Raises
+        ------
+        DataError
+            If a period or stratum is asked for and a line states none, or no line is of the stratum.
+        """
+        used = [line for line in self.lines if line.adds(party)]
+        if stratum is not None and used and stratum not in {line.stratum for line in used}:
+            named = sorted({line.stratum for line in used if line.stratum is not None})
+            if named:
+                raise DataError(
+                    f"no line is of stratum {stratum} (lines are of {listed(named)}). Name strata "
+                    "as the savings do, and give a line of 0 where nothing was paid."
+                )
         for word, value in (("period", period), ("stratum", stratum)):
             if value is None:
                 continue
             silent = [line.name for line in used if getattr(line, word) is None]
             if silent:
                 raise DataError(
-                    f"lines {listed(silent)} state no `{word}`, so their part in {word} {value} is "
-                    f"not known. Give one line for each {word}, or ask for totals only."
+                    f"lines {listed(dict.fromkeys(silent))} state no `{word}`, so their part in "
+                    f"{word} {value} is not known. Give one line for each {word}, or ask for totals "
+                    "only."
                 )
             used = [line for line in used if getattr(line, word) == value]
-        total = sum((KINDS[line.kind][at] * np.asarray(line.amount) for line in used), np.zeros(()))
-        return total if np.ndim(total) else float(total)
+        return tuple(used)
 
     def real(self, dollars: RealDollars) -> Ledger:
         """
@@ -224,34 +268,116 @@ class Ledger:
         Raises
         ------
         DataError
-            If the ledger is real already, or a line has no period that the index knows.
+            If the ledger is in other real dollars, or a line has no period that the index knows.
         """
-        if self.unit == dollars.unit:
+        if (self.unit, self.price_index) == (dollars.unit, dollars.source):
             return self
         if self.unit != "USD":
-            raise DataError(f"the ledger is in {self.unit}; convert the nominal one.")
+            by = f" by `{self.price_index}`" if self.price_index else ""
+            raise DataError(f"the ledger is in {self.unit}{by} already; convert the nominal one.")
         years = [np.nan if line.period is None else line.period for line in self.lines]
         factors = dollars.factors(years)
-        lines = (replace(x, amount=x.amount * f) for x, f in zip(self.lines, factors, strict=True))
-        return Ledger(tuple(lines), dollars.unit)
+        lines = (
+            replace(
+                line,
+                amount=np.asarray(line.amount) * f if np.ndim(line.amount) else line.amount * f,
+            )
+            for line, f in zip(self.lines, factors, strict=True)
+        )
+        return Ledger(tuple(lines), dollars.unit, dollars.source)
 
-    def tidy(self) -> pd.DataFrame:
+    def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """
         Return one row a line: its amount (mean of draws) and what it adds to each party.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Probability of intervals over draws.
 
         Returns
         -------
         DataFrame
-            ``line``, ``kind``, ``period``, ``stratum``, ``amount``, ``payer``, ``providers``,
-            ``beneficiaries``, ``source``; dollars.
+            ``line``, ``kind``, ``period``, ``stratum``, ``amount``, ``conf_low``, ``conf_high`` (of
+            `amount`, missing where it is known), ``payer``, ``providers``, ``beneficiaries``,
+            ``source``; dollars.
         """
         rows = []
         for line in self.lines:
             amount = float(np.mean(line.amount))
-            payer, providers, beneficiaries = (sign * amount for sign in KINDS[line.kind])
+            low, high = interval(np.asarray(line.amount, dtype=float), level)
             rows.append(
                 {"line": line.name, "kind": line.kind, "period": line.period,
-                 "stratum": line.stratum, "amount": amount, "payer": payer, "providers": providers,
-                 "beneficiaries": beneficiaries, "source": line.source}
+                 "stratum": line.stratum, "amount": amount, "conf_low": low, "conf_high": high,
+                 "payer": line.adds("payer") * amount,
+                 "providers": line.adds("providers") * amount,
+                 "beneficiaries": line.adds("beneficiaries") * amount, "source": line.source}
             )  # fmt: skip
         return pd.DataFrame(rows)
+
+
+def interval(draws: FloatArray, level: float) -> tuple[float, float]:
+    """
+    Return the equal-tailed interval of draws; missing for an amount that is known.
+
+    Raises
+    ------
+    DataError
+        If the level is no probability.
+    """
+    if not 0 < level < 1:
+        raise DataError(f"`level` is {level:g}; it is a probability between 0 and 1, such as 0.95.")
+    if draws.size == 1:
+        return np.nan, np.nan
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def dollars_paid(found: Settlement) -> FloatArray:
+    """
+    Return what each organization is paid or owes, shape (organizations, draws); 1 draw if known.
+
+    Raises
+    ------
+    DataError
+        If a payment is missing.
+    """
+    payment = found.payment[:, None] if found.payment.ndim == 1 else found.payment
+    if np.isnan(payment).any():
+        raise DataError(
+            f"payments of `{found.program}` {found.performance_year} are missing for "
+            f"{int(np.isnan(payment).any(axis=1).sum())} organizations, so totals would be too small. "
+            "Leave them out before settling, or fill in what they lack."
+        )
+    return payment
+
+
+def _settled(found: Settlement, kind: str, strata: Mapping[str, str] | None) -> Iterator[Line]:
+    """Yield what a settlement pays and is owed, by stratum where strata are given."""
+    payment = dollars_paid(found)
+    names = [str(x) for x in found.organizations]
+    absent = [x for x in names if strata is not None and pd.isna(strata.get(x, np.nan))]
+    if absent:
+        raise DataError(
+            f"{len(absent)} organizations of `{found.program}` {found.performance_year} have no "
+            f"stratum: {listed(absent)}. Add them."
+        )
+    held = np.array(["" if strata is None else str(strata[x]) for x in names], dtype=object)
+    for stratum in pd.unique(held):
+        inside = held == stratum
+        amounts = [
+            (kind, "paid", np.clip(payment[inside], 0.0, None)),
+            ("repayment", "owed", np.clip(-payment[inside], 0.0, None)),
+        ]
+        if "recouped" in {line.name for line in found.lines}:
+            recouped = -np.asarray(found["recouped"], dtype=float)[inside]
+            if recouped.any():
+                amounts.append(("recoupment", "advance payments recouped", recouped))
+        for of, words, each in amounts:
+            total = np.atleast_1d(each.sum(axis=0))
+            yield Line(
+                name=f"{found.title}: {words}", kind=of,
+                amount=total if total.size > 1 else float(total[0]),
+                period=float(found.performance_year), stratum=stratum or None,
+                source="settled by the program's rules",
+            )  # fmt: skip

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
+from vbceval.core.checks import listed
 from vbceval.core.errors import DataError, DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
-from vbceval.savings.impact import GROSS
-from vbceval.savings.ledger import PARTIES, Ledger, Party
-
-NET = "impact_savings_net"
+from vbceval.savings.impact import GROSS, NET, SIGN
+from vbceval.savings.ledger import PARTIES, Ledger, Party, interval
 
 # The share of gross savings that a party has where nothing else is said.
 _SHARES: Mapping[Party, float] = {"payer": 1.0, "providers": 0.0, "beneficiaries": 0.0}
+
+_LOOKS = 9  # values of a parameter at which it is checked that payments only rise or only fall
 
 
 def net(
@@ -40,16 +41,17 @@ def net(
     gross_savings : Estimates
         Result of `gross`.
     payments : float, sequence of float or Ledger
-        Payments to providers less repayments, in the dollars of the savings; one number, or one for
-        each row. A ledger says what each party pays and gets; rows by period or stratum use the
-        lines of that period or stratum.
+        Payments to providers less repayments, in the dollars of the savings; one number for each
+        row. A ledger says what each party pays and gets; rows by period or stratum use the lines of
+        that period or stratum.
     party : {"payer", "providers", "beneficiaries"}, default "payer"
         Whose net savings. Numbers without a ledger are known for the payer only.
     share : float, optional
         Part of gross savings that falls to the party: 1 for the payer and 0 for others by default.
         Where the outcome is the allowed amount, beneficiaries have the share of it that they pay
         (deductibles and coinsurance), and the payer the rest. For providers it is minus the margin
-        that they lose on services not furnished; with 0 only transfers count.
+        that they lose on services not furnished; with 0 only transfers count. From 0 to 1; for
+        providers from -1 to 1.
 
     Returns
     -------
@@ -60,10 +62,11 @@ def net(
     Raises
     ------
     DesignError
-        If the estimates are not gross impact savings, money is of different years, or the numbers
-        do not match.
+        If the estimates are not totals of gross impact savings, money is of different years or price
+        indexes, or the numbers or the share do not match.
     DataError
-        If a row needs the period or stratum of a line that states none.
+        If a row needs the period or stratum of a line that states none, or no line is of the
+        stratum of a row or of any of the periods.
     EstimationError
         If payments are draws and the savings carry none, or another number.
 
@@ -86,10 +89,13 @@ def net(
             raise DesignError(
                 f"numbers say what the payer paid and not what {party} have: give a `Ledger`."
             )
-        added = -np.broadcast_to(np.asarray(payments, dtype=float), (len(gross_savings),))
-        if not np.isfinite(added).all():
-            raise DesignError("`payments` holds missing or infinite values; give dollars.")
-    part = _SHARES[party] if share is None else share
+        added = -_numbers(payments, len(gross_savings))
+    part = _SHARES[party] if share is None else float(share)
+    if not (-1 if party == "providers" else 0) <= part <= 1:
+        raise DesignError(
+            f"`share` is {part:g}; it is the part of gross savings that falls to {party}, a fraction "
+            f"from {-1 if party == 'providers' else 0} to 1. Divide percents by 100."
+        )
     unit = [str(x) for x in gross_savings.frame["unit_of_measure"]]
     own = gross_savings if part == 1 else gross_savings.scale(part, unit_of_measure=unit[0])
     if part == 0:
@@ -97,6 +103,20 @@ def net(
     fixed = added if added.ndim == 1 else added.mean(axis=0)
     frame = own.frame.assign(estimand=NET, payments=0.0 - fixed, party=party)
     return own.shifted(frame, added)
+
+
+def _numbers(payments: float | Sequence[float], size: int) -> FloatArray:
+    amounts = np.asarray(payments, dtype=float)
+    amounts = amounts[None] if amounts.ndim == 0 and size == 1 else amounts
+    if amounts.shape != (size,):
+        raise DesignError(
+            f"`payments` needs one number for each of the {size} rows of savings, and has shape "
+            f"{amounts.shape}: the payments of all years are not those of each. Give one a row, a "
+            "`Ledger` (which also takes draws), or select the total with `where`."
+        )
+    if not np.isfinite(amounts).all():
+        raise DesignError("`payments` holds missing or infinite values; give dollars.")
+    return amounts
 
 
 def _nothing(savings: Estimates) -> Estimates:
@@ -110,16 +130,18 @@ def _nothing(savings: Estimates) -> Estimates:
 
 def _added(frame: pd.DataFrame, ledger: Ledger, party: Party) -> FloatArray:
     """Return what the ledger adds to a party in each row, shape (k,) or (draws, k)."""
-    money = set(frame["dollars"])
-    if money != {ledger.unit}:
-        raise DesignError(
-            f"savings are in {', '.join(sorted(money))} and the ledger in {ledger.unit}. Pass the "
-            "same `RealDollars` to `gross` and to `Ledger.real`."
-        )
+    _check_money(frame, ledger)
     other = [key for key in ("cohort", "event_time") if frame[key].notna().any()]
     if other:
         raise DesignError(
             f"payments are not known by `{other[0]}`; leave these rows out of `gross` (`by=`)."
+        )
+    asked = set(frame["period"].dropna().astype(float))
+    stated = {float(line.period) for line in ledger if line.period is not None}
+    if asked and stated and not asked & stated:
+        raise DataError(
+            f"savings are of periods {listed(f'{x:g}' for x in sorted(asked))} and the lines of the "
+            f"ledger of {listed(f'{x:g}' for x in sorted(stated))}. State the same years in both."
         )
     keys = zip(frame["period"], frame["stratum"], strict=True)
     totals = [
@@ -133,6 +155,47 @@ def _added(frame: pd.DataFrame, ledger: Ledger, party: Party) -> FloatArray:
     return np.stack(np.broadcast_arrays(*totals), axis=-1)
 
 
+def _check_money(frame: pd.DataFrame, ledger: Ledger) -> None:
+    money = set(frame["dollars"])
+    if money != {ledger.unit}:
+        raise DesignError(
+            f"savings are in {', '.join(sorted(money))} and the ledger in {ledger.unit}. Pass the "
+            "same `RealDollars` to `gross` and to `Ledger.real`."
+        )
+    index = {str(x) for x in frame["price_index"].dropna()}
+    if index and ledger.price_index and index != {ledger.price_index}:
+        raise DesignError(
+            f"savings were converted by {listed(sorted(index))} and the ledger by "
+            f"`{ledger.price_index}`. Pass the same `RealDollars` to `gross` and to `Ledger.real`."
+        )
+
+
+def chance_positive(savings: Estimates) -> pd.Series:
+    """
+    Return the posterior probability that savings are above 0, one number a row.
+
+    Exactly 0 is not above 0: providers whose payment is 0 in a draw gain nothing in it.
+
+    Parameters
+    ----------
+    savings : Estimates
+        Savings with posterior draws, for example the result of `net`.
+
+    Raises
+    ------
+    EstimationError
+        If the estimates are no posterior.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"estimand": [NET], "estimate": [1.0]})
+    >>> draws = np.array([[-1.0], [0.0], [2.0], [3.0]])
+    >>> chance_positive(Estimates(frame=frame, samples=draws, interval="credible")).item()
+    0.5
+    """
+    return 1 - savings.probability(below=float(np.nextafter(0.0, 1.0)))
+
+
 def return_on_investment(net_savings: Estimates) -> Estimates:
     """
     Return net savings per dollar that the payer paid, net of what was repaid.
@@ -142,7 +205,7 @@ def return_on_investment(net_savings: Estimates) -> Estimates:
     Parameters
     ----------
     net_savings : Estimates
-        Result of `net` for the payer, with known payments.
+        Result of `net` for the payer, or of `cumulative` of it.
 
     Raises
     ------
@@ -155,7 +218,8 @@ def return_on_investment(net_savings: Estimates) -> Estimates:
     net savings.
     """
     frame = net_savings.frame
-    if set(frame["estimand"]) != {NET} or set(frame.get("party", ["payer"])) != {"payer"}:
+    known = {NET, f"{NET}_cumulative"}
+    if not set(frame["estimand"]) <= known or set(frame["party"]) != {"payer"}:
         raise DesignError("a return is on what the payer paid: pass the result of `net`.")
     paid = frame["payments"].to_numpy(dtype=float)
     if not (paid > 0).all():
@@ -163,7 +227,7 @@ def return_on_investment(net_savings: Estimates) -> Estimates:
             f"in {int((paid <= 0).sum())} rows the payer paid nothing, net of repayments, so there "
             "is no return on it. Leave these rows out with `where`."
         )
-    out = net_savings.scale(1 / paid, unit_of_measure="dollars per dollar paid")
+    out = net_savings.scale(1 / paid, unit_of_measure=f"net savings per dollar paid {SIGN}")
     return out.with_frame(out.frame.assign(estimand="return_on_investment"))
 
 
@@ -179,7 +243,8 @@ def breakeven(
 
     For example the discount of a bundled payment: `payments` settles the program again under
     another discount, holding behaviour fixed. The interval is the set of parameters at which
-    payments lie within the interval of gross savings.
+    payments lie within the interval of gross savings. Where payments jump over the savings, as they
+    do at a minimum savings rate, the value is that of the jump.
 
     Parameters
     ----------
@@ -201,9 +266,10 @@ def breakeven(
     Raises
     ------
     DesignError
-        If savings have several rows, or payments do not reach the estimate within the range.
+        If savings have several rows, the range is empty, or payments do not reach the estimate
+        within it.
     DataError
-        If payments do not change over the range.
+        If payments are missing, do not change over the range, or rise and fall.
 
     Examples
     --------
@@ -219,12 +285,7 @@ def breakeven(
         raise DesignError("`breakeven` takes one row of gross impact savings; use `where`.")
     row = gross_savings.tidy(level).iloc[0]
     low, high = between
-    ends = float(payments(low)), float(payments(high))
-    if ends[0] == ends[1]:
-        raise DataError(
-            f"payments are {ends[0]:,.0f} dollars at both ends of the range, so no value of the "
-            "parameter is better than another. Widen `between`."
-        )
+    ends = _ends(payments, low, high)
     rising = ends[1] > ends[0]
 
     def root(savings: float) -> float:
@@ -245,6 +306,27 @@ def breakeven(
     return pd.DataFrame({"estimate": [at], "conf_low": sides[:1], "conf_high": sides[1:]})
 
 
+def _ends(payments: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    """Return payments at both ends of a range over which they only rise or only fall."""
+    if not low < high:
+        raise DesignError(f"`between` is ({low:g}, {high:g}); give the lower end first.")
+    seen = np.array([float(payments(x)) for x in np.linspace(low, high, _LOOKS)])
+    if not np.isfinite(seen).all():
+        raise DataError("`payments` gives missing or infinite amounts within the range.")
+    if seen[0] == seen[-1]:
+        raise DataError(
+            f"payments are {seen[0]:,.0f} dollars at both ends of the range, so no value of the "
+            "parameter is better than another. Widen `between`."
+        )
+    steps = np.diff(seen) * np.sign(seen[-1] - seen[0])
+    if (steps < -1e-9 * np.abs(seen).max()).any():
+        raise DataError(
+            "payments rise and fall over the range, so several values of the parameter may break "
+            "even. Narrow `between` to a part in which they only rise or only fall."
+        )
+    return float(seen[0]), float(seen[-1])
+
+
 def statement(
     gross_savings: Estimates, net_savings: Estimates, ledger: Ledger, *, level: float = 0.95
 ) -> pd.DataFrame:
@@ -256,7 +338,8 @@ def statement(
     gross_savings, net_savings : Estimates
         Results of `gross` and `net`, one row each, of the same ledger.
     ledger : Ledger
-        Lines in between; those that do not touch the payer are left out.
+        Lines in between; those that do not touch the payer, or are not of the period or stratum of
+        the rows, are left out.
     level : float, default 0.95
         Probability content of intervals.
 
@@ -264,7 +347,8 @@ def statement(
     -------
     DataFrame
         ``measure``, ``kind``, ``component``, ``amount``, ``conf_low``, ``conf_high``: the table that
-        `vbceval.figures.gross_to_net` draws. A payment is positive and is subtracted.
+        `vbceval.figures.gross_to_net` draws. A payment is positive and is subtracted; its interval
+        is that of its draws, and missing where it is known.
 
     Raises
     ------
@@ -273,29 +357,37 @@ def statement(
         all of the gross savings.
     """
     ends = [
-        (kind, est.tidy(level)) for kind, est in (("gross", gross_savings), ("net", net_savings))
+        (kind, est.tidy(level).iloc[0])
+        for kind, est in (("gross", gross_savings), ("net", net_savings))
+        if len(est) == 1
     ]
-    if any(len(table) != 1 for _, table in ends):
+    if len(ends) < 2:
         raise DesignError("a statement is about one row of savings; select it with `where`.")
-    lines = ledger.tidy()
-    lines = lines[lines["payer"] != 0]
-    left = float(ends[0][1]["estimate"].item()) + float(lines["payer"].sum())
-    if abs(left - float(ends[1][1]["estimate"].item())) > 1e-6 * max(1.0, abs(left)):
+    net_row = ends[1][1]
+    lines = ledger.lines_of(
+        "payer",
+        period=None if pd.isna(net_row["period"]) else float(net_row["period"]),
+        stratum=None if pd.isna(net_row["stratum"]) else str(net_row["stratum"]),
+    )
+    paid: dict[str, FloatArray] = {}
+    for line in lines:
+        amount = -line.adds("payer") * np.asarray(line.amount, dtype=float)
+        paid[line.name] = paid[line.name] + amount if line.name in paid else amount
+    left = float(ends[0][1]["estimate"] - sum(amount.mean() for amount in paid.values()))
+    if abs(left - float(net_row["estimate"])) > 1e-6 * max(1.0, abs(left)):
         raise DesignError(
             f"gross savings less all lines is {left:,.0f} dollars and net savings are "
-            f"{ends[1][1]['estimate'].item():,.0f}: the lines of the ledger are not those of the rows, "
-            "or the payer has a share of gross savings only."
+            f"{net_row['estimate']:,.0f}: the lines of the ledger are not those of the rows, or the "
+            "payer has a share of gross savings only."
         )
     rows: list[dict[str, object]] = [
-        {"measure": "impact", "kind": kind, "component": kind.capitalize(),
-         "amount": table["estimate"].item(), "conf_low": table["conf_low"].item(),
-         "conf_high": table["conf_high"].item()}
-        for kind, table in ends
+        {"kind": kind, "component": kind.capitalize(), "amount": row["estimate"],
+         "conf_low": row["conf_low"], "conf_high": row["conf_high"]}
+        for kind, row in ends
     ]  # fmt: skip
-    paid = lines.groupby("line", sort=False)["payer"].sum()
     rows[1:1] = [
-        {"measure": "impact", "kind": "payment", "component": name, "amount": -amount,
-         "conf_low": np.nan, "conf_high": np.nan}
+        {"kind": "payment", "component": name, "amount": float(amount.mean()),
+         **dict(zip(("conf_low", "conf_high"), interval(amount, level), strict=True))}
         for name, amount in paid.items()
     ]  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{"measure": "impact", **row} for row in rows])

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError, DesignError
-from vbceval.core.typing import FloatArray
 from vbceval.programs import Program, Settlement
+from vbceval.savings.ledger import dollars_paid, interval
 
 AS_WRITTEN = "as written"
 
@@ -64,18 +64,18 @@ class Replay:
             ``scenario``, ``n_organizations``, ``n_paid`` and ``n_owing`` (organizations; means over
             draws), ``paid``, ``owed``, ``payment`` (paid less owed, dollars), ``conf_low``,
             ``conf_high`` (of `payment`, missing without draws), ``difference`` of `payment` from the
-            program as written, ``difference_low``, ``difference_high`` (joint over draws).
-            Spending is that of the table in every scenario: organizations would have behaved
+            program as written, ``difference_low``, ``difference_high`` (joint over draws),
+            ``behaviour`` ("held fixed"). Spending is that of the table in every scenario: organizations would have behaved
             otherwise under other rules, and this does not say how.
         """
-        base = _total(self.settlements[AS_WRITTEN])
+        base = dollars_paid(self.settlements[AS_WRITTEN]).sum(axis=0)
         rows = []
         for name, found in self.settlements.items():
-            payment = _payment(found)
+            payment = dollars_paid(found)
             total = payment.sum(axis=0)
-            low, high = _ends(total, level)
+            low, high = interval(total, level)
             gap = total - base
-            gap_low, gap_high = _ends(gap, level)
+            gap_low, gap_high = interval(gap, level)
             rows.append(
                 {"scenario": name, "n_organizations": len(found),
                  "n_paid": float((payment > 0).sum(axis=0).mean()),
@@ -84,7 +84,7 @@ class Replay:
                  "owed": float(np.clip(-payment, 0, None).sum(axis=0).mean()),
                  "payment": float(total.mean()), "conf_low": low, "conf_high": high,
                  "difference": float(gap.mean()), "difference_low": gap_low,
-                 "difference_high": gap_high}
+                 "difference_high": gap_high, "behaviour": "held fixed"}
             )  # fmt: skip
         return pd.DataFrame(rows)
 
@@ -120,8 +120,8 @@ def replay(
     Raises
     ------
     DesignError
-        If no scenario is given, one is called "as written" or changes nothing, or a rule is not
-        known.
+        If no scenario is given, one is called "as written" or changes nothing, or a rule or a
+        column is not known.
     DataError
         If a scenario sets a column that is drawn, or the table is not valid.
 
@@ -146,6 +146,7 @@ def replay(
         raise DesignError(f"scenarios {listed(idle)} change nothing. Name values or inputs.")
     found = {AS_WRITTEN: program.settle(frame, performance_year=performance_year, draws=draws)}
     for name, change in scenarios.items():
+        _check_inputs(program, name, change)
         drawn = sorted(set(change.inputs) & set(draws or {}))
         if drawn:
             raise DataError(f"scenario `{name}` sets {listed(drawn)}, of which draws are given.")
@@ -157,26 +158,17 @@ def replay(
     return Replay(found)
 
 
-def _payment(found: Settlement) -> FloatArray:
-    """Return what is paid, shape (organizations, draws); 1 draw where it is known."""
-    payment = found.payment
-    if np.isnan(payment).any():
-        raise DataError(
-            f"the payment of {int(np.isnan(payment).any(axis=-1).sum())} organizations is missing, so "
-            "totals would be too small. Leave them out of the table, or fill in what they lack."
+def _check_inputs(program: Program, name: str, change: Scenario) -> None:
+    known = [*([program.variant_column] if program.variant_column else []), *program.inputs]
+    unknown = [column for column in change.inputs if column not in known]
+    if unknown:
+        raise DesignError(
+            f"scenario `{name}` sets {listed(unknown)}, which `{program.name}` does not read, so "
+            f"nothing would change. It reads {listed(known, most=40)}."
         )
-    return payment[:, None] if payment.ndim == 1 else payment
-
-
-def _total(found: Settlement) -> FloatArray:
-    total: FloatArray = _payment(found).sum(axis=0)
-    return total
-
-
-def _ends(draws: FloatArray, level: float) -> tuple[float, float]:
-    if not 0 < level < 1:
-        raise DataError(f"`level` is {level:g}; it is a probability between 0 and 1, such as 0.95.")
-    if draws.size == 1:
-        return np.nan, np.nan
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    long = [column for column, value in change.inputs.items() if not np.isscalar(value)]
+    if long:
+        raise DesignError(
+            f"scenario `{name}` sets {listed(long)} to several values; give one value for all "
+            "organizations, or settle a changed table."
+        )

@@ -60,3 +60,29 @@ def test_requests_that_no_size_meets() -> None:
         viable_size(noise=NOISE, msr=0.02, false_reward=0.6)
     with pytest.raises(vbc.DataError, match="without `mlr` nothing is owed"):
         viable_size(noise=NOISE, msr=0.02, false_penalty=0.1)
+
+
+def test_a_fall_of_the_rate_that_few_sizes_feel_is_not_passed_over() -> None:
+    limit = 0.05
+    just = 2.0 * stats.norm.isf(limit) / np.sqrt(40_010)  # 40,000 to 40,009 people fail
+
+    def narrow(n: np.ndarray) -> np.ndarray:
+        return np.where(n < 40_000, 0.03, just)
+
+    every = np.arange(1, 60_000)
+    chance = viability(every, noise=NOISE, msr=narrow)["false_reward"].to_numpy()
+    exact = every[chance > limit].max() + 1
+    assert 40_009 <= exact <= 40_011
+    assert viable_size(noise=NOISE, msr=narrow, false_reward=limit) == exact
+
+
+def test_large_sizes_and_small_limits() -> None:
+    exact = np.ceil((2.0 * stats.norm.isf(0.01) / 0.005) ** 2)  # beyond 200,000
+    assert viable_size(noise=NOISE, msr=0.005, false_reward=0.01) == exact > 200_000
+    with pytest.raises(vbc.DesignError, match="no size up to 1,000 "):
+        viable_size(noise=NOISE, msr=0.02, false_reward=0.05, largest=1_000)
+    with pytest.raises(vbc.DataError, match="`largest` is 0"):
+        viable_size(noise=NOISE, msr=0.02, false_reward=0.05, largest=0)
+    for saving in (3.0, 0.0, -0.02, np.nan):
+        with pytest.raises(vbc.DataError, match="fraction of the benchmark between 0 and 1"):
+            viability([5_000], noise=NOISE, msr=0.02, true_saving=saving)

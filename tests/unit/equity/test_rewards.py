@@ -88,3 +88,52 @@ def test_all_that_is_missing_is_said_at_once(table) -> None:
         vbc.equity.rewards(settled, strata, by="safety_net", exposure=size)
     for words in ("no stratum: `A3`", "no exposure: `A4`", "1 exposures are not", "`alone`"):
         assert words in str(caught.value)
+
+
+def test_only_lines_of_dollars_and_named_strata(table) -> None:
+    settled = MSSP.settle(table, performance_year=2024)
+    with pytest.raises(vbc.DesignError, match="`sharing_rate`, which is no amount of dollars"):
+        vbc.equity.rewards(
+            settled, labels(table), by="x", exposure=sizes(table), line="sharing_rate"
+        )
+    strata, size = labels(table), sizes(table)
+    strata["A1"], size["A2"], size["A3"] = np.nan, "many", np.nan
+    with pytest.raises(vbc.DataError) as caught:
+        vbc.equity.rewards(settled, strata, by="x", exposure=size)
+    for words in ("no stratum: `A1`", "no exposure: `A3`", "1 exposures are not positive"):
+        assert words in str(caught.value)
+
+
+def test_unit_and_covariance_are_named(table) -> None:
+    est = found(table)
+    assert est.frame["unit_of_measure"].iloc[0] == "USD per unit of exposure (positive = paid)"
+    assert est.meta["vcov"] == "CR0"
+    settled = MSSP.settle(table, performance_year=2024)
+    given = {"by": "safety_net", "exposure": sizes(table)}
+    adjusted = vbc.equity.rewards(settled, labels(table), **given)
+    assert adjusted.meta["vcov"] == "CR1"
+    n = est.frame["n_clusters"].to_numpy()
+    assert adjusted.std_error == pytest.approx(est.std_error * np.sqrt(n / (n - 1)))
+
+
+def test_effect_of_a_rule_by_stratum_is_joint(table) -> None:
+    half = MSSP.with_values(sharing_rate=0.375).settle(table, performance_year=2024)
+    full = MSSP.settle(table, performance_year=2024)
+    given = {"by": "safety_net", "exposure": sizes(table)}
+    est = vbc.equity.rewards(half, labels(table), against=full, **given)
+    assert est.frame["estimand"].tolist()[:3] == [
+        "difference_payment_per_unit", "difference_share_paid", "difference_share_owing",
+    ]  # fmt: skip
+    runs = [vbc.equity.rewards(x, labels(table), **given) for x in (half, full)]
+    both = vbc.stack(runs, labels=["half", "full"])
+    hand = both.contrast(np.hstack([np.eye(6), -np.eye(6)]))
+    assert est.estimate == pytest.approx(hand.estimate, rel=1e-12)
+    assert est.vcov() == pytest.approx(hand.vcov(), rel=1e-9, abs=1e-12)
+    assert (est.where(estimand="difference_payment_per_unit").estimate < 0).all()
+    base = {"expenditure": np.repeat(table["expenditure"].to_numpy()[:, None], 4, axis=1)}
+    drawn = MSSP.with_values(sharing_rate=0.375).settle(table, performance_year=2024, draws=base)
+    same = vbc.equity.rewards(drawn, labels(table), against=full, **given)
+    assert same.draws() == pytest.approx(np.tile(est.estimate, (4, 1)))
+    other = MSSP.settle(table.iloc[::-1], performance_year=2024)
+    with pytest.raises(vbc.DesignError, match="in another order"):
+        vbc.equity.rewards(half, labels(table), against=other, **given)

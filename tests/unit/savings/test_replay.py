@@ -106,3 +106,39 @@ def test_a_scenario_does_not_overwrite_draws(table) -> None:
             MSSP, table, performance_year=2024, draws=drawn(table),
             scenarios={"flat": Scenario(inputs={"expenditure": 1.0})},
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"trak": "BASIC_E"}, "`trak`, which `mssp` does not read"),
+        ({"qual_score": [1.0, 0.5, 0.2]}, "`qual_score` to several values"),
+    ],
+)
+def test_scenarios_that_would_change_nothing(table, inputs, words) -> None:
+    with pytest.raises(vbc.DesignError, match=words):
+        savings.replay(
+            MSSP, table, performance_year=2024, scenarios={"typo": Scenario(inputs=inputs)}
+        )
+
+
+def test_the_table_says_that_behaviour_is_fixed(table) -> None:
+    scenarios = {"cut": Scenario(values={"sharing_rate": 0.5})}
+    found = savings.replay(MSSP, table, performance_year=2024, scenarios=scenarios).table()
+    assert found["behaviour"].tolist() == ["held fixed"] * 2
+
+
+def test_lines_by_stratum_and_recoupment(table) -> None:
+    table = table.assign(adv_pay_recoup=[2e5, 1e5, 0.0])
+    settled = MSSP.settle(table, performance_year=2024, draws=drawn(table))
+    strata = {"A1": "rural=yes", "A2": "rural=yes", "A3": "rural=no"}
+    book = savings.Ledger.from_settlements([settled], kind="apm_bonus", strata=strata)
+    assert [(line.kind, line.stratum) for line in book] == [
+        ("apm_bonus", "rural=yes"), ("repayment", "rural=yes"), ("recoupment", "rural=yes"),
+        ("apm_bonus", "rural=no"), ("repayment", "rural=no"),
+    ]  # fmt: skip
+    assert book.total("providers") == pytest.approx(settled["paid_out"].sum(axis=0))
+    rural = book.total("payer", stratum="rural=yes")
+    assert rural == pytest.approx(-settled["paid_out"][:2].sum(axis=0))
+    with pytest.raises(vbc.DataError, match="1 organizations of `mssp` 2024 have no stratum: `A3`"):
+        savings.Ledger.from_settlements([settled], strata={"A1": "a", "A2": "a"})

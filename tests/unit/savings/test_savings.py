@@ -113,3 +113,18 @@ def test_benchmark_savings_add_up() -> None:
     assert total["benchmark_savings_net"].item() == pytest.approx(18.0)
     with pytest.raises(vbc.DataError, match="`earned` in 1 rows"):
         savings.benchmark_savings(frame.assign(earned=[np.nan, 0, 0]))
+
+
+def test_benchmark_savings_stand_beside_impact_savings(effects, exposure) -> None:
+    acos = pd.DataFrame({"benchmark": [900.0, 800.0], "expenditure": 700.0, "earned": [90.0, -5.0]})
+    gross = savings.gross(effects, exposure)
+    book = savings.Ledger((savings.Line(name="Paid", kind="incentive_payment", amount=85.0),))
+    both = pd.concat(
+        [
+            savings.statement(gross, savings.net(gross, book), book),
+            savings.benchmark_statement(acos),
+        ]
+    )
+    second = both[both["measure"] == "benchmark"]
+    assert second["amount"].tolist() == [300.0, 85.0, 215.0]
+    assert len(vbc.figures.gross_to_net(both, level=0.95).axes) == 2
