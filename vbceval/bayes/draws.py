@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from vbceval.bayes.cells import Cells
-from vbceval.bayes.coefficients import Reference, Structure, place, split
-from vbceval.bayes.likelihood import Scales, cell_terms, residuals, weights_of_coefficients
+from vbceval.bayes.coefficients import Reference, Structure, place, split, structure
+from vbceval.bayes.equations import arrange
+from vbceval.bayes.hyper import SHOCKS, natural_values, scales_at
+from vbceval.bayes.likelihood import Scales, noise, residuals, weights_of_coefficients
 from vbceval.bayes.priors import Priors
 from vbceval.core.typing import FloatArray, IntArray
 
@@ -39,55 +42,75 @@ def natural(tree: Any, cells: Cells, parts: Structure, priors: Priors, around: R
         multiplied; and ``rho``, ``overlap``. What the model does not have
         is absent.
     """
+    found = tree["posterior"].to_dataset()
+    values = {name: found[name].values for name in found.data_vars}
+    for name in SHOCKS:
+        if f"{name}_change" in values:
+            share = values.get("rho_share", np.full((), 0.5))
+            values[name] = values[f"{name}_change"] / np.sqrt(1.0 - (2.0 * share - 1.0))
+    coordinates = values["coordinates"]
+    v = np.empty_like(coordinates)
+    for at in np.ndindex(*coordinates.shape[:2]):
+        sds = values["part_sd"][at] if "part_sd" in values else np.zeros(0)
+        scale, prior = weights_of_coefficients(cells, parts, priors, sds)
+        v[at] = place(around, coordinates[at], scale, prior).v
+    tree["posterior"] = dataset(values, v, cells, parts, priors).assign_attrs(found.attrs)
+    return tree
+
+
+def dataset(
+    values: Mapping[str, FloatArray], v: FloatArray, cells: Cells, parts: Structure, priors: Priors
+) -> Any:
+    """
+    Return draws as a data set with names.
+
+    Parameters
+    ----------
+    values : mapping of array, each (chains, draws, ...)
+        Variance parameters by the names of their laws (see `vbceval.bayes.hyper.Law`).
+    v : array, shape (chains, draws, Q)
+        Standardised coefficients.
+    cells, parts, priors
+        The model.
+
+    Returns
+    -------
+    Dataset
+        As `natural` says.
+    """
     import xarray
 
-    found = tree["posterior"].to_dataset()
     out: dict[str, Any] = {}
-    rho = np.zeros(())
-    if "rho_share" in found:
-        rho = 2.0 * found["rho_share"].values - 1.0
-        out["rho"] = (DIMS, rho)
-    for name in ("common_shock", "stratum_shock"):
-        if f"{name}_change" in found:
-            out[name] = (DIMS, found[f"{name}_change"].values / np.sqrt(1.0 - rho))
-    for name in ("organization_sd", "overlap"):
-        if name in found:
-            out[name] = (DIMS, found[name].values)
-    for name in ("person_sd", "person_factor"):
-        if name in found:
-            out[name] = ((*DIMS, "stratum"), found[name].values)
-    for j, name in enumerate(parts.names[1:]):
-        out[f"{name}_sd"] = (DIMS, found["part_sd"].values[..., j])
-    entry, effect, period, slope = _means(found, cells, parts, priors, around)
+    for name, found in natural_values(values, parts).items():
+        out[name] = ((*DIMS, "stratum") if found.ndim > 2 else DIMS, found)
+    entry, effect, period, slope = _means(values, v, cells, parts, priors)
     out["effect_at_entry"] = (DIMS, entry)
     out["effect"] = ((*DIMS, "effect_cell"), effect)
     out["period_effect"] = ((*DIMS, "stratum", "period"), period)
     if cells.covariates:
         out["slope"] = ((*DIMS, "covariate", "period"), slope)
-    coords = {name: found[name].values for name in DIMS} | {
+    coords: dict[str, Any] = {name: np.arange(n) for name, n in zip(DIMS, v.shape, strict=False)}
+    coords |= {
         name: values
         for name, values in cells.coords.items()
         if any(name in used for used, _ in out.values())
     }
-    tree["posterior"] = xarray.Dataset(out, coords=coords, attrs=found.attrs)
-    return tree
+    return xarray.Dataset(out, coords=coords)
 
 
 def _means(
-    found: Any, cells: Cells, parts: Structure, priors: Priors, around: Reference
+    values: Mapping[str, FloatArray], v: FloatArray, cells: Cells, parts: Structure, priors: Priors
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return the level of effects, effects, period effects and slopes of each draw."""
-    coordinates = found["coordinates"].values
-    shape = coordinates.shape[:2]
-    sds = found["part_sd"].values if "part_sd" in found else np.ones((*shape, 0))
+    shape = v.shape[:2]
     t, own = len(cells.periods), len(parts.part)
     entry, effect = np.empty(shape), np.empty((*shape, len(cells.effects)))
     period, slope = np.empty((*shape, cells.n_strata, t)), np.empty((*shape, cells.x.shape[1], t))
     for at in np.ndindex(*shape):
-        scale, prior = weights_of_coefficients(cells, parts, priors, sds[at])
-        v = place(around, coordinates[at], scale, prior).v
-        mean = split(parts, v, scale[-own:], cells.n_strata, cells.x.shape[1])
-        entry[at] = scale[-own] * v[-own]
+        sds = values["part_sd"][at] if "part_sd" in values else np.zeros(0)
+        scale, _ = weights_of_coefficients(cells, parts, priors, sds)
+        mean = split(parts, v[at], scale[-own:], cells.n_strata, cells.x.shape[1])
+        entry[at] = scale[-own] * v[at][-own]
         effect[at], period[at], slope[at] = mean.effect, mean.period, mean.slope
     return entry, effect, period, slope
 
@@ -130,19 +153,7 @@ class Parameters:
 
     def scales(self, draw: int) -> Scales:
         """Return variances, autocorrelation and shares; 0 for what the model does not have."""
-
-        def value(name: str) -> FloatArray:
-            return np.asarray(self._at[name][draw]) if name in self._at else np.zeros(())
-
-        person = np.ones(self.cells.n_strata)
-        for name in ("person_sd", "person_factor"):
-            if name in self._at:
-                person = self._at[name][draw]
-        return Scales(
-            parts=np.zeros(0), specific=value("stratum_shock") ** 2,
-            common=value("common_shock") ** 2, lasting=value("organization_sd") ** 2,
-            rho=value("rho"), overlap=value("overlap"), person=person,
-        )  # fmt: skip
+        return scales_at({name: values[draw] for name, values in self._at.items()}, self.cells)
 
 
 def cluster_terms(parameters: Parameters, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -164,17 +175,25 @@ def cluster_terms(parameters: Parameters, chosen: IntArray) -> tuple[FloatArray,
         Mean and standard deviation of each cluster's own effect, given its cells and the draw.
     """
     cells = parameters.cells
+    equations = arrange(cells, structure(cells))
     likelihood = np.empty((len(chosen), len(cells.clusters)))
     own = np.empty((len(chosen), len(cells.clusters), 2))
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for position, draw in enumerate(chosen):
+        scales = parameters.scales(int(draw))
+        key = (*scales.four.tolist(), float(scales.overlap), *scales.person.tolist())
+        alike.setdefault(key, []).append(position)
 
-    def one(place: int) -> None:
-        draw = int(chosen[place])
-        found = cell_terms(cells, parameters.residual(draw), parameters.scales(draw))
-        likelihood[place], own[place] = found[0], found[5]
+    def some(places: list[int]) -> None:
+        # draws of one node have the same variances, and so the same factors
+        residual = np.array([parameters.residual(int(chosen[i])) for i in places])
+        scales = parameters.scales(int(chosen[places[0]]))
+        found = equations.clusters(residual, *noise(scales), scales.four)
+        likelihood[places], own[places] = found
 
     # machine code that lets other threads run: the draws share the cores
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(one, range(len(chosen))))
+        list(pool.map(some, alike.values()))
     return likelihood, own
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from vbceval.bayes.averages import averages
 from vbceval.bayes.cells import Cells, PersonSd, from_moments
-from vbceval.bayes.checks import Convergence, Limits, require_converged
-from vbceval.bayes.coefficients import PARTS, Structure, reference, structure
-from vbceval.bayes.draws import DIMS, Parameters, cluster_terms, flatten, natural, prior_effects
-from vbceval.bayes.model import Shocks, active_scales, build
+from vbceval.bayes.checks import Convergence, Limits
+from vbceval.bayes.coefficients import structure
+from vbceval.bayes.draws import prior_effects
+from vbceval.bayes.engines import Model, Posterior, by_nodes, by_nuts
+from vbceval.bayes.groups import add_groups, by_name, observed, posterior_check
+from vbceval.bayes.model import Shocks, active_scales
 from vbceval.bayes.organizations import organization_effects
-from vbceval.bayes.predictive import check
-from vbceval.bayes.priors import PriorName, Priors, in_dollars, log_density, named
-from vbceval.bayes.sample import Progress, one_thread, sample
+from vbceval.bayes.priors import PriorName, Priors, in_dollars, named
+from vbceval.bayes.sample import Progress
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
@@ -27,13 +29,11 @@ from vbceval.estimates import Estimates
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
-_SPREADS = (
-    "common_shock", "stratum_shock", "organization_sd", "rho", "overlap", "person_sd",
-    "person_factor",
-    *(f"{name}_sd" for name in PARTS[1:]),
-)  # fmt: skip
 _PRIOR_DRAWS = 4000
-_CHECKED_DRAWS = 200
+_NUTS: dict[str, float] = {"tune": 500, "target_accept": 0.8}
+_NODES = 1024
+
+Engine = Literal["exact", "nuts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class HierarchicalDiD:
     walk), stratum and their combination, each partly pooled, and of the organization's own lasting
     deviation. Everything is in percent of the stratum's mean before entry, so that strata of very
     different spending share their pooling. Intercepts, shocks, deviations and noise are integrated
-    out exactly; the rest is sampled.
+    out exactly. So are period effects, slopes and effects by the exact engine, which leaves a few
+    variance parameters to numerical integration; the other engine samples both.
 
     Where a cluster has several units with cells of the same stratum and period (files that restate
     the same years), they share the shock and an estimated part of the sampling error.
@@ -73,10 +74,19 @@ class HierarchicalDiD:
         Law of organizations' shocks over periods. Without them intervals are too narrow.
     organization_effects : bool, default True
         Let effects differ between organizations.
-    draws, tune, chains : int
-        Kept and warm-up iterations of each chain.
-    target_accept : float, default 0.8
-        Mean acceptance that the sampler aims at.
+    engine : {"exact", "nuts"}
+        ``"exact"`` integrates: variance parameters over weighted nodes about their mode, all else
+        in closed form; draws are independent. ``"nuts"`` samples with the no-U-turn sampler: the
+        check on the other, at many times its cost. Both have the same model and the same result.
+    draws, chains : int, default 1000 and 4
+        Draws of each chain; of the exact engine ``draws * chains`` independent ones.
+    tune : int, optional
+        Warm-up iterations of each chain, default 500. Engine "nuts".
+    target_accept : float, optional
+        Mean acceptance that the sampler aims at, default 0.8. Engine "nuts".
+    nodes : int, optional
+        Points of the integration, a power of two, default 1024; another pass, where one is
+        needed, has twice as many. Engine "exact".
     seed : int, default 20210101
         Seed.
 
@@ -97,16 +107,19 @@ class HierarchicalDiD:
     prior: PriorName | Priors = "default"
     shocks: Shocks = "ar1"
     organization_effects: bool = True
+    engine: Engine = "exact"
     draws: int = 1000
-    tune: int = 500
     chains: int = 4
-    target_accept: float = 0.8
+    tune: int | None = None
+    target_accept: float | None = None
+    nodes: int | None = None
     seed: int = 20210101
 
     def __post_init__(self) -> None:
         if self.shocks not in ("ar1", "iid", "none"):
             raise DesignError(f"`shocks` is '{self.shocks}'; use 'ar1', 'iid' or 'none'.")
         named(self.prior)
+        self._check_engine()
         if not 0.0 <= self.person_sd_uncertainty < np.inf:
             raise DesignError(
                 f"`person_sd_uncertainty` is {self.person_sd_uncertainty}; it is the standard "
@@ -116,6 +129,28 @@ class HierarchicalDiD:
             raise DesignError(
                 "`person_sd_uncertainty` says how far a stated `person_sd` may be off, and none is "
                 "stated: it is estimated from variation within cells. State it, or leave both out."
+            )
+
+    def _check_engine(self) -> None:
+        if self.engine not in ("exact", "nuts"):
+            raise DesignError(f"`engine` is '{self.engine}'; use 'exact' or 'nuts'.")
+        other: dict[str, float | None] = {"nodes": self.nodes}
+        if self.engine == "exact":
+            other = {"tune": self.tune, "target_accept": self.target_accept}
+            if self.draws < 4 or self.chains < 1:
+                raise DesignError(
+                    f"`draws` is {self.draws} and `chains` {self.chains}; at least 4 and 1."
+                )
+        given = [f"`{name}`" for name, value in other.items() if value is not None]
+        if given:
+            raise DesignError(
+                f"{', '.join(given)} belongs to the other engine than engine='{self.engine}', "
+                "where it would change nothing. Leave it out, or choose the other engine."
+            )
+        if self.nodes is not None and (self.nodes < 64 or self.nodes & (self.nodes - 1)):
+            raise DesignError(
+                f"`nodes` is {self.nodes}; use a power of two from 64 on: points of a Sobol "
+                "sequence are even in such numbers only."
             )
 
     def fit(
@@ -128,7 +163,7 @@ class HierarchicalDiD:
         progress: Progress | None = None,
     ) -> Estimates:
         """
-        Sample the posterior.
+        Compute the posterior.
 
         Parameters
         ----------
@@ -142,11 +177,12 @@ class HierarchicalDiD:
         baseline : float or mapping of stratum to float, optional
             Mean before entry of each stratum. Default: that of the treated in the data.
         limits : Limits, optional
-            Convergence limits of every reported average; default R-hat 1.01, effective sample
-            size 400. Standard deviations and autocorrelation, which are not reported, must reach
-            half of it and twice the distance of R-hat from 1.
+            Limits of every reported average; default R-hat 1.01, effective sample size 400.
+            Standard deviations and autocorrelation, which are not reported, must reach half of it
+            and twice the distance of R-hat from 1. The exact engine reads `Limits.ess` alone: its
+            other gates are fixed (`vbceval.bayes.quadrature.integrate`).
         progress : callable, optional
-            As in `vbceval.bayes.sample.sample`.
+            As in `vbceval.bayes.sample.sample`; the exact engine takes none.
 
         Returns
         -------
@@ -162,38 +198,54 @@ class HierarchicalDiD:
         Raises
         ------
         DesignError
-            If the design asks for what the model does not do, or data cannot answer it.
+            If the design asks for what the model does not do, data cannot answer it, or `progress`
+            is given to the exact engine.
         EstimationError
-            If the draws cannot be trusted, naming the parameter and the remedy.
+            If the posterior cannot be trusted, naming the parameter and the remedy.
         """
         cells, cluster_name = self._cells(data, design, baseline)
-        priors = named(self.prior)
+        priors, parts = named(self.prior), structure(cells)
         active = active_scales(cells, shocks=self.shocks, organizations=self.organization_effects)
-        parts = structure(cells)
-        with one_thread():
-            around = reference(cells, parts, priors, active)
-            model = build(
-                cells, parts, priors, active, around, person_log_sd=self.person_sd_uncertainty
-            )
-            tree = sample(
-                model, draws=self.draws, tune=self.tune, chains=self.chains, seed=self.seed,
-                target_accept=self.target_accept, progress=progress,
-            )  # fmt: skip
-            tree = natural(tree, cells, parts, priors, around)
         frame, weights = averages(cells, design)
-        draws = flatten(tree, "effect") @ weights.T
-        frame["estimate"] = draws.mean(axis=0)
-        seen = _converged(tree, draws, limits)
+        model = Model(cells, parts, priors, active, self.person_sd_uncertainty, weights)
+        found = self._posterior(model, limits, progress)
+        frame["estimate"] = found.mean
+        tree = found.tree
+        tree["observed_data"] = observed(cells)
         prior = prior_effects(parts, priors, generator(self.seed, "prior"), _PRIOR_DRAWS)
-        misfit = self._complete(tree, cells, parts, priors, prior, prior @ weights.T)
+        misfit = posterior_check(cells, tree, seed=self.seed)
         meta = {
-            **self._meta(cells, design, priors, seen),
+            **self._meta(cells, design, priors, found.seen),
+            **found.said,
             "prior_predictive": _prior_predictive(prior @ weights[1]),
-            "posterior_predictive": misfit,
+            "posterior_predictive": by_name(misfit),
         }
+        complete = functools.partial(
+            add_groups, tree, cells, priors, parts.names[1:], found=misfit, prior=prior,
+            averages=prior @ weights.T,
+        )  # fmt: skip
         return Estimates(
-            frame=frame, samples=draws, interval="credible", cluster_name=cluster_name, tree=tree,
-            meta=meta,
+            frame=frame, samples=found.draws, interval="credible", cluster_name=cluster_name,
+            tree=functools.cache(complete), meta=meta,
+        )  # fmt: skip
+
+    def _posterior(
+        self, model: Model, limits: Limits | None, progress: Progress | None
+    ) -> Posterior:
+        if self.engine == "exact":
+            if progress is not None:
+                raise DesignError(
+                    "the exact engine reports no progress: it takes seconds. Leave out `progress`."
+                )
+            return by_nodes(
+                model, draws=self.draws, chains=self.chains, nodes=self.nodes or _NODES,
+                seed=self.seed, limits=limits,
+            )  # fmt: skip
+        tune = _NUTS["tune"] if self.tune is None else self.tune
+        accept = _NUTS["target_accept"] if self.target_accept is None else self.target_accept
+        return by_nuts(
+            model, draws=self.draws, tune=int(tune), chains=self.chains, target_accept=accept,
+            seed=self.seed, limits=limits, progress=progress,
         )  # fmt: skip
 
     def organizations(
@@ -245,7 +297,7 @@ class HierarchicalDiD:
                 "`posterior` was fitted with other options than this model has, so its draws would "
                 "be read wrongly. Use the `HierarchicalDiD` that made it."
             )
-        if not tree["observed_data"].to_dataset().equals(_observed(cells)):
+        if not tree["observed_data"].to_dataset().equals(observed(cells)):
             raise EstimationError(
                 "`posterior` was fitted to other cells than `data`, `design` and `baseline` give, "
                 "so residuals of organizations would be wrong. Pass what was passed to `fit`."
@@ -274,60 +326,6 @@ class HierarchicalDiD:
         cells = from_moments(moments, design, person_sd=self.person_sd, baseline=baseline)
         return cells, moments.cluster_name
 
-    def _complete(
-        self, tree: Any, cells: Cells, parts: Structure, priors: Priors, prior: FloatArray,
-        prior_averages: FloatArray,
-    ) -> dict[str, dict[str, float]]:  # fmt: skip
-        """Add the groups that checks read; return the posterior predictive check."""
-        import xarray
-
-        tree["observed_data"] = _observed(cells)
-        posterior = tree["posterior"].to_dataset()
-        shape = (posterior.sizes["chain"], posterior.sizes["draw"])
-        coords = {name: posterior[name].values for name in DIMS}
-        parameters = Parameters(cells, tree)
-        likelihood, _ = cluster_terms(parameters, np.arange(len(parameters)))
-        tree["log_likelihood"] = xarray.Dataset(
-            {"cells": ((*DIMS, "cluster"), likelihood.reshape(*shape, -1))},
-            coords={**coords, "cluster": [str(c) for c in cells.clusters]},
-        )
-        spreads = [f"{name}_sd" for name in parts.names[1:]]
-        tree["log_prior"] = xarray.Dataset(
-            {
-                "effect": (
-                    DIMS,
-                    log_density(
-                        priors, posterior["effect_at_entry"].values,
-                        [posterior[name].values for name in spreads],
-                    ),
-                )
-            },
-            coords=coords,
-        )  # fmt: skip
-        tree["prior"] = xarray.Dataset(
-            {
-                "effect": ((*DIMS, "effect_cell"), prior[None]),
-                "average": ((*DIMS, "row"), prior_averages[None]),
-            },
-            coords={"effect_cell": cells.coords["effect_cell"]},
-        )
-        chosen = np.linspace(0, len(parameters) - 1, min(_CHECKED_DRAWS, len(parameters)))
-        found = check(parameters, chosen.astype(np.int64), generator(self.seed, "predictive"))
-        tree["posterior_predictive"] = xarray.Dataset(
-            {
-                "replicated": ((*DIMS, "statistic"), found.replicated[None]),
-                "observed": ((*DIMS, "statistic"), found.observed[None]),
-            },
-            coords={"statistic": list(found.names)},
-        )
-        return {
-            name: {"observed": float(o), "replicated": float(r), "p_value": float(p)}
-            for name, o, r, p in zip(
-                found.names, found.observed.mean(axis=0), found.replicated.mean(axis=0),
-                found.p_value, strict=True,
-            )
-        }  # fmt: skip
-
     def _options(self) -> dict[str, Any]:
         return {**asdict(self), "prior": asdict(named(self.prior))}
 
@@ -352,37 +350,9 @@ class HierarchicalDiD:
             "dropped_cells": dict(cells.dropped),
             "seed": self.seed,
             "exactness": "moments",
-            "versions": versions("pymc", "arviz", "numpy"),
+            "versions": versions(*(["pymc"] if self.engine == "nuts" else []), "arviz", "numpy"),
             "warnings": list(seen.notes),
         }  # fmt: skip
-
-
-def _observed(cells: Cells) -> Any:
-    """Return the cells as the model read them: percent of baseline, and their places."""
-    import xarray
-
-    columns = {
-        "y": cells.y, "precision": cells.layout.precision, "exposure": cells.exposure,
-        "cluster": cells.cluster, "effect": cells.effect_of_cell, "stratum": cells.stratum,
-        "period": cells.period,
-    }  # fmt: skip
-    found: dict[str, Any] = {name: (("cell",), values) for name, values in columns.items()}
-    found["x"] = (("cell", "covariate"), cells.x)
-    return xarray.Dataset(found)
-
-
-def _converged(tree: Any, draws: FloatArray, limits: Limits | None) -> Convergence:
-    """Judge the reported averages, and less strictly what they are averaged over."""
-    limits = Limits() if limits is None else limits
-    posterior = tree["posterior"]
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"], draws.shape[1])
-    # tests of convergence read a tree; averages are a function of its draws
-    tree["posterior"] = posterior.to_dataset().assign(
-        average=((*DIMS, "row"), draws.reshape(shape))
-    )
-    loose = replace(limits, r_hat=1 + 2 * (limits.r_hat - 1), ess=limits.ess / 2)
-    require_converged(tree, [x for x in _SPREADS if x in posterior], loose)
-    return require_converged(tree, ["average"], limits)
 
 
 def _prior_predictive(overall: FloatArray) -> dict[str, float | bool]:

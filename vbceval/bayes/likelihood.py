@@ -72,10 +72,22 @@ def residuals(
 
 def cell_terms(cells: Cells, residual: FloatArray, scales: Scales) -> tuple[FloatArray, ...]:
     """Return what `vbceval.bayes.marginal.compiled` returns, at these residuals and scales."""
-    variance = scales.person**2
-    phi = 1.0 / ((1.0 - scales.overlap) * variance)
-    shared = scales.overlap * variance
+    phi, shared = noise(scales)
     return tuple(compiled()(residual, phi, shared, scales.four, cells.layout))
+
+
+def noise(scales: Scales) -> tuple[FloatArray, FloatArray]:
+    """Return (phi, shared), both shape (S,), as the marginal likelihood takes them."""
+    variance = scales.person**2
+    return 1.0 / ((1.0 - scales.overlap) * variance), scales.overlap * variance
+
+
+def spread_within(cells: Cells, variance: FloatArray) -> float:
+    """Return the log likelihood of the variation between persons within cells, at their variance."""
+    if cells.within is None:
+        return 0.0
+    dof, squares = cells.within
+    return -0.5 * float((dof * np.log(variance) + squares / variance).sum())
 
 
 def joint(
@@ -129,7 +141,7 @@ def joint(
     d_variance = -d_phi / ((1.0 - scales.overlap) * variance**2) + d_shared * scales.overlap
     if cells.within is not None:
         dof, squares = cells.within
-        value -= 0.5 * float((dof * np.log(variance) + squares / variance).sum())
+        value += spread_within(cells, variance)
         d_variance = d_variance - 0.5 * (dof / variance - squares / variance**2)
     slopes = Scales(
         parts=np.bincount(parts.part, steps * pull, minlength=len(scales.parts) + 1)[1:],

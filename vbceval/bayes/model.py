@@ -8,6 +8,7 @@ import numpy as np
 
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.coefficients import Reference, Structure
+from vbceval.bayes.hyper import SHOCKS, Law, laws
 from vbceval.bayes.likelihood import Scales, density, operation
 from vbceval.bayes.marginal import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.bayes.priors import Priors
@@ -75,35 +76,34 @@ def build(
     with pm.Model(coords={"part": parts.names[1:], "stratum": cells.coords["stratum"]}) as model:
         # the normal prior of the coefficients is part of the density below
         coordinates = pm.Flat("coordinates", shape=len(around.target))
-        sds = pt.zeros(0)
-        if len(parts.names) > 1:
-            sds = pm.HalfNormal("part_sd", priors.spread, dims="part")
-        specific, common, lasting, rho = _variances(priors, active)
-        overlap = pm.Beta("overlap", 1.0, 1.0) if cells.restated else pt.constant(0.0)
-        person = pt.ones(cells.n_strata)
-        if cells.within is not None:
-            person = pm.HalfNormal("person_sd", priors.person, dims="stratum")
-        elif person_log_sd > 0:
-            person = pm.LogNormal("person_factor", 0.0, person_log_sd, dims="stratum")
-        inputs = Scales(sds, specific, common, lasting, rho, overlap, person)
+        none = pt.constant(0.0)
+        found: dict[str, Any] = {"part_sd": pt.zeros(0), "rho": none}
+        for law in laws(cells, parts, priors, active, person_log_sd=person_log_sd):
+            found[law.name] = _variable(law, found["rho"])
+            if law.name == "rho_share":
+                found["rho"] = 2.0 * found["rho_share"] - 1.0
+        person = found.get("person_sd", found.get("person_factor", pt.ones(cells.n_strata)))
+        inputs = Scales(
+            found["part_sd"], found.get("stratum_shock", none), found.get("common_shock", none),
+            found.get("organization_sd", none), found["rho"], found.get("overlap", none), person,
+        )  # fmt: skip
         pm.Potential("cells", operation()(function)(coordinates, *inputs)[0])
     return model
 
 
-def _variances(priors: Priors, active: BoolArray) -> tuple[Any, Any, Any, Any]:
-    """Return (specific, common, lasting, rho): three variances and the autocorrelation."""
+def _variable(law: Law, rho: Any) -> Any:
+    """Return a parameter of the model with its prior; the variance where that is what enters."""
     import pymc as pm
     import pytensor.tensor as pt
 
-    out = [pt.constant(0.0)] * 4
-    if active[RHO]:
-        out[RHO] = 2.0 * pm.Beta("rho_share", 2.0, 2.0) - 1.0
-    for place, name in ((COMMON, "common_shock"), (SPECIFIC, "stratum_shock")):
-        if active[place]:
-            # HalfNormal(shock) on the sd. What the data fix is the sd of changes, so that is drawn:
-            # change = sd sqrt(1 - rho)
-            change = pm.HalfNormal(f"{name}_change", priors.shock * pt.sqrt(1.0 - out[RHO]))
-            out[place] = pt.sqr(change) / (1.0 - out[RHO])
-    if active[LASTING]:
-        out[LASTING] = pt.sqr(pm.HalfNormal("organization_sd", priors.organization))
-    return out[0], out[1], out[2], out[3]
+    if law.name in SHOCKS:
+        # HalfNormal(shock) on the sd. What the data fix is the sd of changes, so that is drawn:
+        # change = sd sqrt(1 - rho)
+        change = pm.HalfNormal(f"{law.name}_change", law.values[0] * pt.sqrt(1.0 - rho))
+        return pt.sqr(change) / (1.0 - rho)
+    if law.family == "beta":
+        return pm.Beta(law.name, *law.values)
+    if law.family == "log_normal":
+        return pm.LogNormal(law.name, 0.0, law.values[0], dims=law.dims)
+    found = pm.HalfNormal(law.name, law.values[0], dims=law.dims)
+    return pt.sqr(found) if law.name == "organization_sd" else found

@@ -52,14 +52,19 @@ def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) ->
     """
     cells = parameters.cells
     block = _codes(cells.unit, cells.stratum)
-    shared = _codes(cells.cluster, cells.stratum, cells.period)
+    shared = restated(cells)
     observed = [_statistics(cells, block, parameters.residual(int(d))) for d in chosen]
     replicated = [
-        _statistics(cells, block, _simulate(cells, shared, parameters.scales(int(d)), rng))
+        _statistics(cells, block, simulate(cells, shared, parameters.scales(int(d)), rng))
         for d in chosen
     ]
     names = (*[f"variance[{name}]" for name in cells.coords["stratum"]], "lag_one", "extreme")
     return Discrepancy(names, np.array(observed), np.array(replicated))
+
+
+def restated(cells: Cells) -> IntArray:
+    """Return codes of organization x stratum x period, whose cells share noise, shape (K,)."""
+    return _codes(cells.cluster, cells.stratum, cells.period)
 
 
 def _codes(*keys: IntArray) -> IntArray:
@@ -84,7 +89,7 @@ def _statistics(cells: Cells, block: IntArray, residual: FloatArray) -> FloatArr
     return np.append(variance, [lag, extreme])
 
 
-def _simulate(
+def simulate(
     cells: Cells, shared: IntArray, scales: Scales, rng: np.random.Generator
 ) -> FloatArray:
     """Return residuals of one replicated data set, up to the intercepts of blocks, shape (K,)."""

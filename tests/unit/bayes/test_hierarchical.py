@@ -105,7 +105,7 @@ def least_squares(data: vbc.Panel, prior_sd: float) -> tuple[float, float]:
 @pytest.fixture(scope="module")
 def exact() -> SimpleNamespace:
     model = HierarchicalDiD(
-        person_sd=20_000.0, shocks="none", organization_effects=False,
+        person_sd=20_000.0, shocks="none", organization_effects=False, engine="nuts",
         draws=400, tune=200, chains=2, seed=2,
     )  # fmt: skip
     data = simple()
@@ -143,12 +143,10 @@ def test_order_of_rows_does_not_matter(exact) -> None:
 # ------------------------------------------------------------------ planted effects
 
 
-def fit(
-    effect: float, seed: int, *, draws: int, n: int = N, limits: Limits | None = None
-) -> SimpleNamespace:
+def fit(effect: float, seed: int, *, draws: int, n: int = N) -> SimpleNamespace:
     data = panel_of(files(effect, seed=seed, n=n))
-    model = HierarchicalDiD(person_sd=SD, draws=draws, tune=200, chains=2, seed=seed)
-    return SimpleNamespace(model=model, data=data, est=model.fit(data, DESIGN, limits=limits))
+    model = HierarchicalDiD(person_sd=SD, engine="nuts", draws=draws, tune=200, chains=2, seed=seed)
+    return SimpleNamespace(model=model, data=data, est=model.fit(data, DESIGN))
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +163,25 @@ def test_planted_effect_is_recovered(fitted) -> None:
     assert np.isnan(table["p_value"].item())
 
 
+def test_both_engines_have_one_posterior(fitted) -> None:
+    """The exact engine against the sampler, restated years and noise in common included."""
+    sampled = fitted.est
+    exact = HierarchicalDiD(person_sd=SD, seed=5).fit(fitted.data, DESIGN)
+    assert exact.frame.drop(columns="estimate").equals(sampled.frame.drop(columns="estimate"))
+    sd, seen = sampled.draws().std(axis=0), sampled.meta["convergence"]
+    error = sd / np.sqrt(min(seen["ess_bulk"], seen["ess_tail"]))
+    assert (np.abs(exact.estimate - sampled.estimate) < 4 * error).all()
+    assert exact.draws().std(axis=0) == pytest.approx(sd, rel=0.15)
+    ours, theirs = exact.to_arviz()["posterior"], sampled.to_arviz()["posterior"]
+    assert set(ours.data_vars) == set(theirs.data_vars)
+    for name in ("rho", "common_shock", "stratum_shock", "organization_sd", "overlap"):
+        gap = float(ours[name].mean() - theirs[name].mean())
+        assert abs(gap) < 5 * float(theirs[name].std()) / np.sqrt(200), name
+
+
 def test_planted_zero_is_not_called_savings() -> None:
-    est = fit(0.0, 5, draws=150, n=60, limits=Limits(r_hat=1.05, ess=100)).est
+    data = panel_of(files(0.0, seed=5, n=60))
+    est = HierarchicalDiD(person_sd=SD, seed=5).fit(data, DESIGN)
     row = est.where(estimand="att_overall", unit_of_measure=PERCENT)
     assert 0.025 < row.probability(below=0.0).item() < 0.975
     assert row.probability(below=-2.0).item() < 0.05
@@ -262,7 +277,7 @@ def test_power_scaling_has_a_row_for_each_average(fitted) -> None:
 
 
 def test_prior_sensitivity_refits(exact) -> None:
-    small = replace(exact.model, draws=60, tune=100)
+    small = replace(exact.model, engine="exact", draws=60, tune=None)
     tight = Priors(effect=0.05)
     table = prior_sensitivity(small, exact.data, DESIGN, priors=("flat", tight), limits=LOOSE)
     assert table["prior"].tolist() == ["flat", "custom"]
@@ -292,9 +307,9 @@ def test_spread_of_persons_is_learned_from_sizes() -> None:
     data = vbc.Panel.from_frame(frame, unit="aco", period="year", cohort="entry", weight="size")
     model = HierarchicalDiD(
         person_sd=40_000.0, person_sd_uncertainty=0.5, organization_effects=False, shocks="iid",
-        draws=300, tune=300, chains=2, seed=4,
+        seed=4,
     )  # fmt: skip
-    est = model.fit(data, DESIGN, limits=Limits(r_hat=1.05, ess=100))
+    est = model.fit(data, DESIGN)
     factor = est.to_arviz()["posterior"]["person_factor"]
     # 60 x 3 free cells: a relative error of about 1 / sqrt(2 x 180)
     assert float(factor.mean()) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(360))

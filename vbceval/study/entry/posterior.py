@@ -88,8 +88,8 @@ def _model(
     person_sd = {str(s): cv * float(m) for s, m in effects.baseline.items() if isinstance(s, str)}
     return bayes.HierarchicalDiD(
         person_sd=person_sd, person_sd_uncertainty=float(settings["person_sd_uncertainty"]),
-        draws=int(ctx.size["draws"]), tune=int(ctx.size["tune"]), chains=int(ctx.size["chains"]),
-        seed=ctx.seed,
+        engine="nuts", draws=int(ctx.size["draws"]), tune=int(ctx.size["tune"]),
+        chains=int(ctx.size["chains"]), seed=ctx.seed,
     )  # fmt: skip
 
 
