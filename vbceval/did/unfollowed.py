@@ -50,6 +50,20 @@ class CrossSections(NamedTuple):
         """Return the weights of one of the four groups, zero elsewhere."""
         return np.where((self.d == treated) & (self.post == post), self.w, 0.0)
 
+    def period(self, post: bool) -> slice | BoolArray:
+        """Return the rows of one period: a slice where they stand together, as they usually do."""
+        own = self.post == post
+        start = int(own.argmax())
+        stop = start + int(np.count_nonzero(own))
+        return slice(start, stop) if own[start:stop].all() else own
+
+    def take(self, at: slice | BoolArray) -> CrossSections:
+        """Return some rows, without a copy where `at` is a slice."""
+        xx, xy = self.z.xx, self.xy
+        z = self.z._replace(x=self.z.x[at], xx=None if xx is None else xx[at])
+        xy = None if xy is None else xy[at]
+        return CrossSections(self.y[at], self.d[at], self.post[at], self.w[at], z, xy)
+
 
 def _fit(rows: CrossSections, w: FloatArray, treated: bool, post: bool) -> LinearFit:
     side = "treated" if treated else "comparison"
@@ -77,15 +91,22 @@ def outcome_regression(rows: CrossSections) -> tuple[FloatArray, FloatArray]:
     .. [1] Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences
        estimators. *Journal of Econometrics* 219(1), 101-122. Section 2, repeated cross-sections.
     """
-    y, x = rows.y, rows.z.x
-    fit1 = _fit(rows, rows.part(False, True), False, True)
-    fit0 = _fit(rows, rows.part(False, False), False, False)
-    eta1, psi1 = hajek(y, rows.part(True, True))
-    eta0, psi0 = hajek(y, rows.part(True, False))
-    change, psi_change = hajek(x @ (fit1.beta - fit0.beta), rows.w * rows.d)
-    mean_x, _ = hajek(x, rows.w * rows.d)
-    psi_fit = _influence(rows, fit1, mean_x) - _influence(rows, fit0, mean_x)
-    return eta1 - eta0 - change, psi1 - psi0 - psi_change - psi_fit
+    psi = np.zeros(rows.y.shape)
+    mean_x = hajek(rows.z.x, rows.w * rows.d)[0]
+    change, betas = np.zeros(rows.y.shape[1]), []
+    # the two periods share no row, so each is worked on alone
+    for sign, post in ((1, True), (-1, False)):
+        at = rows.period(post)
+        half = rows.take(at)
+        fit = _fit(half, half.part(False, post), False, post)
+        mean, own = hajek(half.y, half.part(True, post))
+        change += sign * mean
+        betas.append(sign * fit.beta)
+        psi[at] = sign * (own - _influence(half, fit, mean_x))
+    treated = np.flatnonzero(rows.d)
+    predicted, own = hajek(rows.z.x[treated] @ (betas[0] + betas[1]), rows.w[treated])
+    psi[treated] -= own
+    return change - predicted, psi
 
 
 def inverse_probability(rows: CrossSections, trim: float | None) -> tuple[FloatArray, FloatArray]:

@@ -1,7 +1,8 @@
 """Benchmarks of CJR, TEAM and BPCI Advanced from episodes: one row an episode in, a hospital out.
 
-Episodes come after exclusions and cancellations, with standardised spending. The tables that are
-returned are what the programs settle.
+Episodes come after exclusions and cancellations, with standardised spending. Means and percentiles
+of a region are those of the episodes given, so they must be all of the region's. The tables that
+are returned are what the programs settle.
 """
 
 from __future__ import annotations

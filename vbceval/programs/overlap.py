@@ -47,7 +47,8 @@ def assign_once(frame: pd.DataFrame, *, precedence: Sequence[str]) -> pd.DataFra
     DataFrame
         The rows in their order with ``expenditure`` (claims and payments of programs before),
         ``savings`` (benchmark less expenditure), ``payment`` and ``savings_alone`` (benchmark less
-        claims, which counts the same dollar in several programs).
+        claims, which counts the same dollar in several programs). With a share below 1, what a
+        program does not pay remains savings of the next.
 
     Raises
     ------

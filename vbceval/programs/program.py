@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError
 from vbceval.programs import procedures
-from vbceval.programs.inputs import Input, Inputs, read_inputs
+from vbceval.programs.inputs import Input, Inputs, read_inputs, report_rows
 from vbceval.programs.settlement import Settlement, Worksheet
 from vbceval.programs.terms import Terms
 from vbceval.programs.values import Dated, Parameter, read_years, write_years
@@ -177,7 +177,7 @@ class Program:
         ).settle
         terms = self.terms(performance_year, inputs.variants)
         book = settle(terms, inputs)
-        return Settlement(
+        settled = Settlement(
             program=self.name,
             title=self.title,
             performance_year=performance_year,
@@ -188,6 +188,18 @@ class Program:
             used=terms.used(),
             notes=self.notes,
         )
+        unknown = np.isnan(settled.payment).reshape(len(settled), -1).any(axis=1)
+        found = Problems(f"the table for `{self.name}` {performance_year}")
+        report_rows(
+            found,
+            unknown,
+            settled.organizations,
+            f"have no `{settled.final}`, since a column that the procedure `{self.procedure}` reads "
+            "is missing or not declared.",
+            "Declare it under `inputs` and fill it in.",
+        )
+        found.raise_if_any()
+        return settled
 
     def with_values(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from vbceval.programs.inputs import Input
 from vbceval.programs.program import Example, Program
 from vbceval.programs.values import Cell, Dated, Parameter, write_years
+
+LINE = 100  # characters of a line of code
 
 
 def page(program: Program, *, performance_year: int | None = None) -> str:
@@ -109,17 +111,30 @@ def _number(value: object) -> str:
 
 
 def _example(program: Program, example: Example) -> Iterator[str]:
+    # written as the formatter of this package writes code, which formats the pages as well
     yield f"{example.title}"
     yield from ("", "```py", "import numpy as np", "import pandas as pd", "")
     yield from ("import vbceval as vbc", "")
-    yield "table = pd.DataFrame({"
-    for name, column in example.table.items():
-        yield f"    {name!r}: {column if isinstance(column, list) else [column]!r},"
-    yield "})"
-    yield f'settled = vbc.programs.get("{program.name}").settle('
-    yield f"    table, performance_year={example.performance_year}"
-    yield ")"
-    for name, wanted in example.gives.items():
-        yield f"assert np.allclose(settled[{name!r}], {wanted!r}, rtol=1e-9)"
+    yield from ("table = pd.DataFrame(", "    {", *_entries(example.table, 8), "    }", ")")
+    settle = f"settle(table, performance_year={example.performance_year})"
+    yield f'settled = vbc.programs.get("{program.name}").{settle}'
+    yield from ("expected = {", *_entries(example.gives, 4), "}")
+    yield "for line, value in expected.items():"
+    yield "    assert np.allclose(settled[line], value, rtol=1e-9)"
     yield "print(settled.explain(settled.organizations[0]))"
     yield "```"
+
+
+def _entries(columns: Mapping[str, object], indent: int) -> Iterator[str]:
+    pad = " " * indent
+    for name, column in columns.items():
+        cells = [_code(cell) for cell in (column if isinstance(column, list) else [column])]
+        whole = f'{pad}"{name}": [{", ".join(cells)}],'
+        if len(whole) <= LINE:
+            yield whole
+        else:
+            yield from (f'{pad}"{name}": [', *(f"{pad}    {cell}," for cell in cells), f"{pad}],")
+
+
+def _code(cell: object) -> str:
+    return f'"{cell}"' if isinstance(cell, str) else repr(cell)

@@ -53,7 +53,14 @@ class Terms:
     def _found(
         self, name: str, *, may_be_absent: bool = False
     ) -> Iterator[tuple[BoolArray, Value]]:
-        parameter = self.parameters[name]
+        parameter = self.parameters.get(name)
+        if parameter is None:
+            if may_be_absent:
+                return
+            raise DesignError(
+                f"`{self.program}` declares no parameter `{name}`, which its procedure reads. Add "
+                "it to the file of rules."
+            )
         without = []
         for variant in np.unique(self.variants):
             dated = parameter.at(str(variant), self.performance_year)

@@ -60,7 +60,7 @@ class Parameter:
     columns : tuple of str
         Names of the columns of a ``table``.
     low, high : float
-        Bounds of a number, or of every number in the column of a table.
+        Bounds of a number, or of every number of a table; shares of bands lie between 0 and 1.
     choices : tuple of str
         Allowed texts; any where empty.
     values : tuple of Dated
@@ -125,6 +125,11 @@ class Parameter:
             ends = [float(row[0]) for row in rows]
             if ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != float("inf"):
                 return None, "must have rising upper ends above 0, the last one `inf`"
+        low, high, checked = self.low, self.high, [cell for row in rows for cell in row]
+        if self.kind == "bands":
+            low, high, checked = 0.0, 1.0, [row[1] for row in rows]
+        if not all(isinstance(cell, str) or low <= cell <= high for cell in checked):
+            return None, f"must hold numbers between {low:g} and {high:g}; rates are fractions"
         return tuple(rows), ""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from vbceval.core.errors import DesignError
+from vbceval.core.errors import DataError, DesignError
 from vbceval.programs import get, names
 
 WRONG = """
@@ -110,6 +111,40 @@ def test_a_file_extends_a_program(tmp_path: Path) -> None:
     assert own.value("sharing_rate", "BASIC_A", 2024).value == 0.4
 
 
+NEW = """
+title = "Own corridors"
+authority = "contract"
+procedure = "capitation"
+organization = "org"
+years = "2020"
+[inputs]
+member_months = { what = "member months", kind = "people", above = 0.0 }
+capitation_pmpm = { what = "capitation", kind = "usd", above = 0.0 }
+[parameters.gain_bands]
+what = "shares of gains"
+kind = "bands"
+values = [{ value = [[inf, 0.5]], status = "secondary", source = "contract" }]
+"""
+LOSSES = """
+[parameters.loss_bands]
+what = "shares of losses"
+kind = "bands"
+values = [{ value = [[inf, 0.5]], status = "secondary", source = "contract" }]
+"""
+
+
+def test_a_new_program_that_lacks_what_its_procedure_reads_is_not_settled(tmp_path: Path) -> None:
+    table = pd.DataFrame({"org": ["a"], "member_months": 100.0, "capitation_pmpm": 10.0})
+    with pytest.raises(DesignError, match="declares no parameter `loss_bands`"):
+        get(written(tmp_path, NEW)).settle(table, performance_year=2020)
+    with pytest.raises(DataError, match=r"1 row \(`a`\) has no `settlement`, since a column"):
+        get(written(tmp_path, NEW + LOSSES)).settle(table, performance_year=2020)
+    spending = '[inputs.expenditure]\nwhat = "spending"\nkind = "usd"\n'
+    whole = get(written(tmp_path, NEW + LOSSES + spending))
+    settled = whole.settle(table.assign(expenditure=1_200.0), performance_year=2020)
+    assert settled.payment.tolist() == [-100.0]
+
+
 def test_missing_programs_and_files_are_said() -> None:
     with pytest.raises(DesignError, match="no program `mspp`"):
         get("mspp")
@@ -136,6 +171,21 @@ def test_everything_wrong_with_replaced_values_is_said() -> None:
         "`gain_cap` must be a number", "`quality_rule` must be scaled or standard or standard_or_scaled",
     ):  # fmt: skip
         assert part in said
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("cjr", {"payment_discount": [[3.0, 2.0, 1.5]]}),
+        ("reach", {"savings_bands": [[0.25, 100.0], [float("inf"), 50.0]]}),
+        ("cpc_plus", {"fees": [[-6.0, 8.0, 16.0, 30.0, 0.0]]}),
+    ],
+)
+def test_percents_and_negative_numbers_in_tables_are_refused(
+    name: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(DesignError, match="must hold numbers between 0 and"):
+        get(name).with_values(**values)
 
 
 def test_questions_without_an_answer_are_refused() -> None:

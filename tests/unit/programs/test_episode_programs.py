@@ -170,6 +170,8 @@ def test_a_table_is_refused_with_everything_that_is_wrong() -> None:
     assert "no `quality_score`" in str(told.value)
     with pytest.raises(DataError, match="did not exist in 2026"):
         get("team").settle(TEAM, performance_year=2026)
+    with pytest.raises(DataError, match=r"3 rows .* not between 0\.1 and 10"):
+        get("team").settle(TEAM.assign(trend=101.0), performance_year=2027)
     with pytest.raises(DataError, match="benchmark of zero in every category"):
         get("team").settle(TEAM.assign(benchmark_lejr=0.0), performance_year=2027)
     with pytest.raises(DataError, match="has no `hospital_benchmark`, which has a weight in 2017"):

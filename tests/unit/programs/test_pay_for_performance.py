@@ -200,6 +200,8 @@ def test_hrrp_conditions_medians_and_cap_change_over_the_years() -> None:
     assert caps == [0.01, 0.02, 0.03]
     few = program.settle(big.assign(discharges_ami=24), performance_year=2015)
     assert few.payment[0] == 0
+    with pytest.raises(DataError, match=r"`err_ami` .* not between 0\.1 and 10"):
+        program.settle(table.assign(err_ami=108.0), performance_year=2020)
     lacking = table.drop(columns=["median_ami", "payment_share_pn", "neutrality_modifier"])
     with pytest.raises(DataError, match="3 problems"):
         program.settle(lacking, performance_year=2020)

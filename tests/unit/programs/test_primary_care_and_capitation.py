@@ -89,6 +89,8 @@ def test_medicaid_credits_and_redistribution() -> None:
         measure_credit(0.5, target=0.6, floor=0.6)
     with pytest.raises(DataError, match=r"add up to 0\.9"):
         earned_share([[1.0]], [0.9])
+    with pytest.raises(DataError, match="1 of 2 values of `credits` are not between 0 and 1"):
+        earned_share([[100.0, 1.0]], [0.5, 0.5])
     frame = pd.DataFrame({"plan": ["A", "B"], "capitation": [1e8, 1e8], "earned_share": [1.0, 0.5]})
     pooled = get("medicaid_withhold").with_values(forfeits="redistributed")
     settled = pooled.settle(frame, performance_year=2022)

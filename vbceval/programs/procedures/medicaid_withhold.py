@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
+from vbceval.programs.conditions import refuse_outside
 from vbceval.programs.inputs import Inputs
 from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
@@ -102,13 +103,14 @@ def earned_share(credits: ArrayLike, weights: ArrayLike) -> FloatArray:
     Raises
     ------
     DataError
-        If the weights do not add up to 1.
+        If a credit or weight is not between 0 and 1, or the weights do not add up to 1.
 
     Examples
     --------
     >>> earned_share([[1, 1, 1, 0]], [0.25] * 4).tolist()
     [0.75]
     """
+    refuse_outside("measures", low=0.0, high=1.0, credits=credits, weights=weights)
     held = np.asarray(weights, dtype=float)
     if abs(held.sum() - 1) > 1e-9:
         raise DataError(

@@ -57,7 +57,8 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
             percent=terms.number("applicable_percent"),
             floor_share=terms.number("floor_share"),
         ),
-        "Place on the sliding scale, before gains are scaled.",
+        "Applicable percent times the way from the threshold to 100, or down to 0; all of it up to a "
+        "quarter of the threshold.",
         unit="rate",
     )
     given = inputs.number("scaling_factor")

@@ -87,7 +87,7 @@ def _benchmarks(terms: Terms, inputs: Inputs, book: Worksheet) -> tuple[FloatArr
     earned = book.add(
         "earned_back",
         withheld * inputs.number("quality_score") * kept,
-        "Withheld amount times the quality score, and the share for improvement.",
+        "Withheld amount times the quality score; a part of it where the test of improvement failed.",
     )
     book.add("forfeited", withheld - earned, "Part of the withheld amount that is lost.")
     payable = book.add(
