@@ -455,4 +455,5 @@ def test_a_period_with_one_treated_organization_has_no_error_and_says_so(vcov) -
     est = fit(InteractiveFE(method="em", n_factors=0, replications=20), alone, vcov=vcov)
     assert np.isnan(est.std_error).tolist() == [False] * 11 + [True]
     assert "1 of 12 effects have no error" in est.meta["warnings"][0]
-    assert fit(InteractiveFE(n_factors=0), frame, vcov="jackknife").meta["warnings"] == []
+    others = fit(InteractiveFE(n_factors=0), frame, vcov="jackknife").meta["warnings"]
+    assert not [w for w in others if "have no error" in w]

@@ -25,6 +25,7 @@ from vbceval.did.cohort_means import (
     cohort_means,
 )
 from vbceval.did.disclosed import without_small_counts
+from vbceval.did.few_treated_said import says_few_treated
 from vbceval.did.inputs import (
     as_moments,
     cluster_labels,
@@ -144,6 +145,7 @@ class Efficient:
             problems.add(f"`permutations` is {self.permutations}; use 0 or more.")
         problems.raise_if_any()
 
+    @says_few_treated
     def fit(
         self,
         data: Panel | Moments,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import wraps
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,12 +19,31 @@ FEW = 5
 """Treated clusters up to which errors built from influence are said to be unreliable."""
 
 _SAMPLED = 64
+_UNPROTECTED = ("CR0", "CR1", "HC1", "recentred", "neyman", "adjusted", "jackknife")
+_RESAMPLED = ("multiplier bootstrap", "bootstrap", "two-way")
 _REMEDY = (
-    "errors rest on the variation of these few, of which a fit takes much away, and are usually far "
-    "too small. Compare with vcov='randomization' or `vbceval.sensitivity.placebo_in_space`; in a "
-    "regression also with 'CR2' or 'wild' (which find little), or, beside 20 untreated clusters, "
-    "with 'ferman-pinto' or 'conley-taber'."
+    "errors rest on the variation of these few, and intervals are usually far too short. Compare "
+    "with `vbceval.sensitivity.placebo_in_space`; where the estimator has it, with "
+    "vcov='randomization' or 'placebo'; in a regression also with 'CR2' or 'wild' (which find "
+    "little), or, beside 20 untreated clusters, with 'ferman-pinto' or 'conley-taber'."
 )
+
+
+def says_few_treated[Fit: Callable[..., Estimates]](fit: Fit) -> Fit:
+    """
+    Let a method ``fit(self, data, design, ...)`` say where few clusters are treated.
+
+    Parameters
+    ----------
+    fit : callable
+        Method of an estimator that reads treatment from cohorts.
+    """
+
+    @wraps(fit)
+    def fitted(self: Any, data: Any, design: Any, **options: Any) -> Estimates:
+        return with_few_treated_said(fit(self, data, design, **options), data)
+
+    return cast(Fit, fitted)
 
 
 def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estimates:
@@ -30,7 +51,7 @@ def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estima
     Return estimates whose warnings name cohorts with few treated clusters.
 
     Nothing is said where errors allow for it ("CR2", "CR3", "wild", draws from untreated clusters),
-    where they are independent ("iid"), or of one treated cluster, which the rows note.
+    where they are independent ("iid"), or of one treated cluster: the rows of a regression note it.
 
     Parameters
     ----------
@@ -51,16 +72,20 @@ def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estima
     if not said:
         return estimates
     warnings = sorted({*estimates.meta.get("warnings", ()), *said})
-    return replace(estimates, meta={**estimates.meta, "warnings": warnings})
+    # apart as well, so that errors which allow for it can take it back
+    return replace(
+        estimates, meta={**estimates.meta, "warnings": warnings, "few_treated_said": said}
+    )
 
 
 def _unprotected(vcov: str) -> bool:
-    """Whether errors come from influence, or from rows, without regard to how many are treated."""
-    return vcov in ("CR0", "CR1", "HC1") or vcov.startswith(("multiplier bootstrap", "two-way"))
+    """Whether errors come from the variation of clusters or rows, however few are treated."""
+    # "CR1" alone: other names that begin so say that a test allows for few
+    return vcov in _UNPROTECTED or vcov.startswith(_RESAMPLED)
 
 
 def _few(data: Panel | Moments, reported: frozenset[float]) -> Iterator[str]:
-    """Yield one sentence for all cohorts together, or for each reported one that has few."""
+    """Yield one sentence, of all cohorts together or of those reported that have few."""
     cluster, cohort, periods = _attributes(data)
     name = data.cluster_name if isinstance(data, Moments) else data.cluster
     unit = data.unit_name if isinstance(data, Moments) else data.unit
@@ -74,9 +99,13 @@ def _few(data: Panel | Moments, reported: frozenset[float]) -> Iterator[str]:
     if total is not None and _is_few(len(total), people):
         yield f"{_counted(len(total), people)} treated (`{name}`): {_REMEDY}"
         return
-    for g, found in labels.items():
-        if g in reported and found is not None and _is_few(len(found), people):
-            yield f"cohort {g:g} has {_counted(len(found), people)} treated (`{name}`): {_REMEDY}"
+    few = [
+        f"cohort {g:g} has {_counted(len(found), people)} treated"
+        for g, found in labels.items()
+        if g in reported and found is not None and _is_few(len(found), people)
+    ]
+    if few:
+        yield f"{', '.join(few)} (`{name}`): {_REMEDY}"
 
 
 def _attributes(data: Panel | Moments) -> tuple[pd.Series, np.ndarray, np.ndarray]:

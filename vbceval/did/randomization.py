@@ -102,7 +102,7 @@ def randomization_test(
     rows = data.frame if isinstance(data, Panel) else None
     block = block_codes(law.blocks, labels, rows, data.cluster if isinstance(data, Panel) else "")
     total = number_of_orders(entry.codes, block)
-    if 1 / total > 1 - law.level:
+    if law.too_few(total):
         raise DesignError(
             f"there are only {total:,} assignments, so the smallest possible p-value is "
             f"{1 / total:.2g} and an interval of level {law.level:g} does not exist. Merge blocks, "

@@ -108,7 +108,8 @@ def _stack_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     out = {**shared, "stacked": [dict(m) for m in metas]}
     # a warning of one part stands for the whole
-    warnings = [m["warnings"] for m in metas if "warnings" in m]
-    if warnings and "warnings" not in shared:
-        out["warnings"] = sorted({str(w) for part in warnings for w in part})
+    for key in ("warnings", "few_treated_said"):
+        said = [m[key] for m in metas if key in m]
+        if said and key not in shared:
+            out[key] = sorted({str(w) for part in said for w in part})
     return out

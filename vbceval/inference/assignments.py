@@ -110,12 +110,20 @@ def all_orders(codes: IntArray, block: IntArray) -> Iterator[IntArray]:
     yield from fill(np.arange(len(block)), places)
 
 
-def _different(place: IntArray, codes: IntArray) -> Iterator[list[int]]:
-    """Yield orders of some positions that differ in their codes."""
-    if len(place) == 0:
-        yield []
-        return
-    for code in np.unique(codes[place]):
-        first = int(place[codes[place] == code][0])
-        for others in _different(place[place != first], codes):
-            yield [first, *others]
+def _different(place: IntArray, codes: IntArray) -> Iterator[IntArray]:
+    """Yield orders of some positions that differ in their codes, in the order of the codes."""
+    sources = {code: place[codes[place] == code] for code in np.unique(codes[place]).tolist()}
+    now = np.sort(codes[place])
+    while True:
+        order = np.empty_like(place)
+        for code, source in sources.items():
+            order[now == code] = source
+        yield order
+        # the next arrangement: raise the last code that is below its neighbour, sort what follows
+        rises = np.flatnonzero(now[:-1] < now[1:])
+        if not len(rises):
+            return
+        last = rises[-1]
+        larger = last + 1 + np.flatnonzero(now[last + 1 :] > now[last])[-1]
+        now[[last, larger]] = now[[larger, last]]
+        now[last + 1 :] = now[last + 1 :][::-1].copy()

@@ -68,6 +68,10 @@ def fieller(numerator: float, denominator: float, vcov: FloatArray, limit: float
             # the denominator is known to be zero and the numerator is not
             return Robust(np.nan, np.nan, "empty")
         return Robust(-np.inf, np.inf, "line")
+    if square == 0:
+        # one end only
+        end = float(-constant / linear)
+        return Robust(-np.inf, end, "interval") if linear > 0 else Robust(end, np.inf, "interval")
     root = np.sqrt(max(inside, 0.0))
     ends = sorted([(-linear - root) / (2 * square), (-linear + root) / (2 * square)])
     return Robust(float(ends[0]), float(ends[1]), "interval" if square > 0 else "outside")

@@ -53,3 +53,8 @@ class Randomization:
                 f"a `level` between 0 and 1; they are {self.draws}, {self.statistic!r} and "
                 f"{self.level}."
             )
+
+    def too_few(self, assignments: int) -> bool:
+        """Whether no p-value can be as small as 1 - level, the observed assignment counted."""
+        # 1 - 0.9 is a little below 0.1
+        return 1 / assignments > 1 - self.level + 1e-12

@@ -22,7 +22,7 @@ from vbceval.sensitivity.power import minimum_detectable_effect, simulated_power
 from vbceval.sensitivity.precheck import precheck
 from vbceval.sensitivity.pretrend_power import PretrendPower, pretrend_power
 from vbceval.sensitivity.pretrends import pretrends
-from vbceval.sensitivity.spillover import attributed_share, spillover
+from vbceval.sensitivity.spillovers import attributed_share, spillover
 from vbceval.sensitivity.two_by_two import Decomposition, bacon
 
 __all__ = [

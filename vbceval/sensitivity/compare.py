@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from vbceval.core.errors import DesignError
 from vbceval.estimates import Estimates, stack
+from vbceval.sensitivity.smooth import require_same_units
 
 KEYS = ["estimand", "outcome", "cohort", "period", "event_time", "stratum"]
 """What must be the same in rows that are subtracted."""
@@ -13,7 +14,7 @@ KEYS = ["estimand", "outcome", "cohort", "period", "event_time", "stratum"]
 
 def require_same_keys(runs: Mapping[str, Estimates], reference: str) -> None:
     """
-    Raise DesignError unless all runs have the rows of one of them, in its order.
+    Raise DesignError unless all runs have the rows of one of them, in its order and units.
 
     Parameters
     ----------
@@ -22,14 +23,16 @@ def require_same_keys(runs: Mapping[str, Estimates], reference: str) -> None:
     reference : str
         Name of that one.
     """
-    first = runs[reference].frame[KEYS].astype(object)
+    # a missing key is missing, whether None or nan
+    first = runs[reference].frame[KEYS].astype(object).fillna("")
     for name, run in runs.items():
-        other = run.frame[KEYS].astype(object)
+        other = run.frame[KEYS].astype(object).fillna("")
         if len(other) != len(first) or not other.equals(first):
             raise DesignError(
                 f"run '{name}' does not have the rows of '{reference}', so they cannot be "
                 "subtracted. Aggregate both in the same way, or select common rows with `where`."
             )
+        require_same_units(run, runs[reference], (name, reference))
 
 
 def differences(runs: Mapping[str, Estimates], *, reference: str) -> Estimates:
@@ -55,7 +58,7 @@ def differences(runs: Mapping[str, Estimates], *, reference: str) -> Estimates:
     Raises
     ------
     DesignError
-        If the reference is not among the runs, or rows differ.
+        If the reference is not among the runs, or rows or units of measure differ.
 
     Examples
     --------

@@ -88,7 +88,7 @@ def ladder(rungs: Mapping[str, Estimates], *, after_entry: Sequence[str] = ()) -
     Raises
     ------
     DesignError
-        If there are fewer than two rungs, rows differ, or a name is not known.
+        If there are fewer than two rungs, rows or units differ, or a name is not known.
     EstimationError
         If influence is missing or on other clusters.
 
@@ -141,13 +141,15 @@ def _described(
     k = len(out) // len(names)
     source = joint.frame.iloc[-len(out) :]
     prefix = "" if against is None else f"from_{against}_"
+    notes = np.repeat([AFTER_ENTRY if name in after_entry else "" for name in names], k)
+    own = source["note"].fillna("") if "note" in source else [""] * len(notes)
     frame = out.frame.drop(columns=["run"], errors="ignore").assign(
         **{key: source[key].to_numpy() for key in KEYS[1:]},
         estimand=prefix + source["estimand"].astype(str).to_numpy(),
         unit_of_measure=source["unit_of_measure"].to_numpy(),
         rung=np.repeat(list(names), k),
         against=against,
-        note=np.repeat([AFTER_ENTRY if name in after_entry else "" for name in names], k),
+        note=["; ".join(filter(None, pair)) for pair in zip(own, notes, strict=True)],
     )
     return out.with_frame(frame)
 
@@ -186,7 +188,7 @@ def coding_intensity(
     Raises
     ------
     DesignError
-        If rows differ, or there are several prices.
+        If rows differ, spending is in another unit than asked for, or there are several prices.
     EstimationError
         If influence is missing where more than the score is estimated.
 
@@ -219,6 +221,13 @@ def coding_intensity(
         )
     if spending is not None:
         require_same_rows(score, spending, ("score", "spending"), but=("outcome",))
+        units = set(spending.frame["unit_of_measure"].dropna()) - {unit_of_measure}
+        if units:
+            raise DesignError(
+                f"`spending` is in {listed(sorted(units))}, and `unit_of_measure` is "
+                f"'{unit_of_measure}', so they cannot be added. Convert with `scale`, or give the "
+                "price in the unit of spending."
+            )
     given = {"score": score, "spending": spending, "dollars_per_point": estimated}
     parts = {name: part for name, part in given.items() if part is not None}
     for name, part in parts.items() if len(parts) > 1 else ():

@@ -12,11 +12,12 @@ from scipy import special
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates, stack
-from vbceval.inference.fieller import fieller
+from vbceval.inference.fieller import Shape, fieller
 from vbceval.sensitivity.smooth import (
     keys_of,
     places,
     require_influence,
+    require_same_units,
     require_shares,
     smooth,
     values_and_rows,
@@ -54,7 +55,8 @@ def implied_on_attributed(
     Raises
     ------
     DesignError
-        If a share is not between 0 and 1, or `level` no probability.
+        If a share is not between 0 and 1 or of other cohorts, periods or event times than its row,
+        or `level` is no probability.
     EstimationError
         If influence is missing where the share is estimated.
 
@@ -79,12 +81,13 @@ def implied_on_attributed(
     s, estimated = values_and_rows(share, k, "share")
     require_shares(s, "share")
     value, gradient, joint = itt.estimate / s, np.diag(1 / s), itt
+    own = np.zeros((k, 0))
     if estimated is not None:
         require_influence(itt, "itt")
         require_influence(estimated, "share")
         joint = stack([itt, estimated])
-        through = -(value / s)[:, None] * places(estimated, k)
-        gradient = np.concatenate([gradient, through], axis=1)
+        own = places(estimated, itt, "share")
+        gradient = np.concatenate([gradient, -(value / s)[:, None] * own], axis=1)
     columns = {
         "estimand": "implied_" + itt.frame["estimand"].astype(str).to_numpy(),
         **keys_of(itt), "stratum": itt.frame["stratum"].to_numpy(), "share": s,
@@ -94,7 +97,6 @@ def implied_on_attributed(
         "shares": "fixed" if estimated is None else "estimated",
     }
     out = smooth(joint, value, gradient, columns, said)
-    own = np.zeros((k, 0)) if estimated is None else places(estimated, k)
     pick = np.block([[np.eye(k), np.zeros((k, own.shape[1]))], [np.zeros((k, k)), own]])
     vcov = pick @ joint.vcov() @ pick.T
     limit = _limit(out.frame["df"].to_numpy(dtype=float), level)
@@ -151,8 +153,8 @@ class Contamination:
             One row: ``target``; ``exposure``, at which the corrected effect is the target, missing
             where no share from 0 to 1 does it; ``low`` and ``high``, the shares from 0 to 1 between
             which the interval of the corrected effect holds the target, and ``set``: "interval",
-            "none" (no share does), or, where the effect on the comparison is poorly known, "line"
-            (every share) or "outside" (those below ``low`` or above ``high``).
+            "none" (no share does), "line" (every share), or, where the effect on the comparison is
+            poorly known, "outside" (those up to ``low`` and from ``high``).
 
         Notes
         -----
@@ -173,17 +175,9 @@ class Contamination:
                 both = vcov * np.array([[1.0, -1.0], [-1.0, 1.0]])
             one = fieller(target - float(b[0]), self.effect, both, limit)
             ends, point = [one.low, one.high], _ratio(target - b[0], self.effect, 0.0, 1.0)
-        shape: str = one.shape
-        if shape == "interval":
-            ends = [max(ends[0], 0.0), min(ends[1], 1.0)]
-            if ends[0] > ends[1] or not np.isfinite(ends).all():
-                shape, ends = "none", [np.nan, np.nan]
-        elif shape == "line":
-            ends = [0.0, 1.0]
-        elif shape == "empty":
-            shape = "none"
+        low, high, shape = _among_shares(ends[0], ends[1], one.shape)
         return pd.DataFrame(
-            [{"target": target, "exposure": point, "low": ends[0], "high": ends[1], "set": shape}]
+            [{"target": target, "exposure": point, "low": low, "high": high, "set": shape}]
         )
 
 
@@ -219,7 +213,8 @@ def contaminated_comparison(
     Raises
     ------
     DesignError
-        If there are several rows, or a share is not in [0, 1).
+        If there are several rows, a share is not in [0, 1), or an estimated effect is in another
+        unit of measure.
     EstimationError
         If influence is missing where more than the effect is estimated.
 
@@ -252,6 +247,8 @@ def contaminated_comparison(
         )
     e = _exposures(exposure)
     delta, given = (None, None) if effect is None else values_and_rows(_single(effect), 1, "effect")
+    if given is not None:
+        require_same_units(est, given, ("est", "effect"))
     estimated = [
         (part, name)
         for part, name in ((given, "effect"), (exposure, "exposure"))
@@ -308,6 +305,22 @@ def _single(effect: float | Estimates) -> float | Estimates:
     if isinstance(effect, Estimates) and len(effect) != 1:
         raise DesignError(f"`effect` has {len(effect)} rows; select one with `where`.")
     return effect
+
+
+def _among_shares(low: float, high: float, shape: Shape) -> tuple[float, float, str]:
+    """Return the part of a set of Fieller that is from 0 to 1: ends, and what it is."""
+    pieces = {
+        "interval": [(low, high)], "outside": [(-np.inf, low), (high, np.inf)],
+        "line": [(-np.inf, np.inf)],
+    }.get(shape, [])  # fmt: skip
+    inside = [(max(a, 0.0), min(b, 1.0)) for a, b in pieces if a <= 1 and b >= 0]
+    if not inside:
+        return np.nan, np.nan, "none"
+    if len(inside) > 1:
+        return low, high, "outside"
+    if shape != "interval" and inside[0] == (0.0, 1.0):
+        return 0.0, 1.0, "line"
+    return *inside[0], "interval"
 
 
 def _ratio(top: float, bottom: float, start: float, sign: float) -> float:

@@ -124,6 +124,12 @@ def robustness_value(
     Returns
     -------
     array, shape (k,)
+        Zero where the interval reaches the rest of the effect without a confounder.
+
+    Raises
+    ------
+    DesignError
+        If `q` or degrees of freedom are too small, or `level` is no probability.
 
     References
     ----------
@@ -137,6 +143,10 @@ def robustness_value(
     >>> robustness_value(t, df).round(3).tolist(), robustness_value(t, df, level=0.95).round(3).tolist()
     ([0.139], [0.076])
     """
+    if not (q > 0 and (level is None or 0 < level < 1)):
+        raise DesignError(f"`q` is {q} and `level` {level}: a number above zero, a probability.")
+    if not (np.asarray(df) > (0 if level is None else 1)).all():
+        raise DesignError("`df` holds degrees of freedom below 1, or of 1 with a `level`.")
     f = q * np.abs(t) / np.sqrt(df)
     critical = np.zeros(len(f))
     if level is not None:
@@ -144,7 +154,7 @@ def robustness_value(
     gap = np.maximum(f - critical, 0.0)
     value = (np.sqrt(gap**4 + 4 * gap**2) - gap**2) / 2
     # a stronger confounder also makes the error smaller: then one as strong in treatment is enough
-    inside = f * critical > 1
+    inside = (gap > 0) & (f * critical > 1)
     return np.where(inside, (f**2 - critical**2) / (1 + f**2), value)
 
 

@@ -125,7 +125,7 @@ def placebo_in_space(
         )
     space = _space(panel, law, entering)
     total = number_of_orders(space.codes, space.block)
-    if 1 / (1 + total) > 1 - law.level:
+    if law.too_few(1 + total):
         raise DesignError(
             f"there are only {total:,} ways to give entry to never treated clusters, so the smallest "
             f"possible p-value is {1 / (1 + total):.2g} and an interval of level {law.level:g} does "
@@ -257,7 +257,7 @@ def _runs(
     """Run the analysis for each assignment."""
     keys = observed.frame[KEYS].astype(object)
     # a reference period has no error; elsewhere a run without one cannot be compared
-    live = np.isfinite(observed.std_error)
+    live, known = np.isfinite(observed.std_error), np.isfinite(observed.estimate)
     estimates: list[Array] = []
     errors: list[Array] = []
     failed: list[str] = []
@@ -274,7 +274,9 @@ def _runs(
                         f"{len(observed)}, or others, so there is no law of each. Let `fit` return "
                         "an aggregate that every assignment has."
                     )
-                if not np.isfinite(run.std_error[live]).all():
+                if not np.isfinite(run.estimate[known]).all():
+                    failed.append("a placebo has no estimate")
+                elif not np.isfinite(run.std_error[live]).all():
                     failed.append("a placebo has no standard error")
                 else:
                     estimates.append(run.estimate)
@@ -305,11 +307,14 @@ def _read(
         **said, "used": size, "failed": len(runs.failed), "first_reason": next(iter(runs.failed), ""),
         "statistic": law.statistic, "seed": law.seed, "blocks": law.blocks is not None,
     }  # fmt: skip
+    # these errors allow for few treated clusters
+    few = observed.meta.get("few_treated_said", ())
+    warnings = [w for w in observed.meta.get("warnings", ()) if w not in few]
     out = Estimates(
         frame=frame, samples=observed.estimate - noise, tails="symmetric",
         cluster_name=observed.cluster_name,
-        meta={**observed.meta, "vcov": f"placebo in space ({law.statistic})",
-              "placebo_in_space": record},
+        meta={**observed.meta, "placebo_in_space": record, "few_treated_said": [],
+              "vcov": f"placebo in space ({law.statistic})", "warnings": warnings},
     )  # fmt: skip
     p = out.tidy(law.level)["p_value"].to_numpy(dtype=float)
     error = np.zeros(len(p)) if said["listed"] else np.sqrt(p * (1 - p) / size)

@@ -13,7 +13,8 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
 
-_KEYS = ("outcome", "cohort", "period", "event_time")
+_WHEN = ("cohort", "period", "event_time")
+_KEYS = ("outcome", *_WHEN)
 
 
 def smooth(
@@ -42,7 +43,8 @@ def smooth(
     Returns
     -------
     Estimates, m rows
-        A row that is one of the arguments keeps its bits; degrees of freedom as in `contrast`.
+        A row that is one of the arguments keeps estimate and error to the bit, without its
+        bootstrap test; degrees of freedom as in `contrast`.
     """
     linear = joint.contrast(gradient)
     frame = linear.frame.assign(**columns)
@@ -87,10 +89,35 @@ def values_and_rows(
     return np.broadcast_to(found, (k,)).copy(), estimates
 
 
-def places(estimates: Estimates, k: int) -> FloatArray:
-    """Return which row of an estimated argument belongs to each of k rows, shape (k, its rows)."""
-    m = len(estimates)
-    return np.ones((k, 1)) if m == 1 else np.eye(m)
+def places(estimates: Estimates, rows: Estimates, name: str) -> FloatArray:
+    """
+    Return which row of an estimated argument belongs to each row, shape (k, its rows).
+
+    Parameters
+    ----------
+    estimates : Estimates
+        The argument: one row for all, or one for each in the same order.
+    rows : Estimates, k rows
+        What it is for.
+    name : str
+        Of the argument.
+
+    Raises
+    ------
+    DesignError
+        If one for each is of other cohorts, periods or event times; a missing key is any.
+    """
+    k, m = len(rows), len(estimates)
+    if m == 1:
+        return np.ones((k, 1))
+    for key in _WHEN:
+        own, of = (e.frame[key].to_numpy(dtype=float) for e in (estimates, rows))
+        if ((own != of) & ~np.isnan(own)).any():
+            raise DesignError(
+                f"`{name}` is not in the order of the rows it is for: its {key} differs. Make it for "
+                "these rows (`attributed_share` takes them as `of`), or give numbers."
+            )
+    return np.eye(m)
 
 
 def require_shares(value: FloatArray, name: str) -> None:
@@ -116,7 +143,7 @@ def require_same_rows(
     one: Estimates, other: Estimates, names: tuple[str, str], *, but: Sequence[str] = ()
 ) -> None:
     """
-    Raise DesignError unless two results have the same rows, whatever their strata.
+    Raise DesignError unless two results have the same rows, in the same units of measure.
 
     Parameters
     ----------
@@ -125,20 +152,40 @@ def require_same_rows(
     names : (str, str)
         How messages call them.
     but : sequence of str
-        Keys in which they may differ; results with other outcomes may have other units.
+        Keys in which they may differ; results with other outcomes may have other units. "stratum"
+        allows for one stratum in each: with several, which belongs to which must be the same.
     """
-    keys = [key for key in ("estimand", *_KEYS) if key not in but]
-    same = one.frame[keys].astype(object).equals(other.frame[keys].astype(object))
-    if not same:
+    several = max(e.frame["stratum"].nunique(dropna=False) for e in (one, other)) > 1
+    keys = [key for key in ("estimand", *_KEYS, "stratum") if key not in but]
+    if "stratum" in but and several:
+        keys.append("stratum")
+    first, second = (e.frame[keys].astype(object).fillna("") for e in (one, other))
+    if not first.equals(second):
         raise DesignError(
             f"`{names[0]}` ({len(one)} rows) and `{names[1]}` ({len(other)} rows) do not have the "
             f"same {listed(keys)} in the same order, so they cannot be combined. Aggregate both in the same way, or select rows with `where`."
         )
-    units = {str(e.frame["unit_of_measure"].iloc[0]) for e in (one, other)}
-    if len(units) > 1 and "outcome" not in but:
+    if "outcome" not in but:
+        require_same_units(one, other, names)
+
+
+def require_same_units(one: Estimates, other: Estimates, names: tuple[str, str]) -> None:
+    """
+    Raise DesignError unless two results have the same units of measure, row by row.
+
+    Parameters
+    ----------
+    one, other : Estimates
+        With the same number of rows.
+    names : (str, str)
+        How messages call them.
+    """
+    pairs = zip(*(e.frame["unit_of_measure"].fillna("none") for e in (one, other)), strict=True)
+    other_units = [pair for pair in pairs if pair[0] != pair[1]]
+    if other_units:
         raise DesignError(
-            f"`{names[0]}` and `{names[1]}` are in different units of measure ({sorted(units)}). "
-            "Convert one with `scale`."
+            f"`{names[0]}` and `{names[1]}` are in different units of measure "
+            f"({listed(other_units[0])}). Convert one with `scale`."
         )
 
 

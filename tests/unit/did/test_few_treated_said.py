@@ -53,6 +53,41 @@ def test_few_in_all_are_counted_once(estimator, people) -> None:
         assert option in found[0]
 
 
+@pytest.mark.parametrize(
+    ("estimator", "vcov", "times"),
+    [
+        (DID.Switching(effects=1), "recentred", 1),
+        (DID.Efficient(), "adjusted", 1),
+        (DID.Dose(dose="dose", knots=0, degree=1), "CR1", 1),
+        (DID.SyntheticDiD(replications=9), "bootstrap", 1),
+        (DID.SyntheticDiD(replications=9), "placebo", 0),
+        (DID.SyntheticControl(replications=9, augmented=False), "bootstrap", 1),
+        (DID.Stacked(), "CR1", 1),
+    ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
+)
+def test_every_estimator_says_it_once(estimator, vcov, times) -> None:
+    rows = rows_of([2.0, 2.0, 3.0, 3.0, *NONE])
+    on = rows["year"] >= rows["entry"]
+    rows["dose"] = on * (1.0 + rows["aco"].rank(method="dense"))
+    data = vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry")
+    found = said(estimator.fit(data, Y, vcov=vcov))
+    assert len(found) == times
+    assert all(text.startswith("4 clusters treated (`aco`)") for text in found)
+
+
+def test_small_cohorts_are_one_sentence_and_stay_when_stacked() -> None:
+    data = panel([*[2.0] * 2, *[3.0] * 4, *NONE])
+    fitted = DID.GroupTime().fit(data, Y)
+    assert len(said(fitted)) == 1
+    first = "cohort 2 has 2 clusters treated, cohort 3 has 4 clusters treated (`aco`)"
+    assert said(fitted)[0].startswith(first)
+    few = DID.GroupTime().fit(panel([2.0, 2.0, *NONE]), Y)
+    other = DID.GroupTime().fit(panel([2.0] * 8 + NONE), Y)
+    assert said(vbc.stack([other, few])) == said(few)
+    assert said(vbc.stack([few, few])) == said(few)
+
+
 def test_a_cohort_is_named_where_others_are_large() -> None:
     data = panel([*[2.0] * 8, *[3.0] * 2, *[4.0] * 6, *NONE])
     found = said(DID.GroupTime().fit(data, Y))

@@ -32,6 +32,7 @@ DERIVATIVES = {
     "GroupTime": vbc.did.GroupTime(), "GroupTime rc": vbc.did.GroupTime(unbalanced="rc"),
     "TWFE": vbc.did.TWFE(), "EventStudy": vbc.did.EventStudy(), "ETWFE": vbc.did.ETWFE(),
     "SunAbraham": vbc.did.SunAbraham(), "Stacked": vbc.did.Stacked(),
+    "Switching": vbc.did.Switching(effects=2), "Dose": vbc.did.Dose(dose="dose", knots=0, degree=1, grid=(1.5,)),
     "TripleDifference": vbc.did.TripleDifference(by="dual"), "TwoStage": vbc.did.TwoStage(),
 }  # fmt: skip
 
@@ -47,6 +48,7 @@ def frame() -> pd.DataFrame:
     one = pd.DataFrame({
         "aco": u, "year": t, "entry": entry[u], "a": a[u] + 0.1 * rng.standard_normal(len(u)),
         "b": b[u], "w": rng.uniform(1, 3, n)[u], "state": u // 2, "dual": "no",
+        "dose": (t >= entry[u]) * (1 + np.abs(a[u])),
         "y": rng.standard_normal(len(u)) + 0.3 * a[u] * (t - 2011),
     })  # fmt: skip
     return pd.concat([one, one.assign(dual="yes", y=one["y"] + rng.standard_normal(len(one)))])

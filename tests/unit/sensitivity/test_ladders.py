@@ -59,6 +59,41 @@ def test_differences_are_contrasts_of_the_stack(rungs) -> None:
     np.testing.assert_array_equal(table["std_error"], [e.std_error[0] for e in parts.values()])
 
 
+def test_notes_of_fits_stay(rungs) -> None:
+    parts = effects(rungs)
+    noted = parts["concurrent"].frame.assign(note="one treated cluster")
+    parts["concurrent"] = parts["concurrent"].with_frame(noted)
+    notes = ladder(parts, after_entry=["concurrent"]).tidy()["note"]
+    assert notes[2].startswith("one treated cluster; adjusted for")
+    assert notes[0] == ""
+
+
+def test_differences_of_rungs_on_other_samples_against_leaving_out_each_cluster(rungs) -> None:
+    """Influence of a difference is its derivative by a cluster's weight, also of one in one rung."""
+    rng = np.random.default_rng(4)
+    rows = pd.DataFrame({"aco": np.repeat(np.arange(18), 3), "year": np.tile(np.arange(3), 18)})
+    rows["entry"] = np.where(rows["aco"] < 8, 2.0, np.nan)
+    rows["spend"] = rng.normal(size=54)
+    stay = rows["aco"] % 5 != 0
+
+    def step(moved: int | None = None, by: float = 0.0) -> vbc.Estimates:
+        weighed = rows.assign(w=1.0 + by * (rows["aco"] == moved))
+        fits = {
+            name: vbc.did.TWFE().fit(
+                vbc.Panel.from_frame(part, unit="aco", period="year", cohort="entry", weight="w"),
+                vbc.Design(outcome="spend"), vcov="CR0",
+            )
+            for name, part in {"all": weighed, "stayers": weighed[stay]}.items()
+        }  # fmt: skip
+        return ladder(fits).estimates.where(against="first")
+
+    psi = step().influence()[0]
+    for aco in (0, 3, 10, 11):
+        slope = (step(aco, 1e-4).estimate[0] - step(aco, -1e-4).estimate[0]) / 2e-4
+        assert psi[aco] == pytest.approx(slope, abs=1e-7)
+    assert step().std_error[0] == pytest.approx(np.sqrt((psi**2).sum()))
+
+
 def test_rungs_of_several_rows_keep_their_places(rungs) -> None:
     parts = {"none": rungs["path"], "age": rungs["path by age"]}
     table = ladder(parts).tidy()
@@ -103,6 +138,19 @@ def test_what_does_not_fit_is_said(rungs) -> None:
         ladder({"none": parts["none"]})
     with pytest.raises(DesignError, match="`hcc` is none of"):
         ladder(parts, after_entry=["hcc"])
+    percent = parts["demographics"].scale(1.0, unit_of_measure="percent")
+    with pytest.raises(DesignError, match="different units of measure"):
+        ladder({"none": parts["none"], "demographics": percent})
+    with pytest.raises(DesignError, match="`spending` is in `USD`"):
+        coding_intensity(
+            rungs["score"], dollars_per_point=1.0, unit_of_measure="USD per month",
+            spending=parts["none"],
+        )  # fmt: skip
+    apart = parts["none"].with_frame(parts["none"].frame.assign(stratum="dual=yes"))
+    with pytest.raises(DesignError, match="do not have the same"):
+        coding_intensity(
+            rungs["score"], dollars_per_point=1.0, unit_of_measure="USD", spending=apart
+        )
     with pytest.raises(DesignError, match="does not have the rows"):
         ladder({"none": parts["none"], "path": rungs["path"]})
     alone = vbc.Estimates(frame=parts["none"].frame, covariance=parts["none"].vcov())

@@ -116,7 +116,7 @@ def test_a_benchmark_comes_from_the_fit_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("t", "df", "q"), [(4.2, 783, 1.0), (2.5, 30, 0.5), (9.0, 6, 1.0), (1, 9, 1)]
+    ("t", "df", "q"), [(4.2, 783, 1.0), (2.5, 30, 0.5), (9.0, 6, 1.0), (1, 9, 1), (1.5, 2, 1)]
 )
 def test_the_robustness_value_is_the_weakest_confounder_that_does_it(t, df, q) -> None:
     """Search over strengths in treatment and outcome up to a share; the third case has few rows."""
@@ -140,6 +140,12 @@ def test_the_robustness_value_is_the_weakest_confounder_that_does_it(t, df, q) -
 def test_bad_input_is_refused() -> None:
     with pytest.raises(DesignError, match="a probability"):
         omitted_variable(published(), level=1.2)
+    t, df = np.array([2.0]), np.array([20.0])
+    for wrong in ({"q": -1.0}, {"q": np.nan}, {"level": 95}):
+        with pytest.raises(DesignError, match="a number above zero, a probability"):
+            robustness_value(t, df, **wrong)
+    with pytest.raises(DesignError, match="`df` holds"):
+        robustness_value(t, np.ones(1), level=0.95)
     with pytest.raises(DesignError, match="shares, the first below 1"):
         omitted_variable(published()).adjusted(r2_treatment=1.0, r2_outcome=0.5)
     without = vbc.Estimates(

@@ -35,7 +35,7 @@ def changes(rows: pd.DataFrame) -> np.ndarray:
 
 
 def test_all_assignments_by_hand() -> None:
-    rows = frame()
+    rows = frame(clusters=12)
     law = Randomization(statistic="estimate", level=0.9)
     found = placebo_in_space(TWFE, panel(rows), SPEND, law=law).tidy(0.9).iloc[0]
     change = changes(rows)
@@ -43,28 +43,28 @@ def test_all_assignments_by_hand() -> None:
     others = change[2:]
     drawn = np.array([
         others[list(pair)].mean() - np.delete(others, pair).mean()
-        for pair in combinations(range(20), 2)
+        for pair in combinations(range(10), 2)
     ])  # fmt: skip
-    assert len(drawn) == 190
+    assert len(drawn) == 45
     assert found["estimate"] == pytest.approx(actual)
-    p = (1 + (np.abs(drawn) >= abs(actual)).sum()) / 191
+    p = (1 + (np.abs(drawn) >= abs(actual)).sum()) / 46
     assert found["p_value"] == pytest.approx(p)
     assert found["placebo_p_value"] == found["p_value"]
     assert found["monte_carlo_error"] == 0
     assert found["placebo_mean"] == pytest.approx(drawn.mean())
     assert found["placebo_sd"] == pytest.approx(drawn.std(ddof=1))
-    reach = np.sort(np.abs(drawn))[int(np.ceil(0.9 * 191)) - 1]
+    reach = np.sort(np.abs(drawn))[int(np.ceil(0.9 * 46)) - 1]
     assert found["conf_high"] == pytest.approx(actual + reach)
 
 
 def test_t_statistics_compare_clusters_of_any_scale() -> None:
-    rows = frame(seed=1)
+    rows = frame(seed=1, clusters=12)
     found = placebo_in_space(TWFE, panel(rows), SPEND)
     fitted = TWFE(panel(rows), SPEND)
     t = fitted.estimate[0] / fitted.std_error[0]
     drawn = (found.estimate[0] - found.draws()[:, 0]) / fitted.std_error[0]
     row = found.tidy().iloc[0]
-    assert row["p_value"] == pytest.approx((1 + (np.abs(drawn) >= abs(t)).sum()) / 191)
+    assert row["p_value"] == pytest.approx((1 + (np.abs(drawn) >= abs(t)).sum()) / 46)
     assert (row["p_value"] <= 0.05) == (not row["conf_low"] <= 0 <= row["conf_high"])
     assert row["fit_std_error"] == pytest.approx(fitted.std_error[0])
 
@@ -97,6 +97,29 @@ def test_treated_clusters_are_in_no_placebo_and_dates_stay_in_their_blocks() -> 
     rows["spend"] -= 50.0 * (rows["year"] >= rows["entry"]) * (1 + rows["aco"])
     moved = placebo_in_space(fit, panel(rows), SPEND, law=law).frame
     assert moved["placebo_mean"][0] == pytest.approx(found.frame["placebo_mean"][0])
+
+
+def test_errors_that_allow_for_few_treated_clusters_take_the_warning_back() -> None:
+    data, law = panel(frame()), Randomization(draws=19, level=0.9)
+    assert any("2 clusters treated" in w for w in TWFE(data, SPEND).meta["warnings"])
+    found = placebo_in_space(TWFE, data, SPEND, law=law)
+    assert not any("clusters treated" in w for w in found.meta["warnings"])
+
+
+def test_a_placebo_without_estimate_is_none() -> None:
+    calls = {"n": 0}
+
+    def fit(p: vbc.Panel, d: vbc.Design) -> vbc.Estimates:
+        calls["n"] += 1
+        value = np.nan if calls["n"] == 5 else changes(p.frame).mean()
+        row = pd.DataFrame({"estimand": ["att"], "outcome": ["spend"], "estimate": [value]})
+        return vbc.Estimates(frame=row, covariance=np.zeros((1, 1)))  # no error is known
+
+    law = Randomization(draws=20, level=0.9, statistic="estimate")
+    found = placebo_in_space(fit, panel(frame()), SPEND, law=law)
+    assert found.meta["placebo_in_space"]["failed"] == 1
+    assert found.meta["placebo_in_space"]["first_reason"] == "a placebo has no estimate"
+    assert np.isfinite(found.draws()).all()
 
 
 def test_rows_without_error_and_several_rows_stay_joint() -> None:
@@ -155,6 +178,9 @@ def test_runs_that_fail_are_counted_or_end_it() -> None:
 def test_what_has_no_placebo_is_said() -> None:
     with pytest.raises(DesignError, match="0 clusters of 22 clusters are treated"):
         placebo_in_space(lambda p, d: TWFE(panel(frame()), d), panel(frame(treated=0)), SPEND)
+    least = Randomization(draws=19, level=0.9)
+    enough = placebo_in_space(TWFE, panel(frame(treated=1, clusters=10)), SPEND, law=least)
+    assert enough.meta["placebo_in_space"]["assignments"] == 9  # the smallest p-value is .1
     with pytest.raises(DesignError, match="only 10 ways"):
         placebo_in_space(TWFE, panel(frame(treated=1, clusters=11)), SPEND)
     own = Randomization(blocks={a: "own" if a < 3 else "rest" for a in range(22)})

@@ -253,6 +253,87 @@ def test_what_cannot_be_combined_is_said() -> None:
         attributed_share(panel(rows.query("market in [0, 8]")), SPEND, by="attributed", level="yes")
 
 
+def typed(value: list[float], **keys: object) -> vbc.Estimates:
+    """Two rows on three clusters."""
+    psi = np.array([[3.0, 1.0], [-1.0, 2.0], [-2.0, -3.0]])[:, : len(value)]
+    frame = pd.DataFrame({"estimand": "att", "outcome": "spend", "estimate": value, **keys})
+    return vbc.Estimates(frame=frame, psi=psi, clusters=pd.Index(["A", "B", "C"]))
+
+
+def test_rows_are_never_combined_with_those_of_others() -> None:
+    one, other = (typed(v, event_time=[0.0, 1.0]) for v in ([-9.0, -5.0], [-4.0, -2.0]))
+    turned = typed([0.3, 0.6], event_time=[1.0, 0.0])
+    with pytest.raises(DesignError, match="`shares` is not in the order"):
+        spillover(one, other, shares=turned)
+    with pytest.raises(DesignError, match="its event_time differs"):
+        implied_on_attributed(one, share=turned)
+    shares = typed([0.3, 0.6])  # without keys: in the order of the rows
+    found = spillover(one, other, shares=shares).where(population="all")
+    np.testing.assert_allclose(found.estimate, [-5.5, -3.8])
+    psi = shares.psi * [-5.0, -3.0] + one.psi * [0.3, 0.6] + other.psi * [0.7, 0.4]
+    np.testing.assert_allclose(found.psi, psi)
+    # one stratum each may differ; with several, each belongs to its own
+    strata = [typed([-9.0, -5.0], stratum=s) for s in (["dual=yes", None], [np.nan, "dual=yes"])]
+    with pytest.raises(DesignError, match="do not have the same"):
+        spillover(*strata, shares=0.3)
+    same = typed([-9.0, -5.0], stratum=["dual=yes", np.nan])
+    assert spillover(strata[0], same, shares=0.3).frame["stratum"].tolist()[4] == "dual=yes"
+    units = [typed([-9.0, -5.0], unit_of_measure=["USD", u]) for u in ("USD", "percent")]
+    with pytest.raises(DesignError, match="different units"):
+        spillover(*units, shares=0.3)
+    with pytest.raises(DesignError, match="`est` and `effect` are in different units"):
+        contaminated_comparison(units[0].where([0]), effect=units[1].where([1]))
+
+
+@pytest.mark.parametrize(
+    ("target", "effect", "spread", "shape"),
+    [
+        (-9.0, 0.5, 3.0, "line"), (-30.0, 0.5, 3.0, "none"), (-18.0, -1.0, 6.0, "interval"),
+        (-18.0, 3.0, 6.0, "interval"), (-9.4, 8.0, 0.01, "interval"), (-9.4, 0.1, 0.01, "interval"),
+    ],
+)  # fmt: skip
+def test_break_even_is_the_part_of_the_set_among_shares(target, effect, spread, shape) -> None:
+    """Against intervals at a grid of shares, also where the effect may be zero."""
+    frame = pd.DataFrame({"estimand": ["att"], "outcome": "spend", "estimate": [-9.0]})
+    labels = pd.Index(["A", "B", "C"])
+    est = vbc.Estimates(frame=frame, psi=np.array([[0.4], [-0.4], [0]]), clusters=labels)
+    other = vbc.Estimates(
+        frame=frame.assign(estimate=effect), psi=spread * np.array([[0.5], [0.5], [-1.0]]),
+        clusters=labels,
+    )  # fmt: skip
+    grid = np.linspace(0, 1 - 1e-9, 101)
+    line = contaminated_comparison(est, exposure=grid, effect=other)
+    gap = np.abs(line.estimates.estimate - target)
+    inside = grid[gap <= stats.norm.ppf(0.975) * line.estimates.std_error]
+    even = line.break_even(target).iloc[0]
+    assert even["set"] == shape
+    if shape == "none":
+        assert not len(inside)
+        assert np.isnan(even["low"])
+    else:
+        ends = (inside.min(), inside.max())
+        assert (even["low"], even["high"]) == pytest.approx(ends, abs=0.011)
+
+
+def test_estimated_weights_of_the_treated_are_refused_in_a_share() -> None:
+    rows = residents(seed=10)
+    rows["hcc"] = np.random.default_rng(1).normal(size=MARKETS)[rows["market"]]
+    data = panel(rows)
+
+    def share(weights: vbc.balance.BalanceWeights) -> vbc.Estimates:
+        design = vbc.Design(outcome="spend", balance_weights=weights)
+        return attributed_share(data, design, by="attributed", level="yes")
+
+    weights = vbc.balance.overlap(data, ["hcc"])
+    with pytest.raises(EstimationError, match="weights of treated clusters are estimated"):
+        share(weights)
+    assert 0 < share(weights.fixed()).estimate[0] < 1
+    # entropy weights leave the treated as they are
+    plain = attributed_share(data, SPEND, by="attributed", level="yes")
+    balanced = share(vbc.balance.entropy(data, ["hcc"]))
+    np.testing.assert_allclose(balanced.psi, plain.psi)
+
+
 def test_shares_of_few_people_are_not_shown() -> None:
     rows = pd.DataFrame({
         "person": np.arange(80), "aco": np.arange(80) % 4, "year": 2016 + np.arange(80) // 40,

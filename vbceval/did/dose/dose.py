@@ -29,6 +29,7 @@ from vbceval.did.inputs import (
     vcov_name,
 )
 from vbceval.did.solve import ComparisonFailure
+from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates
 from vbceval.estimates.columns import OVERALL
 from vbceval.inference import SSC, Multiplier, sum_by_cluster
@@ -143,6 +144,7 @@ class Dose:
         if self.grid is not None:
             object.__setattr__(self, "grid", tuple(float(d) for d in self.grid))
 
+    @with_weight_step
     def fit(
         self,
         data: Panel | Moments,
@@ -212,14 +214,10 @@ class Dose:
             else self._pairs(part, moments, design, labels, used)
             for part in parts
         ]
-        sizes = [
-            int(p.clusters.sum())
-            for p, r in zip(parts, results, strict=True)
-            for _ in r.frame.index
-        ]
-        root = np.sqrt([factor.factor(n_clusters=max(size, 2)) for size in sizes])
+        sizes = np.repeat([int(p.clusters.sum()) for p in parts], [len(r.frame) for r in results])
+        root = np.sqrt([factor.factor(n_clusters=max(int(size), 2)) for size in sizes])
         frame = pd.concat([r.frame for r in results], ignore_index=True)
-        frame["df"] = [factor.df(size) for size in sizes]
+        frame["df"] = [factor.df(int(size)) for size in sizes]
         if moments.people:
             keys = ["cohort", "period"] if self.aggregation == "group_time" else ["dose"]
             frame = without_small_counts(frame, keys)

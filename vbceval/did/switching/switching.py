@@ -25,6 +25,7 @@ from vbceval.did.switching.contrasts import Rules, fit_slopes
 from vbceval.did.switching.horizons import NAMES, Plan, Row, estimate_rows
 from vbceval.did.switching.paths import read_paths
 from vbceval.did.switching.tables import Treated, read_treated, table_of
+from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates
 from vbceval.estimates.columns import EVENT_TIME, OVERALL
 from vbceval.inference import SSC, Multiplier, sum_by_cluster
@@ -135,6 +136,7 @@ class Switching:
             )
         problems.raise_if_any()
 
+    @with_weight_step
     def fit(
         self,
         data: Panel | Moments,

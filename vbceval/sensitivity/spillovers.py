@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vbceval.balance import BalanceWeights
 from vbceval.core.checks import listed
 from vbceval.core.disclosure import SMALLEST_SHOWN
-from vbceval.core.errors import DataError, DesignError
+from vbceval.core.errors import DataError, DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.design import Design
 from vbceval.estimates import Estimates, stack
@@ -63,7 +64,8 @@ def spillover(
     Raises
     ------
     DesignError
-        If rows or units differ, or a share is not between 0 and 1.
+        If rows, units or several strata differ, a share is not between 0 and 1, or shares are of
+        other cohorts, periods or event times than their rows.
     EstimationError
         If influence is missing or on other clusters.
 
@@ -103,7 +105,8 @@ def spillover(
     """
     require_influence(attributed, "attributed")
     require_influence(non_attributed, "non_attributed")
-    require_same_rows(attributed, non_attributed, ("attributed", "non_attributed"))
+    names = ("attributed", "non_attributed")
+    require_same_rows(attributed, non_attributed, names, but=("stratum",))
     k = len(attributed)
     s, estimated = values_and_rows(shares, k, "shares")
     require_shares(s, "shares")
@@ -116,13 +119,13 @@ def spillover(
         require_influence(estimated, "shares")
         parts.append(estimated)
         through = np.zeros((4 * k, len(estimated)))
-        through[2 * k : 3 * k] = (a - n)[:, None] * places(estimated, k)
+        through[2 * k : 3 * k] = (a - n)[:, None] * places(estimated, attributed, "shares")
         gradient = np.concatenate([gradient, through], axis=1)
     joint = stack(parts)
-    names = np.array(attributed.frame["estimand"], dtype=object)
-    populations = ("attributed", "non_attributed", "all", "attributed - non_attributed")
+    estimand = np.array(attributed.frame["estimand"], dtype=object)
+    populations = (*names, "all", "attributed - non_attributed")
     columns = {
-        "estimand": np.concatenate([p + names for p in ("", "spillover_", "total_", "difference_")]),
+        "estimand": np.concatenate([p + estimand for p in ("", "spillover_", "total_", "difference_")]),
         **{key: np.tile(values, 4) for key, values in keys_of(attributed).items()},
         "stratum": np.concatenate([
             *(e.frame["stratum"].astype(object) for e in parts[:2]),
@@ -175,6 +178,8 @@ def attributed_share(
         If the stratum or level is absent, or one side of a share has 1-10 people.
     DesignError
         If no cell is treated, fewer than two clusters are, or a row has no cell.
+    EstimationError
+        If balance weights of treated clusters are estimated.
 
     Examples
     --------
@@ -208,6 +213,7 @@ def attributed_share(
             f"fewer than two clusters (`{cells.moments.cluster_name}`) are treated, so the error of "
             "the share cannot be measured. Give `shares` as a number, which is taken as fixed."
         )
+    _require_given(design, cells.labels[used])
     factor = SSC.cluster() if ssc is None else ssc
     frame = pd.DataFrame(records).assign(n_clusters=n, df=factor.df(n))
     return Estimates(
@@ -216,6 +222,19 @@ def attributed_share(
         meta={"estimator": "attributed_share", "by": by, "level": level, "vcov": "CR1",
               "ssc": factor.name, "language": "share"},
     )  # fmt: skip
+
+
+def _require_given(design: Design, treated: pd.Index) -> None:
+    """Refuse weights of treated clusters that are estimated: their error would be left out."""
+    weights = design.balance_weights
+    if not isinstance(weights, BalanceWeights) or weights.step is None:
+        return
+    if weights.step.log_slope[weights.features.clusters.isin(treated)].any():
+        raise EstimationError(
+            f"weights of treated clusters are estimated ({weights.method}), and a share does not "
+            "carry their error. Take them as fixed, `weights.fixed()`, or use weights for the "
+            "treated, which leave their own at 1."
+        )
 
 
 class _Cells:
