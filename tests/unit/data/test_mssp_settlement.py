@@ -70,5 +70,7 @@ def test_a_results_file_without_a_column_is_still_known_for_one(
     assert is_results_file(path)
     with pytest.raises(DataError, match="missing: `abtotbnchmk`"):
         read_settlement_rows(path)
-    own = writer.put("aco_id,track,n_ab,benchmark,expenditure,qual_score\nA1,EN,9000,1,1,1\n", "own.csv")
+    own = writer.put(
+        "aco_id,track,n_ab,benchmark,expenditure,qual_score\nA1,EN,9000,1,1,1\n", "own.csv"
+    )
     assert not is_results_file(own)
