@@ -35,7 +35,7 @@ from vbceval.bayes.priors import Priors
 from vbceval.core.errors import EstimationError
 
 CASES = ("plain", "uncertain spread of persons", "rows of people")
-NODES, DRAWS, BINS = 512, 1000, 20
+NODES, DRAWS, BINS = 512, 999, 20
 
 
 @cache

@@ -20,7 +20,7 @@ from vbceval.bayes.predictive import restated, simulate
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 
-_LIKELIHOOD_DRAWS = 100
+_LIKELIHOOD_DRAWS = 99
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,9 +76,10 @@ def places_of_truth(model: Model, *, nodes: int, draws: int, seed: int) -> dict[
     Returns
     -------
     dict
-        Share of posterior draws below the truth: of reported averages (``average[0]``, ...), the
-        effect at entry, variance parameters, and ``log_likelihood`` of all cells, which depends on
-        the data. Over replications each is uniform, if the engine is right.
+        Place of the truth among posterior draws (`place_of_truth`): of reported averages
+        (``average[0]``, ...), the effect at entry, variance parameters, and ``log_likelihood`` of
+        all cells, which depends on the data. Over replications each is uniform, if the engine is
+        right.
 
     Raises
     ------
@@ -96,7 +97,22 @@ def places_of_truth(model: Model, *, nodes: int, draws: int, seed: int) -> dict[
         k: np.asarray(v)[None] for k, v in truth.values.items()
     }, truth.v[None]), truth.cells)  # fmt: skip
     ours = _quantities(model, drawn, truth.cells)
-    return {name: float((values < true[name][0]).mean()) for name, values in ours.items()}
+    return {name: place_of_truth(values, true[name][0]) for name, values in ours.items()}
+
+
+def place_of_truth(draws: FloatArray, truth: float) -> float:
+    """
+    Return the place of a number among draws, from 0 to 1.
+
+    Of N draws k are smaller; the place is the middle of the k-th of N + 1 equal stretches, which is
+    on no edge of a histogram whose number of bins divides N + 1.
+
+    Examples
+    --------
+    >>> place_of_truth(np.arange(9.0), 4.5)
+    0.55
+    """
+    return float(((draws < truth).sum() + 0.5) / (len(draws) + 1))
 
 
 def _quantities(model: Model, drawn: Drawn, cells: Cells) -> dict[str, FloatArray]:

@@ -18,6 +18,9 @@ from vbceval.moments import Moments
 
 PersonSd = float | Mapping[str, float]
 
+_ROUNDING = 1e-10
+"""Variance between persons, percent of baseline squared, that is rounding of equal outcomes."""
+
 
 class Within(NamedTuple):
     """Variation between persons inside cells: degrees of freedom and sums of squares, (S,)."""
@@ -336,22 +339,26 @@ def _lookup(value: Any, labels: tuple[str | None, ...], name: str) -> FloatArray
 
 
 def _baseline(table: pd.DataFrame, labels: tuple[str | None, ...], given: Any) -> FloatArray:
-    if given is not None:
-        out = _lookup(given, labels, "baseline")
-    else:
-        enters = table["treated"].groupby([table["unit"], table["stratum"]]).transform("any")
-        before = table[enters & ~table["treated"]]
-        last = before.groupby(["unit", "stratum"])["period"].transform("max")
-        # a stratum that no treated unit has is scaled by the mean of the others
-        used = pd.concat(
-            [before[before["period"] == last], table[~table["stratum"].isin(before["stratum"])]]
-        )
-        sums = (used["y"] * used["persons"]).groupby(used["stratum"]).sum()
-        out = np.asarray(sums / used.groupby("stratum")["persons"].sum(), dtype=float)
+    enters = table["treated"].groupby([table["unit"], table["stratum"]]).transform("any")
+    before = table[enters & ~table["treated"]]
+    last = before.groupby(["unit", "stratum"])["period"].transform("max")
+    # a stratum that no treated unit has is scaled by the mean of the others
+    used = pd.concat(
+        [before[before["period"] == last], table[~table["stratum"].isin(before["stratum"])]]
+    )
+    sums = (used["y"] * used["persons"]).groupby(used["stratum"]).sum()
+    seen = np.asarray(sums / used.groupby("stratum")["persons"].sum(), dtype=float)
+    out = seen if given is None else _lookup(given, labels, "baseline")
     if not (out > 0).all():
         raise DesignError(
             "the baseline mean is not positive in every stratum, so effects cannot be pooled in "
             "percent of it. Use an outcome that is positive on average, or give `baseline`."
+        )
+    if ((seen > 0) & ((out > 10.0 * seen) | (seen > 10.0 * out))).any():
+        raise DesignError(
+            f"`baseline` is {listed([f'{x:.4g}' for x in out])}, and means before entry are "
+            f"{listed([f'{x:.4g}' for x in seen])}: more than ten times apart, so priors in "
+            "percent of `baseline` would mean something else. State it in the outcome's unit."
         )
     return out
 
@@ -367,16 +374,17 @@ def _noise(
             raise EstimationError("`person_sd` must be positive, in the unit of the outcome.")
         return None, 100.0 * sd / base
     dof = np.bincount(table["stratum"], table["rows"] - 1, minlength=len(labels))
-    unknown = moments.yy is None or bool(table["squares"].isna().any())
-    if unknown or (dof <= 0).any():
+    squares = table["squares"].to_numpy() * (100.0 / base[table["stratum"]]) ** 2
+    squares = np.bincount(table["stratum"], squares)
+    # not above rounding: missing in a cell, or no two persons of the stratum differ
+    if moments.yy is None or (dof <= 0).any() or not (squares > _ROUNDING * dof).all():
         raise EstimationError(
             "the cells hold no variation between persons, so the sampling variance of a cell mean "
             "is unknown, and it cannot be told from shocks to the organization. State `person_sd`, "
             "the standard deviation of one person-year in the unit of the outcome (by stratum "
             "where they differ), and show half and double."
         )
-    squares = table["squares"].to_numpy() * (100.0 / base[table["stratum"]]) ** 2
-    return Within(dof, np.bincount(table["stratum"], squares)), np.ones(len(labels))
+    return Within(dof, squares), np.ones(len(labels))
 
 
 def _effects(table: pd.DataFrame) -> tuple[pd.DataFrame, IntArray]:

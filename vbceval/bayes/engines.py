@@ -156,7 +156,7 @@ def _converged(tree: Any, limits: Limits | None) -> Convergence:
 
 
 def _settled(tree: Any, nodes: Nodes, limits: Limits | None) -> Convergence:
-    """Judge what nodes and draws say of the averages; the draws themselves are independent."""
+    """Judge what nodes and draws say of the averages; the draws themselves are in random order."""
     limits = Limits() if limits is None else limits
     sizes = tree["posterior"].sizes
     n_draws = int(sizes["chain"] * sizes["draw"])
@@ -167,6 +167,6 @@ def _settled(tree: Any, nodes: Nodes, limits: Limits | None) -> Convergence:
             f"{limits.ess:g}: {n_draws:,} draws were taken from {len(nodes.points):,} nodes. "
             "Remedy: raise `draws`, or `nodes` where draws are many."
         )
-    # independent draws differ between stretches by chance alone; nothing is learned from R-hat
+    # draws in random order differ between stretches by chance alone: R-hat teaches nothing
     seen = require_converged(tree, ["average"], Limits(r_hat=np.inf, ess=0.0))
     return replace(seen, ess_bulk=float(bulk), ess_tail=float(tail))

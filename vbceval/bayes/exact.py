@@ -103,19 +103,21 @@ class Marginal:
         return place(terms.around, np.zeros(len(scale)), scale, prior), prior, terms
 
     def _at(self, square: float, values: dict[str, FloatArray]) -> Conditional:
+        nothing = Conditional(-np.inf, np.zeros(len(self.averages)), np.zeros(len(self.averages)))
         try:
             at, prior, terms = self.placed(values)
         except np.linalg.LinAlgError:
-            nothing = np.zeros(len(self.averages))
-            return Conditional(-np.inf, nothing, nothing)
+            return nothing
         value = terms.log_likelihood - 0.5 * (square - at.shift @ at.shift)
         value += at.log_jacobian + 0.5 * np.log(prior).sum()
+        if not np.isfinite(value):
+            return nothing
         own = len(self.parts.part)
         pull = np.zeros((len(prior), len(self.averages)))
         pull[-own:] = (self.averages @ self.parts.loading * at.scale[-own:]).T
         away = linalg.solve_triangular(at.root, pull, lower=True, check_finite=False)
         sd = np.sqrt(np.square(away).sum(axis=0))
-        return Conditional(float(value) if np.isfinite(value) else -np.inf, at.v @ pull, sd)
+        return Conditional(float(value), at.v @ pull, sd)
 
     def _terms(self, values: dict[str, FloatArray]) -> Terms:
         """Return the normal equations, from memory where the costly parameters were met before."""
@@ -164,7 +166,7 @@ def integrate_cells(
         step = n // _SAMPLE
         start = climb(replace(model, equations=arrange(cells, parts, every=step)), start)
         start = Start(start.point, start.spread / step)
-    each = _shared(model.equations)
+    each = 1 if model.costly.all() else _shared(model.equations)
     found, seen = integrate(model, start, families=nodes // each, each=each, seed=seed)
     return model, found, seen
 
@@ -178,7 +180,7 @@ def _shared(equations: Equations) -> int:
 
 class Drawn(NamedTuple):
     """
-    Independent draws from the posterior.
+    Draws from the posterior, in random order.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,26 @@ from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 
 _CHECKED_DRAWS = 200
+
+
+class Once:
+    """
+    What is computed when it is first asked for; a cached function could not be pickled.
+
+    Parameters
+    ----------
+    make : callable
+        Of nothing.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._found = make, None
+
+    def __call__(self) -> Any:
+        """Return what was made."""
+        if self._found is None:
+            self._found = self._make()
+        return self._found
 
 
 def observed(cells: Cells) -> Any:
@@ -55,6 +75,10 @@ def add_groups(
 ) -> Any:  # fmt: skip
     """
     Add ``log_likelihood`` by cluster, ``log_prior``, ``prior`` and ``posterior_predictive``.
+
+    The likelihood is that of cell means given coefficients and variances, intercepts, shocks and
+    organizations' own effects integrated out; variation within cells, which speaks of `person_sd`
+    alone, is no part of it. The prior is that of the effect at entry and the spreads of its parts.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from vbceval.bayes.checks import Convergence, Limits
 from vbceval.bayes.coefficients import structure
 from vbceval.bayes.draws import prior_effects
 from vbceval.bayes.engines import Model, Posterior, by_nodes, by_nuts
-from vbceval.bayes.groups import add_groups, by_name, observed, posterior_check
+from vbceval.bayes.groups import Once, add_groups, by_name, observed, posterior_check
 from vbceval.bayes.model import Shocks, active_scales
 from vbceval.bayes.organizations import organization_effects
 from vbceval.bayes.priors import PriorName, Priors, in_dollars, named
@@ -76,10 +76,10 @@ class HierarchicalDiD:
         Let effects differ between organizations.
     engine : {"exact", "nuts"}
         ``"exact"`` integrates: variance parameters over weighted nodes about their mode, all else
-        in closed form; draws are independent. ``"nuts"`` samples with the no-U-turn sampler: the
-        check on the other, at many times its cost. Both have the same model and the same result.
+        in closed form; draws are not autocorrelated. ``"nuts"`` samples with the no-U-turn sampler:
+        the check on the other, at many times its cost. Both have the same model and the same result.
     draws, chains : int, default 1000 and 4
-        Draws of each chain; of the exact engine ``draws * chains`` independent ones.
+        Draws of each chain; of the exact engine ``draws * chains`` in random order.
     tune : int, optional
         Warm-up iterations of each chain, default 500. Engine "nuts".
     target_accept : float, optional
@@ -137,9 +137,10 @@ class HierarchicalDiD:
         other: dict[str, float | None] = {"nodes": self.nodes}
         if self.engine == "exact":
             other = {"tune": self.tune, "target_accept": self.target_accept}
-            if self.draws < 4 or self.chains < 1:
+            if self.draws < 4 or self.chains < 2:
                 raise DesignError(
-                    f"`draws` is {self.draws} and `chains` {self.chains}; at least 4 and 1."
+                    f"`draws` is {self.draws} and `chains` {self.chains}; at least 4 and 2, so "
+                    "that ArviZ can compare chains, as for the other engine."
                 )
         given = [f"`{name}`" for name, value in other.items() if value is not None]
         if given:
@@ -214,6 +215,7 @@ class HierarchicalDiD:
         tree["observed_data"] = observed(cells)
         prior = prior_effects(parts, priors, generator(self.seed, "prior"), _PRIOR_DRAWS)
         misfit = posterior_check(cells, tree, seed=self.seed)
+        misfit.require_scale()
         meta = {
             **self._meta(cells, design, priors, found.seen),
             **found.said,
@@ -226,7 +228,7 @@ class HierarchicalDiD:
         )  # fmt: skip
         return Estimates(
             frame=frame, samples=found.draws, interval="credible", cluster_name=cluster_name,
-            tree=functools.cache(complete), meta=meta,
+            tree=Once(complete), meta=meta,
         )  # fmt: skip
 
     def _posterior(

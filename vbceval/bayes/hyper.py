@@ -150,9 +150,9 @@ def natural_values(values: Mapping[str, Any], parts: Structure) -> dict[str, Any
     return out
 
 
-def scales_at(values: Mapping[str, Any], cells: Cells, parts: Any = None) -> Scales:
+def scales_at(values: Mapping[str, Any], cells: Cells) -> Scales:
     """
-    Return what the likelihood takes; 0 for what the model does not have.
+    Return what the likelihood of cells takes; 0 for what the model does not have.
 
     Parameters
     ----------
@@ -160,8 +160,11 @@ def scales_at(values: Mapping[str, Any], cells: Cells, parts: Any = None) -> Sca
         Parameters by the names of results, as `natural_values` makes them.
     cells : Cells
         The cells of the fit.
-    parts : array, shape (P,), optional
-        Standard deviations of the parts of the effect; default none.
+
+    Returns
+    -------
+    Scales
+        Without the parts of the effect, which belong to coefficients.
     """
 
     def value(name: str) -> FloatArray:
@@ -172,7 +175,7 @@ def scales_at(values: Mapping[str, Any], cells: Cells, parts: Any = None) -> Sca
         if name in values:
             person = np.asarray(values[name])
     return Scales(
-        parts=np.zeros(0) if parts is None else parts, specific=value("stratum_shock") ** 2,
+        parts=np.zeros(0), specific=value("stratum_shock") ** 2,
         common=value("common_shock") ** 2, lasting=value("organization_sd") ** 2,
         rho=value("rho"), overlap=value("overlap"), person=person,
     )  # fmt: skip

@@ -9,7 +9,12 @@ import numpy as np
 from vbceval.bayes.cells import Cells, calendar_steps
 from vbceval.bayes.draws import Parameters
 from vbceval.bayes.likelihood import Scales
+from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray, IntArray
+
+_ROUNDING = 1e-12
+_LEAST, _MOST = 0.01, 9.0
+"""Variance of residuals over that of replicated ones: what an intended model may show."""
 
 
 class Discrepancy(NamedTuple):
@@ -35,6 +40,33 @@ class Discrepancy(NamedTuple):
     def p_value(self) -> FloatArray:
         """Probability that replicated data are at least as large; near 0 or 1 is a misfit."""
         return np.asarray((self.replicated >= self.observed).mean(axis=0))
+
+    def require_scale(self) -> None:
+        """
+        Refuse a model whose noise is of another scale than the residuals it is to explain.
+
+        Raises
+        ------
+        EstimationError
+            If residuals of a stratum vary less than a hundredth of what the model says, or more
+            than nine times as much: intervals would then be 10 times too wide, 3 times too narrow.
+        """
+        wrong = []
+        means = self.observed.mean(axis=0), self.replicated.mean(axis=0)
+        for name, observed, replicated in zip(self.names, *means, strict=True):
+            # where no unit has two cells both are rounding, and say nothing
+            if not name.startswith("variance[") or max(observed, replicated) < _ROUNDING:
+                continue
+            if not _LEAST < observed / replicated < _MOST:
+                wrong.append(f"{name[9:-1]} {observed / replicated:.2g}")
+        if wrong:
+            raise EstimationError(
+                "variance of residuals, as a multiple of what the fitted model says, by stratum: "
+                f"{', '.join(wrong)} (trusted between {_LEAST:g} and {_MOST:g}). Far below, "
+                "`person_sd` is too large or weights are not numbers of persons; far above, "
+                "`person_sd` is too small, or organizations have shocks that the model leaves out. "
+                "Check units, or use shocks='ar1'."
+            )
 
 
 def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) -> Discrepancy:

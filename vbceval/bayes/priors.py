@@ -13,6 +13,10 @@ from vbceval.core.typing import FloatArray
 
 PriorName = Literal["default", "skeptical", "flat"]
 
+_PERCENT = ("effect", "spread", "organization", "shock")
+_WIDEST = 100.0
+"""Scales of effects and shocks beyond which a unit was mistaken: spending itself is 100."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Priors:
@@ -44,7 +48,7 @@ class Priors:
     Raises
     ------
     EstimationError
-        If a scale is not a positive number.
+        If a scale is not a positive number, or one of effects or shocks is above 100 percent.
     """
 
     effect: float = 3.0
@@ -60,6 +64,13 @@ class Priors:
         if wrong:
             raise EstimationError(
                 f"prior scales must be positive numbers (percent of baseline): {wrong}."
+            )
+        huge = {k: getattr(self, k) for k in _PERCENT if getattr(self, k) > _WIDEST}
+        if huge:
+            raise EstimationError(
+                f"prior scales are percent of baseline, not dollars: {huge} "
+                f"would be effects or shocks larger than all spending. Use at most {_WIDEST:g}; "
+                "divide an amount by the baseline mean and multiply by 100."
             )
 
 

@@ -13,6 +13,7 @@ import pytest
 import vbceval as vbc
 from vbceval.bayes import HierarchicalDiD, Limits, Priors
 from vbceval.bayes.averages import PERCENT, averages
+from vbceval.bayes.calibration import place_of_truth, uniformity
 from vbceval.bayes.cells import Cells, from_moments
 from vbceval.bayes.coefficients import _normal_equations, structure
 from vbceval.bayes.equations import arrange
@@ -20,6 +21,7 @@ from vbceval.bayes.exact import Marginal, draw, effective_sizes, integrate_cells
 from vbceval.bayes.hyper import laws, natural_values, scales_at, split_point
 from vbceval.bayes.likelihood import cell_terms, noise
 from vbceval.bayes.model import active_scales
+from vbceval.bayes.predictive import Discrepancy
 from vbceval.bayes.quadrature import Start, integrate
 from vbceval.core.errors import DesignError, EstimationError
 
@@ -340,6 +342,54 @@ def test_too_few_draws_and_wrong_scales_are_refused(fitted) -> None:
         sure.fit(panel(fitted.frame), DESIGN)
 
 
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [({"person_sd": 30_000_000.0}, "`person_sd` is too large"),
+     ({"person_sd": 30.0, "shocks": "none", "organization_effects": False}, "use shocks='ar1'")],
+)  # fmt: skip
+def test_noise_of_another_scale_than_residuals_is_refused(fitted, options, wrong) -> None:
+    """No parameter can say so: the prior comes back, or an interval that is far too narrow."""
+    with pytest.raises(EstimationError, match=rf"s=s0 .*{wrong}"):
+        replace(fitted.model, **options).fit(panel(fitted.frame), DESIGN)
+
+
+def test_a_stratum_of_single_cells_says_nothing_of_scale() -> None:
+    """Each unit seen once: intercepts leave rounding of both, in any ratio."""
+    names, one = ("variance[a]", "variance[b]"), np.ones((1, 2))
+    Discrepancy(names, one * [1e-28, 1.0], one * [1e-31, 1.0]).require_scale()
+    with pytest.raises(EstimationError, match=r"by stratum: b 10 \("):
+        Discrepancy(names, one * [0.0, 10.0], one * [0.0, 1.0]).require_scale()
+
+
+def test_equal_outcomes_within_cells_say_nothing_of_noise(fitted) -> None:
+    """Several rows a cell, all alike: a spread of zero would make every cell exact."""
+    twice = fitted.frame.loc[np.repeat(fitted.frame.index, 3)].assign(
+        person=np.arange(3 * len(fitted.frame))
+    )
+    people = vbc.Panel.from_frame(
+        twice, unit="person", period="year", cohort="entry", cluster="aco", strata=["s"],
+        kind="repeated_cross_section",
+    )  # fmt: skip
+    moments = vbc.Moments.from_panel(people, outcomes=["spend"], by="cluster")
+    with pytest.raises(EstimationError, match="no variation between persons"):
+        replace(fitted.model, person_sd=None).fit(moments, DESIGN)
+
+
+def test_scales_in_dollars_are_refused(fitted) -> None:
+    with pytest.raises(EstimationError, match=r"not dollars.*'effect': 300"):
+        Priors(effect=300.0)
+    with pytest.raises(DesignError, match="more than ten times apart"):
+        fitted.model.fit(panel(fitted.frame), DESIGN, baseline=900.0)
+
+
+def test_places_of_truth_are_on_no_edge_of_a_histogram() -> None:
+    """Every place among 99 draws once: five in each of twenty bins, exactly."""
+    places = [{"a": place_of_truth(np.arange(99.0), k - 0.5)} for k in range(100)]
+    row = uniformity(places, bins=20).iloc[0]
+    assert row[[f"bin_{k}" for k in range(20)]].tolist() == [5] * 20
+    assert row["mean"] == pytest.approx(0.5)
+
+
 def test_options_of_the_other_engine_are_refused(fitted) -> None:
     with pytest.raises(DesignError, match="'laplace'"):
         HierarchicalDiD(engine="laplace")
@@ -351,5 +401,7 @@ def test_options_of_the_other_engine_are_refused(fitted) -> None:
         HierarchicalDiD(nodes=500)
     with pytest.raises(DesignError, match="at least 4"):
         HierarchicalDiD(draws=2)
+    with pytest.raises(DesignError, match="compare chains"):
+        HierarchicalDiD(chains=1)
     with pytest.raises(DesignError, match="reports no progress"):
         fitted.model.fit(panel(fitted.frame), DESIGN, progress=print)
