@@ -84,3 +84,49 @@ def test_effects_that_grow_and_differ(sim_size) -> None:
     short = (0.95 - table["coverage"]) / table["coverage_mc_se"]
     assert short.max() < 4, table.loc[short.idxmax()].to_dict()
     assert (table["share_failed"] == 0).all()
+
+
+def staggered(rng: np.random.Generator, *, n: int = 40, years: int = 8) -> vbc.Panel:
+    """Two cohorts, two strata: effect e + 1 on "yes", none on "no"; organizations' trends shared."""
+    c, t, yes = (a.ravel() for a in np.meshgrid(range(n), range(years), [0, 1], indexing="ij"))
+    entry = np.where(c < 10, 3.0, np.where(c < 20, 5.0, np.nan))
+    e = t - entry
+    market = np.cumsum(rng.standard_normal((n, years)), axis=1)[c, t]
+    effect = np.where(e >= 0, e + 1, 0.0)
+    frame = pd.DataFrame({
+        "c": c, "t": t, "g": entry, "dual": np.where(yes == 1, "yes", "no"),
+        "plain": effect + 0.5 * t + rng.standard_normal((n, years))[c, t],
+        "y": effect * yes + market + rng.standard_normal(n)[c] * yes + rng.standard_normal(len(c)),
+    })  # fmt: skip
+    return vbc.Panel.from_frame(frame, unit="c", period="t", cohort="g", strata=["dual"])
+
+
+def test_event_study_stacked_and_triple_differences(sim_size) -> None:
+    """Unbiased and covering where their assumptions hold: effects equal across cohorts."""
+    size = sim_size(500, 15)
+    plain = vbc.Design(outcome="plain", window=(-3, 2))
+    fits = {
+        "event study": lambda p: vbc.did.EventStudy().fit(p, plain, vcov="CR2"),
+        "stacked": lambda p: vbc.did.Stacked().fit(p, plain, vcov="CR2"),
+        "triple": lambda p: (
+            vbc.did.TripleDifference(by="dual")
+            .fit(p, DESIGN, vcov="CR2")
+            .aggregate("event_time", window=(0, 2))
+        ),
+    }
+    rows = []
+    for r in range(size):
+        panel = staggered(generator(SEED, "staggered", r))
+        for name, fit in fits.items():
+            table = fit(panel).tidy()
+            table = table[table["event_time"].between(0, 2) & table["stratum"].isna()]
+            assert sorted(table["event_time"]) == [0, 1, 2], name
+            truth = table["event_time"] + 1
+            covers = (table["conf_low"] <= truth) & (truth <= table["conf_high"])
+            rows += [{"name": name, "e": e, "error": x, "covers": k} for e, x, k in
+                     zip(table["event_time"], table["estimate"] - truth, covers, strict=True)]  # fmt: skip
+    found = pd.DataFrame(rows).groupby(["name", "e"])
+    bias = found["error"].mean() / (found["error"].std() / np.sqrt(size))
+    assert bias.abs().max() < 4, bias
+    coverage = found["covers"].mean()
+    assert coverage.min() > 0.95 - 4 * error(0.95, size), coverage
