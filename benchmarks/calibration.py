@@ -1,7 +1,7 @@
 """
 Simulation-based calibration of the exact engine of the hierarchical model.
 
-    python benchmarks/calibration.py --replications 500 --folder /tmp/calibration
+    python benchmarks/calibration.py --replications 500 --folder calibration
 
 Parameters are drawn from the prior and outcomes given them, in the cells of a small panel with
 restated years or without; the truth must then lie evenly in its posterior. Each replication is

@@ -226,12 +226,13 @@ def mssp_benchmark(
 
 
 def _historical(terms: Terms, by_type: dict[str, FloatArray], rebased: FloatArray) -> FloatArray:
-    weights = {row[0]: np.array(row[1:], dtype=float) for row in terms.table("benchmark_weights")}
+    rows = terms.table("benchmark_weights")
+    weights = {str(row[0]): np.array(row[1:], dtype=float) for row in rows}
     spent = np.stack([by_type[f"per_capita_by{k}"] for k in (1, 2, 3)], axis=-1)
     risk = np.stack([by_type[f"risk_by{k}"] for k in (1, 2, 3)], axis=-1)
     last = np.ones_like(by_type["trend_by1"])
     trend = np.stack([by_type["trend_by1"], by_type["trend_by2"], last], axis=-1)
-    chosen = np.where(rebased[..., None] > 0, weights["rebased"], weights["first"])  # type: ignore[index]  # names
+    chosen = np.where(rebased[..., None] > 0, weights["rebased"], weights["first"])
     return historical(spent, trend, risk, chosen)
 
 

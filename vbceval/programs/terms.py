@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -124,10 +125,10 @@ class Terms:
             Masks of shape (organizations,) that do not overlap; variants with the same table are
             one entry. Cells are numbers except in columns of text.
         """
-        held: dict[Value, BoolArray] = {}
+        held: dict[Any, BoolArray] = {}
         for mask, value in self._found(name, may_be_absent=may_be_absent):
             held[value] = held[value] | mask if value in held else mask
-        return [(mask, rows) for rows, mask in held.items()]  # type: ignore[misc]  # kind is checked
+        return [(mask, rows) for rows, mask in held.items()]
 
     def table(self, name: str) -> Sequence[Sequence[float]]:
         """Return the one table that holds for every organization."""

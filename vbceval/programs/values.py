@@ -90,12 +90,12 @@ class Parameter:
             return raw, ""
         if self.kind in ("bands", "table"):
             return self._check_table(raw)
-        wrong = self._check_number(raw)
-        return (None, wrong) if wrong else (float(raw), "")  # type: ignore[arg-type]  # checked
-
-    def _check_number(self, raw: object) -> str:
         if isinstance(raw, bool) or not isinstance(raw, int | float):
-            return "must be a number"
+            return None, "must be a number"
+        wrong = self._outside(raw)
+        return (None, wrong) if wrong else (float(raw), "")
+
+    def _outside(self, raw: float) -> str:
         high = (
             min(self.high, 1.0) if self.kind == "rate" and self.high == float("inf") else self.high
         )

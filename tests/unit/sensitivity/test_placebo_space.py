@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,8 @@ def frame(treated: int = 2, clusters: int = 22, seed: int = 0) -> pd.DataFrame:
     return rows
 
 
-def panel(rows: pd.DataFrame, **options: object) -> vbc.Panel:
-    return vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry", **options)  # type: ignore[arg-type]  # column names
+def panel(rows: pd.DataFrame, **options: Any) -> vbc.Panel:
+    return vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry", **options)
 
 
 def changes(rows: pd.DataFrame) -> np.ndarray:

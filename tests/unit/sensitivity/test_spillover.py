@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,9 +41,9 @@ def residents(*, share: float | None = None, seed: int = 0) -> pd.DataFrame:
     return rows
 
 
-def panel(rows: pd.DataFrame, **options: object) -> vbc.Panel:
-    given = {"strata": ["attributed"], "weight": "people", **options}
-    return vbc.Panel.from_frame(rows, unit="market", period="year", cohort="entry", **given)  # type: ignore[arg-type]  # column names
+def panel(rows: pd.DataFrame, **options: Any) -> vbc.Panel:
+    given: dict[str, Any] = {"strata": ["attributed"], "weight": "people", **options}
+    return vbc.Panel.from_frame(rows, unit="market", period="year", cohort="entry", **given)
 
 
 def two(est: vbc.Estimates) -> tuple[vbc.Estimates, vbc.Estimates]:
