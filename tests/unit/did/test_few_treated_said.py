@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,10 +31,11 @@ def rows_of(entry: list[float], *, people: int = 1) -> pd.DataFrame:
     return frame.assign(y=np.random.default_rng(0).normal(size=len(frame)))
 
 
-def panel(entry: list[float], *, people: int = 1, **options: object) -> vbc.Panel:
+def panel(entry: list[float], *, people: int = 1, **options: Any) -> vbc.Panel:
     frame = rows_of(entry, people=people)
-    given = {"unit": "aco", **options} if people == 1 else {"unit": "person", "cluster": "aco"}
-    return vbc.Panel.from_frame(frame, period="year", cohort="entry", **given)  # type: ignore[arg-type]  # column names
+    names = {"unit": "aco"} if people == 1 else {"unit": "person", "cluster": "aco"}
+    given: dict[str, Any] = {**names, **options}
+    return vbc.Panel.from_frame(frame, period="year", cohort="entry", **given)
 
 
 def said(est: vbc.Estimates) -> list[str]:

@@ -22,9 +22,9 @@ PROFESSIONAL = [(0.05, 0.5), (0.10, 0.35), (0.15, 0.15), (np.inf, 0.05)]
 def test_minimum_savings_rates_are_those_of_the_published_table(
     people: int, percent: float
 ) -> None:
-    rows = get("mssp").value("minimum_rate_table", "TRACK_1", 2018).value
+    rows = get("mssp").terms(2018, ["TRACK_1"]).table("minimum_rate_table")
     # the published examples have up to six decimals
-    assert 100 * interpolated(people, rows) == pytest.approx(percent, abs=5.1e-6)  # type: ignore[arg-type]  # rows of a table
+    assert 100 * interpolated(people, rows) == pytest.approx(percent, abs=5.1e-6)
 
 
 def test_a_missing_count_has_no_rate() -> None:
