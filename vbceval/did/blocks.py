@@ -69,8 +69,8 @@ class Block(NamedTuple):
     def of(self, outcomes: Sequence[int]) -> Block:
         """Return the cells with some outcomes, by position."""
         js = list(outcomes)
-        xy = None if self.xy is None else _by_cell(self.xy[:, :, js])
-        return self._replace(y=_by_cell(self.y[:, js]), xy=xy)
+        xy = None if self.xy is None else np.ascontiguousarray(self.xy[:, :, js])
+        return self._replace(y=_columns(self.y, js), xy=xy)
 
     def without_absent_levels(self) -> Block:
         """Return the cells without columns of categories that these cells do not need."""
@@ -96,36 +96,41 @@ def make_block(
     """Return all cells, with the outcome of a design or with others in its place."""
     js = [moments.column(name) for name in (outcomes or [design.outcome])]
     columns = moments.covariate_positions(design.covariates)
-    keys = [moments.cells["unit"], *[moments.cells[s] for s in moments.strata]]
     owner = {name: i for i, made in enumerate(moments.factors.values()) for name in made}
-    labels = moments.attribute("cluster")
+    place, units = moments.place, moments.units
     refuse_estimated(design)
-    factor = design.weights_for(labels, moments.cells["unit"])
-    w = moments.w * factor
+    w, factor = moments.w, None
+    if design.balance_weights is not None:
+        factor = design.weights_for(moments.attribute("cluster"), moments.cells["unit"])
+        w = w * factor
     # balance weights multiply a cell's moments as they multiply its rows
     xx = None if moments.xx is None else moments.xx[:, columns[:, None], columns]
     xy = None if moments.xy is None else moments.xy[:, columns[:, None], js]
-    unit = keys[0].factorize()[0].astype(np.int64)
-    entity = unit if len(keys) == 1 else pd.MultiIndex.from_arrays(keys).factorize()[0]
-    block = Block(
-        unit=unit,
-        entity=entity.astype(np.int64),
-        cluster=clusters.get_indexer(pd.Index(labels)).astype(np.int64),
-        cohort=moments.attribute("cohort").to_numpy(dtype=float, na_value=np.nan),
+    if factor is not None:
+        xx = None if xx is None else xx * factor[:, None, None]
+        xy = None if xy is None else xy * factor[:, None, None]
+    keys = [pd.Series(place), *[moments.cells[s].reset_index(drop=True) for s in moments.strata]]
+    entity = place if len(keys) == 1 else pd.MultiIndex.from_arrays(keys).factorize()[0]
+    return Block(
+        unit=place,
+        entity=entity.astype(np.int64, copy=False),
+        cluster=clusters.get_indexer(pd.Index(units["cluster"])).astype(np.int64)[place],
+        cohort=units["cohort"].to_numpy(dtype=float, na_value=np.nan)[place],
         period=moments.cells["period"].to_numpy(dtype=float),
-        y=_by_cell(moments.y_mean[:, js]),
-        x=_by_cell(moments.x_mean[:, columns]),
+        y=_columns(moments.y_mean, js),
+        x=_columns(moments.x_mean, columns.tolist()),
         w=w,
-        xx=None if xx is None else _by_cell(xx * factor[:, None, None]),
-        xy=None if xy is None else _by_cell(xy * factor[:, None, None]),
+        xx=None if xx is None else np.ascontiguousarray(xx),
+        xy=None if xy is None else np.ascontiguousarray(xy),
         names=tuple(moments.covariates[i] for i in columns),
         factors=tuple(owner.get(moments.covariates[i], -1) for i in columns),
     )
-    return block
 
 
-def _by_cell(values: FloatArray) -> FloatArray:
-    """Return values with those of a cell side by side in memory, so that taking cells is quick."""
+def _columns(values: FloatArray, js: list[int]) -> FloatArray:
+    """Return columns, those of a cell side by side in memory, so that taking cells is quick."""
+    if js != list(range(values.shape[1])):
+        values = values[:, js]
     return np.ascontiguousarray(values)
 
 
@@ -149,6 +154,8 @@ def by_pattern(block: Block) -> list[tuple[list[int], BoolArray]]:
 
 def usable_cohorts(block: Block, dropped: FloatArray) -> Block:
     """Return the cells of cohorts that have a base period, and of the never treated."""
+    if not len(dropped):
+        return block
     return block.take(~np.isin(block.cohort, dropped))
 
 
@@ -187,8 +194,16 @@ class Followed(NamedTuple):
 
 def follow(block: Block, periods: FloatArray) -> Followed:
     """Index cells by entity and period."""
+    size = int(block.entity.max(initial=-1)) + 1, len(periods)
+    if size[0] * size[1] == len(block.entity):
+        at = np.arange(len(block.entity)).reshape(size)
+        if (block.entity[at] == at[:, :1] // max(size[1], 1)).all() and (
+            block.period[at] == periods
+        ).all():
+            # in order and without gaps, as most panels are
+            return Followed(at, at[:, 0])
     column = np.searchsorted(periods, block.period)
-    at = np.full((int(block.entity.max(initial=-1)) + 1, len(periods)), -1, dtype=np.int64)
+    at = np.full(size, -1, dtype=np.int64)
     at[block.entity, column] = np.arange(len(block.entity))
     seen = at >= 0
     here = seen.any(axis=1)

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from vbceval.core.typing import FloatArray, IntArray
-from vbceval.did.blocks import Block, follow
+from vbceval.did.blocks import Block, Followed
 from vbceval.did.pairs import PairResult
 from vbceval.inference import sum_by_cluster
 
 
 def treated_weights(
-    block: Block, results: Sequence[PairResult], n_clusters: int, *, followed: bool, by_pair: bool
+    block: Block,
+    results: Sequence[PairResult],
+    n_clusters: int,
+    *,
+    index: Followed | None,
+    by_pair: bool,
 ) -> tuple[FloatArray, IntArray, FloatArray]:
     """
     Return the treated weight behind effects, by cluster.
@@ -26,8 +31,8 @@ def treated_weights(
         The k effects.
     n_clusters : int
         G.
-    followed : bool
-        Whether units are followed: the weight is that of their first cell, else that of each cell.
+    index : Followed or None
+        Of units that are followed: their weight is that of their first cell. None: of each cell.
     by_pair : bool
         Whether an effect has the weight of the units in its comparison, else that of its cohort.
 
@@ -40,9 +45,7 @@ def treated_weights(
     array, shape (G,)
         All weight.
     """
-    first = np.arange(len(block.entity))
-    if followed:
-        first = follow(block, np.unique(block.period)).first
+    first = np.arange(len(block.entity)) if index is None else index.first
     w, cohort, cluster = block.w[first], block.cohort[first], block.cluster[first]
     weight = sum_by_cluster(w, cluster, n_clusters)
     if not results:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.disclosure import SMALLEST_SHOWN, say_people
+from vbceval.core.groups import Groups, distinct
 from vbceval.estimates import Estimates
 from vbceval.moments import Moments
 from vbceval.panel import Panel
@@ -90,7 +91,8 @@ def _few(data: Panel | Moments, reported: frozenset[float]) -> Iterator[str]:
     name = data.cluster_name if isinstance(data, Moments) else data.cluster
     unit = data.unit_name if isinstance(data, Moments) else data.unit
     people = data.people and unit == name
-    entered = np.unique(cohort[(cohort > periods.min()) & (cohort <= periods.max())])
+    entered = distinct(cohort)
+    entered = entered[(entered > periods.min()) & (entered <= periods.max())]
     rows = {float(g): np.flatnonzero(cohort == g) for g in entered}
     labels = {g: _few_labels(cluster, places, people) for g, places in rows.items()}
     total = None
@@ -109,14 +111,16 @@ def _few(data: Panel | Moments, reported: frozenset[float]) -> Iterator[str]:
 
 
 def _attributes(data: Panel | Moments) -> tuple[pd.Series, np.ndarray, np.ndarray]:
-    """Return cluster and cohort of rows or units, and the periods."""
+    """Return cluster and cohort of units, and the periods."""
     if isinstance(data, Moments):
         units = data.units
         periods = data.cells["period"].to_numpy(dtype=float)
         return units["cluster"], units["cohort"].to_numpy(dtype=float), periods
     frame = data.frame
     periods = frame[data.period].to_numpy(dtype=float)
-    return frame[data.cluster], frame[data.cohort].to_numpy(dtype=float), periods
+    first = Groups.of(frame[data.unit]).first
+    cohort = frame[data.cohort].to_numpy(dtype=float)[first]
+    return frame[data.cluster].iloc[first], cohort, periods
 
 
 def _few_labels(cluster: pd.Series, rows: np.ndarray, people: bool) -> set[object] | None:

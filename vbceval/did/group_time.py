@@ -11,10 +11,11 @@ import pandas as pd
 
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.groups import distinct
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.core.version import versions
 from vbceval.design import Design, GroupTimePair, group_time_pairs
-from vbceval.did.blocks import Block, balanced, by_pattern, make_block, usable_cohorts
+from vbceval.did.blocks import Block, balanced, by_pattern, follow, make_block, usable_cohorts
 from vbceval.did.cohort_shares import cohort_shares, treated_weights
 from vbceval.did.inputs import (
     design_meta,
@@ -240,8 +241,7 @@ class GroupTime:
     def _fit_block(
         self, block: Block, moments: Moments, design: Design, stratum: str | None, n_clusters: int
     ) -> dict[str, Any]:
-        periods = np.unique(block.period)
-        cohorts = np.unique(block.cohort[np.isfinite(block.cohort)])
+        periods, cohorts = distinct(block.period), distinct(block.cohort)
         try:
             pairs, dropped = group_time_pairs(periods, cohorts, design)
         except DesignError as error:
@@ -258,19 +258,16 @@ class GroupTime:
             covariate_period=self.covariate_period, trim=self.trim, compatible=self.drdid_compat,
             followed=moments.kind == "panel", last=float(periods[-1]) + design.anticipation,
         )  # fmt: skip
-        results = estimate_pairs(block, periods, pairs, settings, n_clusters)
+        index = follow(block, periods) if settings.followed else None
+        results, psi = estimate_pairs(block, index, periods, pairs, settings, n_clusters)
         masses, place, weight = treated_weights(
-            block,
-            results,
-            n_clusters,
-            followed=settings.followed,
-            by_pair=self.cell_share == "pair",
+            block, results, n_clusters, index=index, by_pair=self.cell_share == "pair"
         )
         estimated = {(r.pair.cohort, r.pair.period) for r in results}
         without = [(p.cohort, p.period) for p in pairs if (p.cohort, p.period) not in estimated]
         return {
-            "stratum": stratum, "results": results, "masses": masses, "place": place, "weight": weight,
-            "dropped": dropped, "first_period": float(periods[0]),
+            "stratum": stratum, "results": results, "psi": psi, "masses": masses, "place": place,
+            "weight": weight, "dropped": dropped, "first_period": float(periods[0]),
             "without_treated": without,
         }  # fmt: skip
 
@@ -291,7 +288,8 @@ class GroupTime:
             within = [r.counts.clusters for r in part["results"]]
             part["used"] = np.any([*within, (part["masses"] > 0).any(axis=1)], axis=0)
             size = int(part["used"].sum())
-            part["results"] = [_measurable(r, size, moments.cluster_name) for r in part["results"]]
+            if size < 2:
+                _withdraw(part, moments.cluster_name)
             # a stratum found in few clusters has their factor and degrees of freedom, not all
             part["root"] = float(np.sqrt(ssc.factor(n_clusters=max(size, 2))))
             part["df"] = ssc.df(size)
@@ -303,8 +301,7 @@ class GroupTime:
         frame = pd.DataFrame([record for row in rows for record in _of_outcome(*row)])
         if moments.people:
             frame = without_small_strata(frame)
-        influence = [_influence(name, part, used) for name, part in rows]
-        psi = influence[0] if len(influence) == 1 else np.concatenate(influence, axis=1)
+        psi = _influence(rows, used)
         root = np.repeat([part["root"] for _, part in rows], [len(p["results"]) for _, p in rows])
         # rows of several outcomes and periods have their shares in common
         columns, first = {}, 0
@@ -387,13 +384,15 @@ class GroupTime:
         )
 
 
-def _measurable(result: PairResult, n_clusters: int, cluster: str) -> PairResult:
-    """Return a result as it is, or as failed where its stratum is found in one cluster."""
-    if n_clusters > 1 or result.failure is not None:
-        return result
+def _withdraw(part: dict[str, Any], cluster: str) -> None:
+    """Fail the results of a stratum that is found in one cluster."""
     reason = f"its units are all in one cluster (`{cluster}`), so its error cannot be measured"
-    missing = np.full(len(result.estimate), np.nan)
-    return result._replace(estimate=missing, psi=np.zeros_like(result.psi), failure=reason)
+    part["psi"][:] = 0.0
+    part["results"] = [
+        r if r.failure is not None
+        else r._replace(estimate=np.full(len(r.estimate), np.nan), failure=reason)
+        for r in part["results"]
+    ]  # fmt: skip
 
 
 def _record(
@@ -435,7 +434,13 @@ def _of_outcome(name: str, part: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _influence(name: str, part: dict[str, Any], used: BoolArray) -> FloatArray:
-    """Return the influence of clusters on the rows of one outcome of a part."""
-    j = part["outcomes"].index(name)
-    return np.column_stack([result.psi[used, j] for result in part["results"]])
+def _influence(rows: list[tuple[str, dict[str, Any]]], used: BoolArray) -> FloatArray:
+    """Return the influence of clusters on rows of outcomes and parts, shape (G, k)."""
+    first = rows[0][1]
+    if used.all() and [(name, id(first)) for name in first["outcomes"]] == [
+        (name, id(part)) for name, part in rows
+    ]:
+        # as it was written: nothing is copied
+        return np.asarray(first["psi"].reshape(-1, len(used)).T)
+    parts = [part["psi"][part["outcomes"].index(name)] for name, part in rows]
+    return np.concatenate([psi if used.all() else psi[:, used] for psi in parts]).T

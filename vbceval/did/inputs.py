@@ -110,7 +110,9 @@ def cluster_labels(*sources: Moments) -> pd.Index:
     DesignError
         If there is one cluster.
     """
-    labels: pd.Index = pd.Index(pd.unique(pd.concat([m.attribute("cluster") for m in sources])))
+    # by units in the order of their cells: there are fewer than cells
+    owners = [m.units["cluster"].take(pd.unique(m.place)) for m in sources]
+    labels: pd.Index = pd.Index(pd.unique(pd.concat(owners)))
     if len(labels) < 2:
         raise DesignError(
             f"there is {len(labels)} cluster (`{sources[0].cluster_name}`), but the error of an "

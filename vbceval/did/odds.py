@@ -11,6 +11,8 @@ from vbceval.did.solve import ComparisonFailure, Regressors, invert
 
 _LARGEST_PROPENSITY = 1 - 1e-6
 _STEPS = 50
+_PART = 8192
+"""Rows worked on at a time."""
 
 
 class OddsFit(NamedTuple):
@@ -55,9 +57,13 @@ def fit_logit(z: Regressors, d: BoolArray, w: FloatArray) -> OddsFit:
     """
     rows, columns = comparable(z, d)
     live = z.only(columns)
-    part = _fit_overlapping(live.x[rows], d[rows], w[rows], live.names)
     odds, score, inverse = np.zeros(len(d)), np.zeros(len(d)), np.zeros((z.x.shape[1],) * 2)
-    odds[rows], score[rows] = part.odds, part.score
+    if rows.all():
+        part = _fit_overlapping(live.x, d, w, live.names)
+        odds, score = part.odds, part.score
+    else:
+        part = _fit_overlapping(live.x[rows], d[rows], w[rows], live.names)
+        odds[rows], score[rows] = part.odds, part.score
     inverse[np.ix_(columns, columns)] = part.inverse
     return OddsFit(odds, score, inverse)
 
@@ -128,38 +134,68 @@ def _fit_overlapping(x: FloatArray, d: BoolArray, w: FloatArray, names: tuple[st
     gamma = np.zeros(x.shape[1])
     share = w[d].sum() / w.sum()
     gamma[0] = np.log(share / (1 - share))
-
-    def deviance(g: FloatArray) -> float:
-        eta = x @ g
-        return float(w @ (np.logaddexp(0, eta) - d * eta))
-
-    best = deviance(gamma)
+    model = _Logit(np.ascontiguousarray(x.T), w, (w * d) @ x)
+    at = model.at(gamma)
     for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-(x @ gamma)))
-        gradient = x.T @ (w * (d - p))
-        hessian = (x * (w * p * (1 - p))[:, None]).T @ x
+        gradient, hessian = at.gradient, at.hessian
         if not np.all(np.isfinite(hessian)) or np.diag(hessian).min() <= 1e-12 * w.sum():
             raise _separation(x, d, w, names)
         step = invert(hessian, names, "the treated and comparison units") @ gradient
-        size = 1.0
-        while deviance(gamma + size * step) > best + 1e-12 * abs(best) and size > 1e-8:
+        size, best = 1.0, at.deviance
+        at = model.at(gamma + step)
+        while at.deviance > best + 1e-12 * abs(best) and size > 1e-8:
             size /= 2
+            at = model.at(gamma + size * step)
         gamma = gamma + size * step
-        best = deviance(gamma)
-        # the decrement, not the step, so that it does not depend on the units of covariates
-        if gradient @ step < 1e-22 * w.sum():
+        # the decrement, not the step, so that it does not depend on the units of covariates; the
+        # step just taken squares it
+        if gradient @ step < 1e-16 * w.sum() and size == 1.0:
             break
         if np.abs(gamma).max() > 40:
             raise _separation(x, d, w, names)
     else:
         raise ComparisonFailure(f"the logit of treatment did not converge in {_STEPS} steps")
-    p = 1 / (1 + np.exp(-(x @ gamma)))
+    p = model.propensity(gamma)
     if (p[d] > _LARGEST_PROPENSITY).any():
         raise _separation(x, d, w, names)
-    hessian = (x * (w * p * (1 - p))[:, None]).T @ x
     p = np.minimum(p, _LARGEST_PROPENSITY)
-    inverse = invert(hessian, names, "the treated and comparison units")
+    inverse = invert(at.hessian, names, "the treated and comparison units")
     return OddsFit(p / (1 - p), w * (d - p), inverse)
+
+
+class _Expansion(NamedTuple):
+    """Deviance of a logit at a point, minus its gradient, and its second derivative."""
+
+    deviance: float
+    gradient: FloatArray
+    hessian: FloatArray
+
+
+class _Logit(NamedTuple):
+    """A weighted logit: columns (q, n), weights, and their sum over the treated (q,)."""
+
+    x: FloatArray
+    w: FloatArray
+    treated: FloatArray
+
+    def at(self, gamma: FloatArray) -> _Expansion:
+        """Expand the deviance about a point, in parts that stay in the processor's cache."""
+        deviance, expected = 0.0, np.zeros(len(gamma))
+        hessian = np.zeros((len(gamma),) * 2)
+        for start in range(0, len(self.w), _PART):
+            x, w = self.x[:, start : start + _PART], self.w[start : start + _PART]
+            eta = gamma @ x
+            small = np.exp(-np.abs(eta))
+            # of the side that is smaller, so that nothing is lost where it is near zero
+            q = small / (1.0 + small)
+            deviance += float(w @ (np.maximum(eta, 0.0) + np.log1p(small)))
+            expected += x @ (w * np.where(eta >= 0, 1.0 - q, q))
+            hessian += (x * (w * q * (1.0 - q))) @ x.T
+        return _Expansion(deviance - float(self.treated @ gamma), self.treated - expected, hessian)
+
+    def propensity(self, gamma: FloatArray) -> FloatArray:
+        """Return the propensity of each row."""
+        return np.asarray(1 / (1 + np.exp(-(gamma @ self.x))))
 
 
 def fit_tilting(z: Regressors, d: BoolArray, w: FloatArray) -> tuple[FloatArray, IntArray]:

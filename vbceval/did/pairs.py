@@ -10,7 +10,8 @@ import numpy as np
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import GroupTimePair
 from vbceval.did import followed, unfollowed
-from vbceval.did.blocks import Block, Followed, follow, side
+from vbceval.did.blocks import Block, Followed, side
+from vbceval.did.changes import Changes
 from vbceval.did.solve import ComparisonFailure, Regressors, standardise
 from vbceval.inference import sum_by_cluster
 
@@ -61,8 +62,6 @@ class PairResult(NamedTuple):
         Cohort, period, base, controls.
     estimate : array, shape (m,)
         Effect on each outcome; NaN where it failed.
-    psi : array, shape (G, m)
-        Influence summed by cluster; zero where it failed or is zero by definition.
     counts : Counts
         Units and clusters used.
     failure : str or None
@@ -73,7 +72,6 @@ class PairResult(NamedTuple):
 
     pair: GroupTimePair
     estimate: FloatArray
-    psi: FloatArray
     counts: Counts
     failure: str | None = None
     no_comparison: bool = False
@@ -98,14 +96,37 @@ class Sample(NamedTuple):
     baseline: IntArray
     weight: IntArray
 
+    def take(self, rows: IntArray) -> Sample:
+        """Return some units."""
+        return Sample(self.units[rows], self.treated[rows], self.baseline[rows], self.weight[rows])
+
+
+class _Group(NamedTuple):
+    """Pairs with the same sample, by position; the cluster of each of its units, not decreasing."""
+
+    members: list[tuple[int, GroupTimePair]]
+    sample: Sample
+    cluster: IntArray
+
+    @classmethod
+    def of(
+        cls, members: list[tuple[int, GroupTimePair]], sample: Sample, cluster: IntArray
+    ) -> _Group:
+        """Put the units of a sample in the order of their clusters."""
+        if (np.diff(cluster) < 0).any():
+            order = np.argsort(cluster, kind="stable")
+            sample, cluster = sample.take(order), cluster[order]
+        return cls(members, sample, cluster)
+
 
 def estimate_pairs(
     block: Block,
+    index: Followed | None,
     periods: FloatArray,
     pairs: list[GroupTimePair],
     settings: Settings,
     n_clusters: int,
-) -> list[PairResult]:
+) -> tuple[list[PairResult], FloatArray]:
     """
     Estimate comparisons; those without a treated unit in the data are left out.
 
@@ -119,6 +140,8 @@ def estimate_pairs(
     ----------
     block : Block
         K cells, each with every outcome.
+    index : Followed or None
+        Where the cells of units are, if they are followed.
     periods : array
         Observed periods, increasing.
     pairs : list of GroupTimePair
@@ -126,26 +149,57 @@ def estimate_pairs(
     settings : Settings
         Options.
     n_clusters : int
-        G, the rows of every influence vector.
+        G, the length of every influence vector.
+
+    Returns
+    -------
+    list of PairResult
+        R comparisons, in the order of `pairs`.
+    array, shape (m, R, G)
+        Influence summed by cluster; zero where a comparison failed or is zero by definition.
     """
-    if not settings.followed or settings.fix_weights == "varying" or settings.unbalanced == "rc":
+    # a row a comparison: those of one cohort are written one after the other
+    psi = np.zeros((block.y.shape[1], len(pairs), n_clusters))
+    if index is None or settings.fix_weights == "varying" or settings.unbalanced == "rc":
         # rows of a period side by side, which makes taking them quick
         block = block.take(np.argsort(block.period, kind="stable"))
-        found = (_cross_section(block, pair, settings, n_clusters) for pair in pairs)
-        return [r for r in found if r is not None]
-    index = follow(block, periods)
+        found = [
+            _cross_section(block, pair, settings, n_clusters, psi[:, i])
+            for i, pair in enumerate(pairs)
+        ]
+        done = {i: result for i, result in enumerate(found) if result is not None}
+    else:
+        done = _followed_pairs(block, index, periods, pairs, settings, psi)
+    places = sorted(done)
+    return [done[i] for i in places], psi if len(places) == len(pairs) else psi[:, places]
+
+
+def _followed_pairs(
+    block: Block,
+    index: Followed,
+    periods: FloatArray,
+    pairs: list[GroupTimePair],
+    settings: Settings,
+    psi: FloatArray,
+) -> dict[int, PairResult]:
+    """Estimate pairs of followed units by groups with the same sample; return them by position."""
     samples = _Samples(block, index, periods, settings)
     groups: dict[tuple[object, ...], list[tuple[int, GroupTimePair]]] = {}
     for i, pair in enumerate(pairs):
         groups.setdefault(samples.key(pair), []).append((i, pair))
+    y = _by_period(block.y, index)
     done: dict[int, PairResult] = {}
     for members in groups.values():
         sample = samples.of(members[0][1])
         if sample.treated.any():
-            done.update(
-                _estimate_group(block, index, periods, members, sample, settings, n_clusters)
-            )
-    return [done[i] for i in sorted(done)]
+            group = _Group.of(members, sample, block.cluster[index.first[sample.units]])
+            done.update(_estimate_group(block, y, index, periods, group, settings, psi))
+    return done
+
+
+def _by_period(y: FloatArray, index: Followed) -> FloatArray:
+    """Return outcomes as rows of units, shape (m, T, n); what is not seen is in no pair."""
+    return np.ascontiguousarray(y[index.at].transpose(2, 1, 0))
 
 
 class _Samples:
@@ -216,6 +270,10 @@ class _Samples:
 
 def _is_constant(values: FloatArray, entity: IntArray, index: Followed) -> bool:
     """Whether each followed entity has the same values in all of its cells."""
+    steps = np.diff(entity)
+    if (steps >= 0).all():
+        again = steps == 0
+        return not any((again & (column[1:] != column[:-1])).any() for column in values.T)
     own = np.empty(int(entity.max(initial=-1)) + 1, dtype=np.int64)
     own[entity[index.first]] = index.first
     first = own[entity]
@@ -242,60 +300,63 @@ def _count(
 
 def _without_estimation(pair: GroupTimePair, counts: Counts, n_outcomes: int) -> PairResult:
     """Return the reference row, or a comparison that has nobody to compare with."""
-    psi = np.zeros((len(counts.clusters), n_outcomes))
     if pair.is_reference:
-        return PairResult(pair, np.zeros(n_outcomes), psi, counts)
+        return PairResult(pair, np.zeros(n_outcomes), counts)
     reason = f"no comparison unit is seen at both {pair.base:g} and {pair.period:g}"
     missing = np.full(n_outcomes, np.nan)
-    return PairResult(pair, missing, psi, counts, reason, no_comparison=True)
+    return PairResult(pair, missing, counts, reason, no_comparison=True)
 
 
 def _estimate_group(
     block: Block,
+    y: FloatArray,
     index: Followed,
     periods: FloatArray,
-    members: list[tuple[int, GroupTimePair]],
-    sample: Sample,
+    group: _Group,
     settings: Settings,
-    n_clusters: int,
+    psi: FloatArray,
 ) -> Iterator[tuple[int, PairResult]]:
-    """Estimate pairs that share units, covariates and weights."""
-    d, w, m = sample.treated, block.w[sample.weight], block.y.shape[1]
-    cells = index.first[sample.units]
-    counts = _count(block, cells, d, w, n_clusters)
+    """Estimate pairs that share units, covariates and weights, and write their influence."""
+    sample, m = group.sample, len(y)
+    d, w = sample.treated, block.w[sample.weight]
+    counts = _count(block, index.first[sample.units], d, w, psi.shape[-1])
     alone = bool(d.all())
-    for i, pair in members:
+    for i, pair in group.members:
         if pair.is_reference or alone:
             yield i, _without_estimation(pair, counts, m)
-    rest = [(i, pair) for i, pair in members if not (pair.is_reference or alone)]
+    rest = [(i, pair) for i, pair in group.members if not (pair.is_reference or alone)]
     if not rest:
         return
-    # all periods of a unit side by side; what is not seen is in no pair
-    y = block.y[index.at[sample.units]]
+    n_periods = y.shape[1]
     later, base = (
         np.searchsorted(periods, [getattr(pair, name) for _, pair in rest])
         for name in ("period", "base")
     )
-    dy = (y[:, later] - y[:, base]).reshape(len(d), -1)
-    failure: str | None = None
+    # a row an outcome and period, outcomes one after the other
+    first = n_periods * np.arange(m)[:, None]
+    changes = Changes(
+        y=y.reshape(m * n_periods, -1), units=sample.units, later=(first + later).ravel(),
+        base=(first + base).ravel(),
+    )  # fmt: skip
     try:
         z = standardise(block.x[sample.baseline], w, block.names, factors=block.factors)
-        att, psi = _followed_effects(dy, d, w, z, settings)
+        found = _followed_effects(changes, d, w, z, settings)
     except ComparisonFailure as error:
-        failure = str(error)
-        att, psi = np.full(dy.shape[1], np.nan), np.zeros(dy.shape)
-    summed = sum_by_cluster(psi, block.cluster[cells], n_clusters)
-    for j, (i, pair) in enumerate(rest):
-        own = slice(j * m, (j + 1) * m)
-        yield i, PairResult(pair, att[own], summed[:, own], counts, failure)
+        for i, pair in rest:
+            yield i, PairResult(pair, np.full(m, np.nan), counts, str(error))
+        return
+    out = [rows[i] for rows in psi for i, _ in rest]
+    changes.influence(found.slope, found.left, found.right, group.cluster, out)
+    for (i, pair), att in zip(rest, found.att.reshape(m, -1).T, strict=True):
+        yield i, PairResult(pair, att, counts)
 
 
 def _followed_effects(
-    dy: FloatArray, d: BoolArray, w: FloatArray, z: Regressors, settings: Settings
-) -> tuple[FloatArray, FloatArray]:
+    dy: Changes, d: BoolArray, w: FloatArray, z: Regressors, settings: Settings
+) -> followed.Effects:
     if settings.method == "reg":
         return followed.outcome_regression(dy, d, w, z)
-    estimators: dict[str, Callable[..., tuple[FloatArray, FloatArray]]] = {
+    estimators: dict[str, Callable[..., followed.Effects]] = {
         "ipw": followed.inverse_probability,
         "dr": followed.doubly_robust,
         "dr_imp": followed.doubly_robust_improved,
@@ -304,9 +365,13 @@ def _followed_effects(
 
 
 def _cross_section(
-    block: Block, pair: GroupTimePair, settings: Settings, n_clusters: int
+    block: Block, pair: GroupTimePair, settings: Settings, n_clusters: int, psi: FloatArray
 ) -> PairResult | None:
-    """Estimate one pair from the rows of its two periods; None without a treated row in each."""
+    """
+    Estimate one pair from the rows of its two periods, and write its influence, shape (m, G).
+
+    None without a treated row in each.
+    """
     times = sorted({pair.base, pair.period})
     starts = np.searchsorted(block.period, times, side="left")
     ends = np.searchsorted(block.period, times, side="right")
@@ -326,15 +391,12 @@ def _cross_section(
         return _without_estimation(pair, counts, m)
     if not (~d & post).any() or not (~d & ~post).any():
         return _without_estimation(pair, counts._replace(n_comparison=0), m)
-    failure: str | None = None
-    att, psi = np.full(m, np.nan), np.zeros((len(d), m))
     try:
-        att, psi = _unfollowed_effects(block.take(rows), d, post, settings)
+        att, own = _unfollowed_effects(block.take(rows), d, post, settings)
     except ComparisonFailure as error:
-        failure = str(error)
-    return PairResult(
-        pair, att, sum_by_cluster(psi, block.cluster[rows], n_clusters), counts, failure
-    )
+        return PairResult(pair, np.full(m, np.nan), counts, str(error))
+    psi[:] = sum_by_cluster(own, block.cluster[rows], n_clusters).T
+    return PairResult(pair, att, counts)
 
 
 def _unfollowed_effects(

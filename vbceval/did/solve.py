@@ -9,6 +9,7 @@ import numpy as np
 
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.did.changes import Changes
 
 CONSTANT = "(constant)"
 """Name of the first regressor."""
@@ -49,6 +50,8 @@ class Regressors(NamedTuple):
 
     def only(self, columns: IntArray) -> Regressors:
         """Return some columns of rows without variation inside; the constant is among them."""
+        if len(columns) == self.x.shape[1]:
+            return self._replace(xx=None)
         covariates = columns[1:] - 1
         return Regressors(
             x=self.x[:, columns], names=tuple(self.names[j] for j in columns), xx=None,
@@ -123,19 +126,21 @@ def standardise(
     """
     total = w.sum()
     mean = w @ x / total
-    centred = x - mean
-    variance = w @ centred**2
+    # columns in memory one after the other: there are few of them, and many rows
+    centred = x.T - mean[:, None]
+    variance = centred**2 @ w
     if xx is not None:
         variance = variance + np.diagonal(xx, axis1=1, axis2=2).sum(axis=0)
     scale = np.sqrt(variance / total)
     kept = np.flatnonzero((scale > 1e-12 * (np.abs(mean) + scale)) & needed_levels(x, factors))
-    columns = np.column_stack([np.ones(len(x)), centred[:, kept] / scale[kept]])
+    columns = np.ones((1 + len(kept), len(x)))
+    np.divide(centred[kept], scale[kept, None], out=columns[1:])
     inner = xx
     if xx is not None and len(kept) < x.shape[1]:
         inner = np.ascontiguousarray(xx[:, kept[:, None], kept])
     labels = (CONSTANT, *(names[i] for i in kept))
     codes = (-1, *(factors[i] if factors else -1 for i in kept))
-    return Regressors(columns, labels, inner, scale[kept], kept, codes)
+    return Regressors(columns.T, labels, inner, scale[kept], kept, codes)
 
 
 def invert(gram: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:
@@ -188,7 +193,11 @@ class LinearFit(NamedTuple):
 
 
 def fit_linear(
-    regressors: Regressors, y: FloatArray, w: FloatArray, where: str, xy: FloatArray | None = None
+    regressors: Regressors,
+    y: FloatArray | Changes,
+    w: FloatArray,
+    where: str,
+    xy: FloatArray | None = None,
 ) -> LinearFit:
     """
     Fit y on the regressors with weights w.
@@ -197,7 +206,7 @@ def fit_linear(
     ----------
     regressors : Regressors
         n rows (or cells), q columns.
-    y : array, shape (n, k)
+    y : array or Changes, shape (n, k)
         Right-hand sides (cell means).
     w : array, shape (n,)
         Weights; zero leaves a row out.
@@ -217,9 +226,9 @@ def fit_linear(
     cells = int(live.sum())
     if cells < q and regressors.xx is None:
         raise ComparisonFailure(f"{where} are too few for {q} regression coefficients")
-    xw = x * w[:, None]
-    gram = xw.T @ x
-    cross = xw.T @ y
+    xw = x.T * w
+    gram = xw @ x
+    cross = xw @ y
     if regressors.xx is not None:
         scale = regressors.scale
         gram[1:, 1:] += _sum_of(regressors.xx, live) / np.outer(scale, scale)

@@ -11,6 +11,7 @@ import pandas as pd
 from vbceval.core.checks import Problems, is_date, listed, missing_columns, text_rows
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
+from vbceval.core.groups import Groups
 from vbceval.core.typing import FloatArray
 from vbceval.moments.sums import Sums, people_column
 from vbceval.panel import Panel
@@ -284,28 +285,30 @@ def unit_table(panel: Panel, key: str) -> pd.DataFrame:
         If a unit has several cohorts or clusters.
     """
     frame = panel.frame
-    table = pd.DataFrame(
-        {
-            "unit": frame[key],
-            "cluster": frame[panel.cluster],
-            "cohort": frame[panel.cohort],
-            "exit": np.nan if panel.exit is None else frame[panel.exit],
-        }
-    )
-    mixed = table.groupby("unit")["cohort"].nunique(dropna=False)
+    owners = Groups.of(frame[key])
+    mixed = int(owners.changing(frame[panel.cohort]).sum())
     if panel.kind == "repeated_cross_section" and key == panel.unit:
-        clusters = table.groupby("unit")["cluster"].nunique()
-        for name, changes in ((panel.cohort, mixed > 1), (panel.cluster, clusters > 1)):
-            if changes.any():
+        clusters = int(owners.changing(frame[panel.cluster]).sum())
+        for name, changes in ((panel.cohort, mixed), (panel.cluster, clusters)):
+            if changes:
                 raise DataError(
-                    f"`{name}` changes within {say_people(int(changes.sum()), 'units')}, but rows "
+                    f"`{name}` changes within {say_people(changes, 'units')}, but rows "
                     "of one unit belong to one cohort and cluster. Use a row number as `unit` if "
                     "rows are not linked."
                 )
-    if key == panel.cluster and (mixed > 1).any():
+    if key == panel.cluster and mixed:
         raise DataError(
-            f"`{panel.cohort}` changes within {int((mixed > 1).sum()):,} clusters of "
+            f"`{panel.cohort}` changes within {mixed:,} clusters of "
             f"`{panel.cluster}`, so cells by cluster would mix cohorts. Take moments with "
             "by='row', or cluster on what enters together."
         )
-    return table.drop_duplicates("unit").set_index("unit")
+    first = frame.iloc[owners.first]
+    table = pd.DataFrame(
+        {
+            "unit": first[key],
+            "cluster": first[panel.cluster],
+            "cohort": first[panel.cohort],
+            "exit": np.nan if panel.exit is None else first[panel.exit],
+        }
+    )
+    return table.set_index("unit")

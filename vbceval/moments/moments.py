@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import pandas as pd
 from vbceval.core.checks import listed
 from vbceval.core.disclosure import SMALLEST_SHOWN
 from vbceval.core.errors import DataError
+from vbceval.core.groups import Groups
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
 from vbceval.moments.build import block_fields, panel_fields
@@ -435,11 +437,13 @@ class Moments:
             )
         return np.array([self.covariates.index(c) for c in wanted], dtype=np.int64)
 
-    @property
-    def unit_labels(self) -> pd.Series:
-        """Unit of each cell, shape (K,)."""
-        return self.cells["unit"]
-
     def attribute(self, name: Literal["cluster", "cohort", "exit"]) -> pd.Series:
         """Return an attribute of each cell's unit, shape (K,)."""
-        return self.cells["unit"].map(self.units[name]).reset_index(drop=True)
+        return self.units[name].take(self.place).reset_index(drop=True)
+
+    @cached_property
+    def place(self) -> IntArray:
+        """Position of each cell's unit in `units`, shape (K,)."""
+        owners = Groups.of(self.cells["unit"])
+        labels = self.cells["unit"].iloc[owners.first]
+        return np.asarray(self.units.index.get_indexer(pd.Index(labels))[owners.code])

@@ -8,6 +8,7 @@ import pandas as pd
 from vbceval.core.checks import Problems, is_date, listed, missing_columns, text_rows
 from vbceval.core.disclosure import is_small, say_people
 from vbceval.core.errors import DataError
+from vbceval.core.groups import Groups
 from vbceval.core.typing import PanelKind
 
 
@@ -199,6 +200,9 @@ def _check_constant(
     cluster: str,
     exit: str | None,
 ) -> None:
+    named = frame[unit].notna().to_numpy()
+    known = frame if named.all() else frame[named]
+    units = Groups.of(known[unit])
     for name, consequence in (
         (cohort, "entry happens once (for programs that can be left, give `exit`)"),
         (exit, "a unit leaves the program once"),
@@ -206,9 +210,10 @@ def _check_constant(
     ):
         if name is None or name == unit:
             continue
-        values = frame.groupby(unit)[name].nunique(dropna=False)
-        if (values > 1).any():
-            mask = frame[unit].isin(values.index[values > 1])
+        changing = units.changing(known[name])
+        if changing.any():
+            mask = np.zeros(len(frame), dtype=bool)
+            mask[named] = changing[units.code]
             problems.add(
                 f"`{name}` changes within a unit in {problems.rows(mask)}, but {consequence}. Fix "
                 "one value for each unit."

@@ -10,6 +10,7 @@ import pandas as pd
 
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
+from vbceval.core.groups import Groups
 from vbceval.core.typing import PanelKind
 from vbceval.panel.checks import check_frame, check_once, increasing
 
@@ -128,7 +129,8 @@ class Panel:
             raise DataError(f"`strata` is the text '{strata}'; give a list, ['{strata}'].")
         cluster = unit if cluster is None else cluster
         people = (kind != "panel" or unit != cluster) if people is None else people
-        frame = df.copy()
+        # columns are replaced, never written into, so the caller's frame stays as it is
+        frame = df.copy(deep=False)
         if never is not None and cohort in frame:
             # compared as numbers, because a code may be read as text; other text is refused below
             codes = pd.to_numeric(frame[cohort], errors="coerce")
@@ -216,9 +218,10 @@ class Panel:
 
 
 def _count(step: str, frame: pd.DataFrame, unit: str, cluster: str) -> dict[str, object]:
+    units = len(Groups.of(frame[unit]))
     return {
         "step": step,
         "rows": len(frame),
-        "units": int(frame[unit].nunique()),
-        "clusters": int(frame[cluster].nunique()),
+        "units": units,
+        "clusters": units if cluster == unit else len(Groups.of(frame[cluster])),
     }

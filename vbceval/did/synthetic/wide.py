@@ -100,7 +100,7 @@ def read_wide(
         )
     clusters = cluster_labels(moments)
     block = make_block(moments, design, clusters)
-    names = moments.unit_labels.to_numpy(dtype=object)
+    names = moments.cells["unit"].to_numpy(dtype=object)
     tables = []
     for stratum, rows in strata_of(moments):
         part = block.take(rows)
