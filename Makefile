@@ -45,13 +45,15 @@ lint: $(ready) ## ruff: rules and formatting
 types: $(ready) ## mypy --strict on the package
 	$(venv_python) -m mypy --strict vbceval
 
-# One thread a worker: the libraries would otherwise start one a core in every worker.
+# One thread a worker: the libraries would otherwise start one a core in every worker. A file's
+# tests stay in one worker, so that what its fixtures fit is fitted once; files in their order, since
+# the longest have few tests and would come last.
 pytest: export OMP_NUM_THREADS = 1
 pytest: export OPENBLAS_NUM_THREADS = 1
 pytest: export MKL_NUM_THREADS = 1
 pytest: export NUMBA_NUM_THREADS = 1
 pytest: $(ready) ## tests and docstring examples; PYTEST_FLAGS="-k name", VBCEVAL_SIM=full
-	$(venv_python) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --doctest-modules $(PYTEST_FLAGS) vbceval tests
+	$(venv_python) -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --doctest-modules $(PYTEST_FLAGS) vbceval tests
 
 format: $(ready) ## let ruff rewrite the formatting
 	$(venv_python) -m ruff check --fix .

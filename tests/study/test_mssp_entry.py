@@ -15,9 +15,6 @@ from vbceval.panel import EntryPanel
 from vbceval.simulate.mssp import MSSPFiles
 from vbceval.study import accept, read_study, run_study, verify
 
-# what is fitted once a module is fitted in one worker
-pytestmark = pytest.mark.xdist_group("mssp-entry")
-
 STUDY = Path(__file__).resolve().parents[2] / "studies" / "mssp-entry"
 
 

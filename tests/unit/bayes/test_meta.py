@@ -20,9 +20,6 @@ from vbceval.bayes.meta_posterior import covariance, log_marginal, target_covari
 from vbceval.bayes.random_effects import paule_mandel, reml
 from vbceval.core.errors import DataError, DesignError, EstimationError
 
-# what is fitted once a module is fitted in one worker
-pytestmark = pytest.mark.xdist_group("meta")
-
 # Log risk ratios and variances of 13 trials of BCG vaccine: Colditz et al., JAMA 271 (1994)
 # 698-702, as printed to four decimals in Viechtbauer, J Stat Softw 36(3) (2010), section 3.1.
 BCG_Y = [-0.8893, -1.5854, -1.3481, -1.4416, -0.2175, -0.7861, -1.6209, 0.0120, -0.4694,

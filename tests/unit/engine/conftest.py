@@ -33,13 +33,6 @@ def spark_reason() -> str | None:
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests of one Java process in one worker."""
-    for item in items:
-        if "spark" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("spark"))
-
-
 @pytest.fixture
 def duck() -> Iterator[DuckDBEngine]:
     with connect("duckdb", memory_limit="1GB", threads=1) as engine:
