@@ -65,6 +65,45 @@ def test_the_later_layout_is_recomputed_to_the_dollar(results_2024: Path) -> Non
     assert done.unexplained().empty
 
 
+def test_columns_of_2024_on_ended_agreements_and_investment_payments(results_2024: Path) -> None:
+    frame = pd.read_csv(results_2024, dtype=str).rename(columns={"Adv_Pay_Recoup": "AIPRecoup"})
+    # 45% of 5,000,000, less 100,000 for a disaster and 1,000,000 for the months after the end
+    frame["Impact_Mid_Year_Termination"] = ["0", "0", "-", "1,000,000", "", "0"]
+    frame.loc[3, "EarnSaveLoss"] = "(1,650,000)"
+    frame.loc[0, "AIPRecoup"] = "80,000"
+    frame.to_csv(results_2024, index=False)
+    done = replicate(results_2024)
+    assert done.frame["outcome"].tolist() == ["within_1_dollar"] * 4 + ["zero", "within_1_dollar"]
+    assert done.settlement["paid_out"][0] == pytest.approx(5.8e6)
+
+
+@pytest.mark.parametrize(
+    ("updated", "published", "wanted"),
+    [
+        # half of 75% x 85.12% of 8,000,000 on the totals of the year; 20,000 people at 5,000 dollars
+        ("5,000", "2,553,600", "within_1_dollar"),
+        # all of it where the totals are those of the half-year
+        ("10,000", "5,107,200", "within_1_dollar"),
+        ("5,000", "5,107,200", "unexplained"),
+        # within half a unit of the score's last digit
+        ("5,000", "2,553,740", "within_rounding"),
+    ],
+)
+def test_half_years_of_2019_are_settled_on_either_kind_of_total(
+    tmp_path: Path, updated: str, published: str, wanted: str
+) -> None:
+    row = {
+        "ACO_ID": "A1", "ACO_Name": "ACO", "Current_Start_Date": "7/1/2019", "Current_Enhanced": 1,
+        "Participation_Six_Months": 1, "N_AB": "20,000", "Sav_rate": "8.00%", "MinSavPerc": "1.00%",
+        "EarnSaveLoss": published, "Met_QPS": 1, "QualScore": "85.12%", "FinalShareRate": "63.84%",
+        "ABtotBnchmk": "100,000,000", "ABtotExp": "92,000,000", "UpdatedBnchmk": updated,
+    }  # fmt: skip
+    path = tmp_path / "PY_Results_2019A.csv"
+    pd.DataFrame([row]).to_csv(path, index=False)
+    done = replicate(path, performance_year=2019)
+    assert done.frame["outcome"].tolist() == [wanted]
+
+
 def test_a_published_amount_that_does_not_follow_is_listed(
     results_2024: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

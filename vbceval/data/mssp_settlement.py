@@ -111,6 +111,9 @@ def read_settlement_rows(path: str | Path, year: int | None = None) -> Settlemen
             parsed.fields[name], _ = read_flags(text[code])
     found.raise_if_any()
     frame = standard_fields(parsed)
+    # an ACO with two half-years in one file is settled twice
+    twice = frame["aco_id"].duplicated(keep=False)
+    frame["aco_id"] = frame["aco_id"].mask(twice, frame["aco_id"] + " " + frame["part"])
     widths = {name: half_width(frame[name]) for name in ("qual_score", "final_share_rate")}
     return SettlementRows(frame, performance_year, widths)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from vbceval.core.checks import Problems
 from vbceval.figures import canvas, disclosure, notes
@@ -78,8 +79,8 @@ def gross_to_net(
     used = stated_level(frame, level, what=_WHAT)
     checked = disclosure.check(frame, values=("amount", *INTERVAL), people=people)
     data = _placed(checked.frame).assign(level=used, unit_of_measure=unit)
-    scale, word = _scale(data)
-    label = f"Savings, {_scaled(unit, word)}\n(positive = savings)"
+    scale, word = money_scale(data[["bar_start", "bar_end"]])
+    label = f"Savings, {scaled_unit(unit, word)}\n(positive = savings)"
     with canvas.drawing(look):
         fig = _draw(data, look, label, scale)
     source = Source(frame=data, level=used, meta=meta or {})
@@ -153,13 +154,14 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     return out.assign(bar_start=starts, bar_end=ends)
 
 
-def _scale(data: pd.DataFrame) -> tuple[float, str]:
-    largest = float(np.nanmax(np.abs(data[["bar_start", "bar_end"]].to_numpy(dtype=float))))
+def money_scale(amounts: ArrayLike) -> tuple[float, str]:
+    """Return the size of a unit that suits dollars, and its word: 1e6 and "millions"."""
+    largest = float(np.nanmax(np.abs(np.asarray(amounts, dtype=float)), initial=0.0))
     # one step finer than the largest amount: $1,094 million rather than $1.1 billion
     return next(((s, w) for s, w in _SCALES if largest >= 10 * s), _SCALES[-1])
 
 
-def _scaled(unit: str, word: str) -> str:
+def scaled_unit(unit: str, word: str) -> str:
     """Say in the unit what the axis is in: "USD millions, nominal", "2018 dollars, millions"."""
     if not word:
         return unit

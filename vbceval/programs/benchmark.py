@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from vbceval.core.checks import Problems, listed, missing_columns
 from vbceval.core.errors import DesignError
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.programs.program import Program
 from vbceval.programs.registry import get
 from vbceval.programs.terms import Terms, Used
@@ -33,6 +33,8 @@ OF_ACO = {
     "prior_savings": 0.0,
     "proration": 1.0,
     "population": 0.0,
+    "dual_share": 0.0,
+    "mean_risk": 1.0,
 }
 """Columns of an ACO as a whole, and the value where the table does not have them."""
 
@@ -49,7 +51,8 @@ class MSSPBenchmark:
         adjusted_historical update risk_ratio updated``.
     organizations : DataFrame
         One row an ACO, averages by person-years of the performance year: ``historical adjustment
-        adjustment_kind risk_growth risk_limit updated``.
+        adjustment_kind risk_growth risk_limit updated updated_two_way``; the last is without the
+        prospective trend, for `guardrail`.
     used : tuple of Used
         Values of the rules, with status and source.
     """
@@ -142,6 +145,75 @@ def prior_savings_adjustment(
     return np.asarray(np.minimum(added, cap * np.asarray(national)))
 
 
+def updated_in_dollars(
+    historical_benchmark: ArrayLike, risk_ratio: ArrayLike, growth: ArrayLike
+) -> FloatArray:
+    """
+    Return updated benchmarks of agreements whose update is an amount of dollars.
+
+    First agreements that start before 2019 add the growth of national expenditures in dollars to the
+    risk-adjusted historical benchmark. The ratio is that of HCC scores for people newly assigned, and
+    of demographic scores for others unless their HCC ratio is lower; it must be given.
+
+    Parameters
+    ----------
+    historical_benchmark, risk_ratio, growth : array_like
+        By enrollment type: dollars a person-year, a ratio, dollars a person-year.
+
+    References
+    ----------
+    .. [1] 42 CFR 425.602(b), 425.604(a). Details are not confirmed in the text of the rule.
+
+    Examples
+    --------
+    >>> float(updated_in_dollars(10_000.0, 0.99, 250.0))
+    10150.0
+    """
+    adjusted = np.asarray(historical_benchmark, dtype=float) * np.asarray(risk_ratio, dtype=float)
+    return np.asarray(adjusted + np.asarray(growth, dtype=float))
+
+
+def guardrail(
+    three_way: ArrayLike, two_way: ArrayLike, expenditure: ArrayLike, minimum_loss_rate: ArrayLike
+) -> tuple[FloatArray, BoolArray]:
+    """
+    Return benchmarks after the guardrail, and where it holds.
+
+    Where the update with the prospective trend leaves losses that would be shared, the update
+    without it is used if it is higher; savings that come from it are not shared.
+
+    Parameters
+    ----------
+    three_way, two_way : array_like
+        Updated benchmarks with and without the prospective trend, dollars in total or a person-year.
+    expenditure : array_like
+        Expenditures in the same unit.
+    minimum_loss_rate : array_like
+        Fraction of the benchmark from which losses are shared.
+
+    Returns
+    -------
+    benchmark : ndarray of float
+    holds : ndarray of bool
+        For the column ``guardrail`` of a settlement.
+
+    References
+    ----------
+    .. [1] 42 CFR 425.652(b). That it works so is not confirmed in the text of the rule.
+
+    Examples
+    --------
+    >>> benchmark, holds = guardrail([100.0, 100.0], [102.0, 99.0], [103.0, 103.0], 0.02)
+    >>> benchmark.tolist(), holds.tolist()
+    ([102.0, 100.0], [True, False])
+    """
+    first, second = np.asarray(three_way, dtype=float), np.asarray(two_way, dtype=float)
+    spent = np.asarray(expenditure, dtype=float)
+    holds = (spent - first >= np.asarray(minimum_loss_rate) * first) & (spent > first)
+    holds = holds & (second > first)
+    return np.where(holds, second, first), np.asarray(holds)
+
+
 def mssp_benchmark(
     frame: pd.DataFrame, *, agreement_start: int, program: Program | None = None
 ) -> MSSPBenchmark:
@@ -150,8 +222,8 @@ def mssp_benchmark(
 
     The historical benchmark of each enrollment type is adjusted for the region, or by prior
     savings or the population adjustment where these are higher, updated, and multiplied by the
-    capped risk ratio. Not modelled: the offset that shrinks negative regional adjustments, the
-    guardrail of the update, and the cap on the region's own risk scores.
+    capped risk ratio. From 2024 an offset shrinks negative regional adjustments. Not modelled: the
+    cap on the region's own risk scores.
 
     Parameters
     ----------
@@ -162,7 +234,8 @@ def mssp_benchmark(
         third year, the ACO's share of its region, and the ratios of scores. ``acpt``, the
         prospective growth, is needed from 2024. Of the ACO: ``agreement`` (agreements subject to
         the regional adjustment, 1 by default), ``rebased``, ``prior_savings`` and ``proration``,
-        ``population`` (the population adjustment).
+        ``population`` (the population adjustment), ``dual_share`` (person-years with dual status) and
+        ``mean_risk`` (mean risk score, the nation 1), which make the offset.
     agreement_start : int
         Year in which the agreements start, 2019 or later.
     program : Program, optional
@@ -196,11 +269,12 @@ def mssp_benchmark(
     base = _historical(terms, by_type, of_aco["rebased"])
     added, kind, regional = _adjustment(terms, by_type, of_aco, base, share)
     adjusted = base + added
-    update = blended(
+    two_way = blended(
         by_type["national_growth"], by_type["regional_growth"], by_type["national_share"]
     )
+    update = two_way
     if acpt_weight > 0:
-        update = acpt_weight * by_type["acpt"] + (1 - acpt_weight) * update
+        update = acpt_weight * by_type["acpt"] + (1 - acpt_weight) * two_way
     ratio, growth, limit = capped_risk(
         np.nan_to_num(by_type["hcc_ratio"]), np.nan_to_num(by_type["demographic_ratio"]),
         np.nan_to_num(adjusted * person_years), cap=_one(terms, "risk_cap"),
@@ -220,6 +294,7 @@ def mssp_benchmark(
             "risk_growth": growth,
             "risk_limit": limit,
             "updated": _average(updated, share),
+            "updated_two_way": _average(adjusted * two_way * ratio, share),
         }
     )
     return MSSPBenchmark(_long(table, steps), organizations, terms.used())
@@ -252,6 +327,9 @@ def _adjustment(
     regional = np.clip(
         regional, -_one(terms, "regional_floor") * national, _one(terms, "regional_cap") * national
     )
+    if terms.flag("regional_offset", absent=False)[0, 0]:
+        offset = of_aco["dual_share"] + np.maximum(of_aco["mean_risk"] - 1.0, 0.0)
+        regional = np.where(regional < 0, regional * (1 - np.clip(offset, 0.0, 1.0)), regional)
     overall = _average(regional, share)[:, None]
     if terms.flag("negative_region_removed")[0, 0]:
         regional = np.where(overall < 0, 0.0, regional)

@@ -14,6 +14,7 @@ from vbceval.core.checks import Problems, listed, text_rows
 from vbceval.core.typing import Array, BoolArray, FloatArray
 
 InputKind = Literal["usd", "rate", "people", "number", "year", "flag", "text"]
+_ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
 INPUT_KINDS: tuple[InputKind, ...] = get_args(InputKind)
 
 
@@ -275,6 +276,10 @@ def _numbers(column: pd.Series, entry: Input, names: Array, found: Problems) -> 
         column = column.astype("Float64")
     if entry.kind == "year" and pd.api.types.is_datetime64_any_dtype(column):
         column = column.dt.year
+    elif entry.kind == "year" and not pd.api.types.is_numeric_dtype(column):
+        # a date written as text, as a CSV file has it
+        written = column.astype("str").str.strip()
+        column = column.where(~written.str.fullmatch(_ISO_DATE), written.str.slice(0, 4), axis=0)
     rows = text_rows(column)
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     text = np.zeros(len(values), dtype=bool)

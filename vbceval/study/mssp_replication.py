@@ -154,11 +154,14 @@ def _allowed(
     rate = settlement["sharing_rate"]
     published = rows.frame["final_share_rate"].to_numpy(dtype=float)
     stated = (rate > 0) & (published > 0)
+    # a half-year that is settled on the totals of the year
+    halved = any(line.name == "year_share" for line in settlement.lines)
+    part = settlement["year_share"] if halved else np.ones(len(settlement))
     with np.errstate(invalid="ignore", divide="ignore"):
         per_rate = settlement["after_sequestration"] / rate
     width = rows.half_widths["final_share_rate"]
     ends = [
-        np.minimum(per_rate * (published + side * width), settlement["gain_limit"])
+        part * np.minimum(per_rate * (published + side * width), settlement["gain_limit"])
         for side in (-1, 1)
     ]
     low = np.where(stated, np.maximum(low, ends[0]), low)

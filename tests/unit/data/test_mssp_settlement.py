@@ -61,6 +61,15 @@ def test_repeated_acos_and_text_in_amounts_are_refused(writer, make_acos, csv_te
     assert "`abtotbnchmk` has 1 cells that are not numbers" in str(caught.value)
 
 
+def test_both_half_years_of_an_aco_in_one_file_are_two_settlements(writer, make_acos) -> None:
+    early = make_acos(2019, half=1, start="2016-01-01")
+    late = make_acos(2019, half=2, start="2016-01-01", current="2019-07-01")
+    path = writer.put_json(writer.rows("2019", early + late), "mssp_py2019.json")
+    frame = read_settlement_rows(path).frame
+    assert len(frame) == len(set(frame["aco_id"])) == len(early) + len(late)
+    assert {"A1001 january_june", "A1001 july_december"} <= set(frame["aco_id"])
+
+
 def test_a_results_file_without_a_column_is_still_known_for_one(
     writer, make_acos, csv_text
 ) -> None:

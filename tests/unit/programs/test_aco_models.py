@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vbceval.core.errors import DataError
+from vbceval.core.errors import DataError, DesignError
 from vbceval.programs import get
+from vbceval.programs.procedures.reach import equity_adjustment
 
 
 def table(**columns: object) -> pd.DataFrame:
@@ -71,6 +72,22 @@ def test_reach_failed_improvement_pool_and_advances() -> None:
     )
     assert settled["earned_back"][0] == pytest.approx(0.02 * 97e6 * 0.8 * 0.5)
     assert settled.payment[0] == pytest.approx(settled["earned"][0] + 1e5 - 3e5)
+
+
+def test_reach_equity_adjustment_by_decile() -> None:
+    program = get("reach")
+    months = np.zeros((2, 10))
+    months[0, [0, 9]] = 100, 10
+    months[1, 8] = 7
+    dollars, used = equity_adjustment(program, performance_year=2024, months=months)
+    assert dollars.tolist() == [-1_000.0 + 300.0, 140.0]
+    assert [u.status for u in used] == ["unconfirmed"]
+    with pytest.raises(DesignError, match="no `equity_pbpm`"):
+        equity_adjustment(program, performance_year=2022, months=months)
+    with pytest.raises(DataError, match=r"shape \(2, 9\)"):
+        equity_adjustment(program, performance_year=2024, months=months[:, 1:])
+    with pytest.raises(DataError, match="`months` are not between 0"):
+        equity_adjustment(program, performance_year=2024, months=-1 - months)
 
 
 def test_reach_bands_of_the_benchmark_before_or_after_the_withhold() -> None:

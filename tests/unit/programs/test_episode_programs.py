@@ -118,6 +118,30 @@ def test_scores_of_measures_are_weighted_by_the_episodes_they_apply_to() -> None
         volume_weighted_score([[80.0, 20.0]], [[1, -1]])
 
 
+def test_team_losses_of_a_category_with_few_baseline_episodes_do_not_count() -> None:
+    row = {
+        "hospital": "A", "track": "TRACK_3", "benchmark_lejr": 1e6, "benchmark_cabg": 2e6,
+        "actual": 3.1e6, "quality_score": 0.0, "risk_factor": 1.1, "baseline_episodes_lejr": 30,
+        "actual_lejr": 1.5e6,
+    }  # fmt: skip
+    few = pd.DataFrame([row])
+    enough = few.assign(baseline_episodes_lejr=31)
+    target = 1.1 * (0.98e6 + 0.985 * 2e6)
+    loss = 1.5e6 - 1.1 * 0.98e6
+    program = get("team")
+    settled = program.settle(few, performance_year=2027)
+    assert settled["low_volume_relief"] == pytest.approx([loss])
+    assert settled["reconciliation"] == pytest.approx([target - 3.1e6 + loss])
+    assert program.settle(enough, performance_year=2027)["reconciliation"] == pytest.approx(
+        [target - 3.1e6]
+    )
+    # a gain in that category counts
+    gain = few.assign(actual_lejr=0.5e6)
+    assert program.settle(gain, performance_year=2027)["low_volume_relief"].tolist() == [0.0]
+    with pytest.raises(DataError, match="no `actual_lejr`"):
+        program.settle(few.drop(columns="actual_lejr"), performance_year=2027)
+
+
 def test_team_track_1_never_owes() -> None:
     excess = TEAM.assign(post_episode_excess=1e6)
     paid = get("team").settle(excess, performance_year=2027).payment

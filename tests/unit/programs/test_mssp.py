@@ -117,9 +117,24 @@ def test_losses_are_never_forgiven_beyond_what_is_owed() -> None:
     assert settle(row).payment.tolist() == [0.0]
 
 
+def test_losses_forgiven_in_full_are_not_owed_by_the_rounding_of_dollars() -> None:
+    rows = [{"expenditure": 210e6 + 1, "dis_adj": d} for d in (3e6, 3e6 - 1)]
+    assert settle(*rows).payment == pytest.approx([0.0, -1.3])
+    assert settle({"expenditure": 190e6, "dis_adj": 0.0}).payment == pytest.approx([4.9e6])
+
+
 def test_the_guardrail_pays_no_savings() -> None:
     rows = [{"guardrail": True}, {"guardrail": True, "expenditure": 210e6}]
     assert settle(*rows, year=2025).payment.tolist() == [0.0, -0.3 * 10e6]
+
+
+def test_a_start_is_a_year_or_a_date_also_written_as_text() -> None:
+    row = {"track": "BASIC_B", "rev_exp_cat": "low", "expenditure": 199e6}
+    starts = ["2024-01-01", "2024-01-01 00:00:00", " 2024 ", "2023-07-01", None]
+    settled = settle(*({**row, "current_start_date": start} for start in starts), year=2024)
+    assert settled["half_rate"].tolist() == [True, True, True, False, False]
+    with pytest.raises(DataError, match="text in `current_start_date`"):
+        settle({**row, "current_start_date": "1 January"}, year=2024)
 
 
 def test_the_half_rate_needs_each_of_its_conditions() -> None:
@@ -133,6 +148,36 @@ def test_the_half_rate_needs_each_of_its_conditions() -> None:
     settled = settle(row, *({**row, **other} for other in others), year=2024)
     assert settled["half_rate"].tolist() == [True, False, False, False, False, False]
     assert settled.payment.tolist() == [0.2 * 1e6 * 0.98, 0, 0, 0, 0, 0]
+
+
+def test_a_half_year_settled_on_the_whole_year_counts_for_half() -> None:
+    row = {"track": "TRACK_1_PLUS", "part": "january_june", "updated_bnchmk": 10_000.0}
+    start = {"track": "BASIC_E", "current_start_date": pd.Timestamp("2019-07-01")}
+    rows = [
+        row,
+        {**row, "expenditure": 210e6},
+        {**row, "updated_bnchmk": 20_000.0},  # totals of the half-year itself
+        {**row, "updated_bnchmk": None},
+        {**row, "part": "full_year"},
+        {**row, **start, "part": "full_year"},  # a file without the flag of half-years
+        {**row, "expenditure": 100e6},
+    ]
+    settled = settle(*rows, year=2019)
+    assert settled["year_share"].tolist() == [0.5, 0.5, 1, 1, 1, 0.5, 0.5]
+    saved = 0.5 * 0.8 * 10e6
+    assert settled.payment.tolist() == [
+        saved / 2, -1.5e6, saved, saved, saved, saved / 2, 10e6
+    ]  # fmt: skip
+    assert all(line.name != "year_share" for line in settle(*rows[:5], year=2020).lines)
+
+
+def test_an_agreement_that_ended_during_the_year_shares_no_savings() -> None:
+    row = {"termination_adj": 1e6}
+    losing = {"expenditure": 210e6, "dis_adj": 0.5e6}
+    rows = [row, {**row, **losing}, {**losing, "termination_adj": 9e9}, {**losing}]
+    settled = settle(*rows, year=2024)
+    assert settled.payment.tolist() == [0.0, -1.5e6, 0.0, -2.5e6]
+    assert settled["termination_relief"].tolist() == [0.0, 1e6, 2.5e6, 0.0]
 
 
 def test_recoupment_is_a_line_after_what_is_earned() -> None:
@@ -189,6 +234,17 @@ def test_what_a_track_needs_is_asked_for(row: dict[str, Any], year: int, said: s
     row = {"track": "TRACK_3", **row} if year == 2018 else row
     with pytest.raises(DataError, match=said):
         settle(row, year=year)
+
+
+def test_a_failed_alternative_or_a_missed_gate_needs_no_score() -> None:
+    row = {"qual_score": None, "met_qps": False, "met_alternative": False}
+    rows = [row, {**row, "track": "ENHANCED", "expenditure": 210e6}]
+    assert settle(*rows, year=2024).payment == pytest.approx([0.0, -7.5e6])
+    row = {"qual_score": None, "expenditure": 199e6}
+    assert settle(row, year=2019).payment.tolist() == [0.0]
+    assert settle({**row, "met_qps": None}, year=2024).payment.tolist() == [0.0]
+    with pytest.raises(DataError, match="has no `qual_score`"):
+        settle({**row, "met_qps": False, "met_alternative": True, "expenditure": 1e8}, year=2024)
 
 
 def test_a_score_that_changes_nothing_is_not_asked_for() -> None:

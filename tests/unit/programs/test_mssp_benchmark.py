@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from vbceval.programs.benchmark import (
     MSSPBenchmark,
     blended,
     capped_risk,
+    guardrail,
     mssp_benchmark,
     prior_savings_adjustment,
 )
-from vbceval.study.mssp_historical import check_historical
+from vbceval.study.mssp_historical import check_historical, check_updated
 
 BASE: dict[str, Any] = {
     "aco_id": "A1", "enrollment_type": "aged_non_dual", "per_capita_by1": 10_000, "per_capita_by2": 10_300,
@@ -45,6 +47,34 @@ def test_one_enrollment_type_comes_to_its_worked_number() -> None:
     assert row["update"] == pytest.approx(1.055)
     assert row["risk_ratio"] == pytest.approx(1.04)
     assert row["updated"] == pytest.approx(12_095.278688)
+
+
+def test_the_offset_shrinks_negative_adjustments_of_a_type() -> None:
+    low = {"regional_per_capita": 9_000.0}
+    high = {"enrollment_type": "disabled", "regional_per_capita": 13_000.0}
+    plain = build(low, high).types["regional_adjustment"]
+    assert plain.tolist() == pytest.approx([-0.015 * 12_000, 600.0])
+    of_aco = {"dual_share": 0.3, "mean_risk": 1.1}
+    part = build({**low, **of_aco}, {**high, **of_aco}).types["regional_adjustment"]
+    assert part.tolist() == pytest.approx([-0.6 * 180.0, 600.0])
+    full = {"dual_share": 0.8, "mean_risk": 1.5}
+    assert build({**low, **full}, {**high, **full}).types["regional_adjustment"][0] == 0.0
+    before = build({**low, **of_aco}, start=2022).types["regional_adjustment"][0]
+    assert before == pytest.approx(0.15 * (9_000 - 10_767.336))
+
+
+def test_the_guardrail_uses_the_blend_only_against_shared_losses() -> None:
+    built = build({"acpt": 1.03}).organizations
+    assert built["updated_two_way"][0] == pytest.approx(built["updated"][0] / 1.0486666667 * 1.058)
+    three, two = built["updated"][0], built["updated_two_way"][0]
+    spent = np.array([three * 1.02, three * 1.019, three * 0.9, two * 0.999])
+    benchmark, holds = guardrail(three, two, spent, [0.02, 0.02, 0.02, 0.0])
+    assert holds.tolist() == [True, False, False, True]
+    assert benchmark.tolist() == [two, three, three, two]
+    # savings from the guardrail are not shared
+    row = {"aco_id": "A", "track": "ENHANCED", "n_ab": 9_000, "qual_score": 0.9, "met_qps": True,
+           "min_sav_perc": 0.0, "benchmark": two, "expenditure": spent[3], "guardrail": True}  # fmt: skip
+    assert get("mssp").settle(pd.DataFrame([row]), performance_year=2024).payment.tolist() == [0.0]
 
 
 def test_a_rebased_benchmark_weighs_years_equally() -> None:
@@ -180,6 +210,14 @@ def test_published_historical_benchmarks_follow_from_published_baselines(shared_
     assert other.query("agreement == 'first'")["median_apart"].min() > 10
     other = check_historical(file, weights=(0.1, 0.3, 0.6))
     assert other.query("agreement == 'rebased'")["median_apart"].min() > 10
+    # the update: the lower of the HCC ratio and 1 comes closest to the ratio that is not published
+    updated = check_updated(file)
+    apart = updated.pivot_table(index="start", columns="ratio", values="median_apart")
+    assert apart.index.tolist() == [2014, 2015]
+    assert (apart["lower"] < apart[["none", "hcc"]].min(axis=1)).all()
+    assert apart["lower"].max() < 0.006 * updated["typical"].min()
+    with pytest.raises(DataError, match="no first agreements of one start year before 2016"):
+        check_updated(dataclasses.replace(file, aco_year=file.aco_year.head(20)))
 
 
 def test_the_rules_say_which_years_have_them() -> None:

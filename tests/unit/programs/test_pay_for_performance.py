@@ -6,9 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vbceval.core.errors import DataError
+from vbceval.core.errors import DataError, DesignError
 from vbceval.programs import get
-from vbceval.programs.procedures.hacrp import quantile_of_known, winsorised_z, z_score
+from vbceval.programs.procedures.hacrp import (
+    domain_total_scores,
+    quantile_of_known,
+    tenth_points,
+    winsorised_z,
+    z_score,
+)
 from vbceval.programs.procedures.hrrp import peer_groups, peer_medians
 from vbceval.programs.procedures.hvbp import achievement_points, improvement_points
 from vbceval.programs.procedures.mips import final_score, neutral_scaling
@@ -43,6 +49,14 @@ def test_mips_exceptional_money_only_to_2022_and_only_from_the_threshold() -> No
         get("mips").settle(table, performance_year=2023)
     with pytest.raises(DataError, match=r"`scaling_factor` above 3"):
         get("mips").settle(practices([90.0], scaling_factor=3.5), performance_year=2024)
+
+
+def test_mips_gains_of_2024_as_a_vendor_printed_them() -> None:
+    # largest gain 1.05%: a score of 90 gains 0.63%, of 80 0.21%; the losses printed beside them are
+    # not on the line of the law from the threshold to 0 and are left out
+    frame = practices([100.0, 90.0, 80.0, 75.0], scaling_factor=0.0105 / 0.09)
+    factors = get("mips").settle(frame, performance_year=2024)["payment_factor"]
+    assert (100 * factors).round(2).tolist() == [1.05, 0.63, 0.21, 0.0]
 
 
 def test_mips_final_score() -> None:
@@ -360,6 +374,33 @@ def test_hacrp_scores_of_a_table() -> None:
     assert (settled.payment == np.where(above & frame["in_percentile"], -1.0, 0.0)).all()
     with pytest.raises(DataError, match="no score that counts in 2018"):
         get("hacrp").settle(frame, performance_year=2018)
+
+
+def test_hacrp_domains_before_2020() -> None:
+    rng = np.random.default_rng(3)
+    safety, ratios = rng.gamma(3.0, size=100), rng.gamma(2.0, size=(100, 2))
+    safety[0], ratios[1], ratios[2, 0] = np.nan, np.nan, np.nan
+    given = {"patient_safety": safety, "infections": ratios}
+    program = get("hacrp")
+    points = np.column_stack([tenth_points(column) for column in (safety, *ratios.T)])
+    assert set(np.bincount(points[3:, 0].astype(int))[1:]) <= {8, 9, 10, 11}
+    for year, weight in ((2015, 0.35), (2016, 0.25), (2017, 0.15)):
+        score, used = domain_total_scores(program, performance_year=year, **given)
+        assert score[0] == pytest.approx(points[0, 1:].mean())
+        assert score[1] == pytest.approx(points[1, 0])
+        assert score[2] == pytest.approx(weight * points[2, 0] + (1 - weight) * points[2, 2])
+        assert "domain_weights" in {u.parameter for u in used if u.status == "unconfirmed"}
+    score, _ = domain_total_scores(program, performance_year=2018, **given)
+    z = [winsorised_z(c[:, None], share=0.05)[5, 0] for c in (safety, *ratios.T)]
+    assert score[5] == pytest.approx(0.15 * z[0] + 0.85 * (z[1] + z[2]) / 2)
+    frame = pd.DataFrame({"hospital": range(100), "payments": 100.0, "total_score": score})
+    assert program.settle(frame, performance_year=2018)["reduced"].sum() == 25
+    with pytest.raises(DesignError, match="no `domain_weights`"):
+        domain_total_scores(program, performance_year=2021, **given)
+    with pytest.raises(DataError, match="in the same order"):
+        domain_total_scores(
+            program, performance_year=2016, patient_safety=safety[1:], infections=ratios
+        )
 
 
 def test_quantiles_leave_missing_values_out() -> None:

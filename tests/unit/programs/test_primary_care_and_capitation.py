@@ -121,9 +121,9 @@ def test_risk_payment_needs_the_scores_of_its_year() -> None:
     frame = pd.DataFrame(
         {"plan": ["A"], "member_months": 1_200.0, "base_rate": 900.0, "raw_v24": 1.1}
     )
-    with pytest.raises(DataError, match="lack a raw score that 2024 uses"):
+    with pytest.raises(DataError, match="has no raw score that 2024 uses"):
         get("hcc").settle(frame, performance_year=2024)
-    with pytest.raises(DataError, match="lack a raw score that 2019 uses"):
+    with pytest.raises(DataError, match="has no raw score that 2019 uses"):
         get("hcc").settle(frame, performance_year=2019)
     given = get("hcc").settle(frame.assign(payment_score=1.0), performance_year=2019)
     assert given.payment[0] == 1_200.0 * 900.0

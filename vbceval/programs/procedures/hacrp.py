@@ -7,11 +7,13 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
+from vbceval.programs.program import Program
 from vbceval.programs.settlement import Worksheet
-from vbceval.programs.terms import Terms
+from vbceval.programs.terms import Terms, Used
 
 
 def settle(terms: Terms, inputs: Inputs) -> Worksheet:
@@ -172,3 +174,97 @@ def quantile_of_known(values: FloatArray, share: float) -> FloatArray:
     first = np.take_along_axis(ordered, low, axis=0)
     last = np.take_along_axis(ordered, high, axis=0)
     return np.asarray(first + (place - low) * (last - first))
+
+
+def tenth_points(values: ArrayLike) -> FloatArray:
+    """
+    Return points by tenth of hospitals: 1 for the lowest results to 10 for the highest.
+
+    Parameters
+    ----------
+    values : array_like, shape (hospitals,)
+        Results of a measure, higher is worse; missing where a hospital has none.
+
+    Returns
+    -------
+    ndarray, shape (hospitals,)
+        A result equal to a percentile is in the tenth below it.
+
+    Examples
+    --------
+    >>> tenth_points([0.2, 1.4, 0.9, None, 3.0]).tolist()
+    [1.0, 7.0, 4.0, nan, 10.0]
+    """
+    held = np.asarray(values, dtype=float)
+    known = ~np.isnan(held)
+    if not known.any():
+        return np.full(held.shape, np.nan)
+    edges = np.quantile(held[known], np.linspace(0.1, 0.9, 9))
+    return np.where(known, np.searchsorted(edges, held, side="left") + 1.0, np.nan)
+
+
+def domain_total_scores(
+    program: Program,
+    *,
+    performance_year: int,
+    patient_safety: ArrayLike,
+    infections: ArrayLike,
+) -> tuple[FloatArray, tuple[Used, ...]]:
+    """
+    Return Total HAC Scores of fiscal years 2015 to 2019, the weighted scores of two domains.
+
+    A hospital with one domain has its score. Tenths and percentiles are those of the hospitals given,
+    so give all of them.
+
+    Parameters
+    ----------
+    program : Program
+        ``get("hacrp")``, or the program with other values.
+    performance_year : int
+        Fiscal year, 2015 to 2019.
+    patient_safety : array_like, shape (hospitals,)
+        Patient-safety composite; missing where a hospital has none.
+    infections : array_like, shape (hospitals, measures)
+        Infection ratios of the year's measures; the domain is the mean of those available.
+
+    Returns
+    -------
+    scores : ndarray, shape (hospitals,)
+        For the column ``total_score`` of a settlement; missing without any measure.
+    used : tuple of Used
+        Values of the rules with status and source.
+
+    Raises
+    ------
+    DataError
+        If the two have not the same hospitals.
+    DesignError
+        If the year has no domains.
+
+    Examples
+    --------
+    >>> from vbceval.programs import get
+    >>> ratios = [[0.5, 0.9], [1.0, 1.0], [2.0, None]]
+    >>> given = {"patient_safety": [0.8, 0.9, None], "infections": ratios}
+    >>> domain_total_scores(get("hacrp"), performance_year=2016, **given)[0].round(2).tolist()
+    [1.0, 8.12, 10.0]
+    """
+    first = np.asarray(patient_safety, dtype=float)
+    others = np.asarray(infections, dtype=float)
+    if first.ndim != 1 or others.ndim != 2 or len(first) != len(others):
+        raise DataError(
+            f"`patient_safety` has shape {first.shape} and `infections` {others.shape}; give one value "
+            "and one row a hospital, in the same order."
+        )
+    terms = program.terms(performance_year, ["ALL"])
+    weights = np.asarray(terms.table("domain_weights")[0], dtype=float)
+    if terms.text("domain_points")[0, 0] == "tenths":
+        points = [tenth_points(column) for column in (first, *others.T)]
+    else:
+        ends = terms.number("winsorised")[0, 0]
+        points = [winsorised_z(c[:, None], share=ends)[:, 0] for c in (first, *others.T)]
+    domains = np.column_stack([points[0], _mean_of_known(points[1:])])
+    shares = np.where(np.isnan(domains), 0.0, weights)
+    total = shares.sum(axis=1)
+    added = (shares * np.nan_to_num(domains)).sum(axis=1)
+    return np.divide(added, total, out=np.full(len(first), np.nan), where=total > 0), terms.used()

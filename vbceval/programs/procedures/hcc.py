@@ -46,7 +46,7 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
         inputs,
         (
             np.isnan(score),
-            f"lack a raw score that {terms.performance_year} uses, and have no `payment_score`.",
+            f"have no raw score that {terms.performance_year} uses, and no `payment_score`.",
             "Fill in one or the other.",
         ),
     )

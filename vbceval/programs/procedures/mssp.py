@@ -17,6 +17,9 @@ FIRST_FULL_YEAR = 2013
 """The first performance year of agreements of 2012 ended with 2013."""
 
 _CHOICE_WIDTH = 5e-5  # published minimum rates have at most four decimals
+_HALF_DOLLAR = 0.5
+_JULY_STARTS = 2019  # agreements that start in this year start on its first of July
+_WHOLE_YEAR = 0.75  # of benchmark a person times people: half-years' own totals are near a half
 
 
 class _Quality(NamedTuple):
@@ -28,11 +31,18 @@ class _Quality(NamedTuple):
 
 
 class _Amounts(NamedTuple):
-    """Benchmark and savings (losses if negative) in dollars, and whether the gate is met."""
+    """
+    Benchmark and savings (losses if negative) in dollars, and whether the gate is met.
+
+    `half` says who shares savings below the gate at a lower rate; `part` is the part of amounts
+    shared that counts, 1 but for some half-years.
+    """
 
     benchmark: FloatArray
     gross: FloatArray
     met: BoolArray
+    half: BoolArray
+    part: FloatArray
 
 
 def settle(terms: Terms, inputs: Inputs) -> Worksheet:
@@ -41,7 +51,9 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
 
     Savings are shared from the first dollar once they meet the minimum rate. Sequestration comes
     before the limit, so an ACO at the limit is paid all of it. Losses are limited, then reduced
-    for extreme circumstances. Recoupment of advance payments is a line after what is earned.
+    for extreme circumstances and for an agreement that ended during the year, whose savings are not
+    shared. A half-year whose totals are those of the calendar year counts for half. Recoupment
+    of advance payments is a line after what is earned.
 
     Parameters
     ----------
@@ -72,7 +84,8 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     two_sided = terms.text("loss_rate_rule", absent="none") != "none"
     met = gate(gross, benchmark, savings=minimum, losses=np.where(two_sided, minimum, np.inf))
     book.add("minimum_met", met, "Whether the minimum rate is met or exceeded.", unit="flag")
-    amounts = _Amounts(benchmark, gross, met)
+    half = _half_rate(terms, inputs, gross, met)
+    amounts = _Amounts(benchmark, gross, met, half, _part_of_year(terms, inputs, book))
     _check(terms, inputs, amounts)
     quality = _quality(terms, inputs, book)
     saved = _savings(terms, inputs, book, amounts, quality)
@@ -88,17 +101,17 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
 def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
     found = Problems(f"the table for `{terms.program}` {terms.performance_year}")
     names, rule = inputs.organizations, terms.text("quality_rule")
-    # the score sets the rate unless a standard replaces it, and some tracks' share of losses
+    # the score sets the rate unless a standard replaces it, and some tracks' share of losses;
+    # where nothing is shared, or neither standard is met, it changes nothing
     met = inputs.known("met_qps") & inputs.flag("met_qps")
     failed = inputs.known("met_qps") & ~inputs.flag("met_qps")
-    needed = np.where(rule == "scaled", ~failed, (rule == "standard_or_scaled") & ~met)
-    losing = (amounts.met & (amounts.gross < 0)).any(axis=1, keepdims=True)
+    out = failed & ((rule != "standard_or_scaled") | ~_alternative(inputs))
+    unscored = ~out & ~inputs.known("qual_score") & ~_reporting_only(terms, inputs)
+    unknown = (rule != "scaled") & ~inputs.known("met_qps") & ~inputs.known("final_share_rate")
+    saving, losing = _at_stake(amounts, unscored | unknown)
     losing = losing & (terms.text("loss_rate_rule", absent="none") == "one_minus_sharing")
-    unscored = (
-        (needed | (losing & ~failed))
-        & ~inputs.known("qual_score")
-        & ~_reporting_only(terms, inputs)
-    )
+    needed = saving & ((rule == "scaled") | ((rule == "standard_or_scaled") & ~met))
+    unscored = unscored & (needed | losing)
     report_rows(
         found,
         unscored[:, 0],
@@ -106,7 +119,7 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
         "have no `qual_score`, and the share of savings or losses follows from it.",
         "Fill it in, or put `pay_for_reporting` in `qual_status` where complete reporting counted.",
     )
-    unknown = (rule != "scaled") & ~inputs.known("met_qps") & ~inputs.known("final_share_rate")
+    unknown = unknown & (saving | losing)
     report_rows(
         found,
         unknown[:, 0],
@@ -123,6 +136,18 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
         "Fill in the minimum savings rate.",
     )
     found.raise_if_any()
+
+
+def _at_stake(amounts: _Amounts, asked: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """Return which of the ACOs asked for share savings, and losses, in some draw; (n, 1)."""
+    saving, losing = np.zeros(asked.shape, dtype=bool), np.zeros(asked.shape, dtype=bool)
+    rows = asked[:, 0]
+    if rows.any():
+        gross, met = amounts.gross[rows], amounts.met[rows]
+        shared = (met | amounts.half[rows]) & (gross > 0)
+        saving[rows] = shared.any(axis=1, keepdims=True)
+        losing[rows] = (met & (gross < 0)).any(axis=1, keepdims=True)
+    return saving, losing
 
 
 def _minimum_rate(terms: Terms, inputs: Inputs) -> FloatArray:
@@ -150,6 +175,40 @@ def _reporting_only(terms: Terms, inputs: Inputs) -> BoolArray:
     return np.asarray(stated | (first & ~inputs.known("qual_score")), dtype=bool)
 
 
+def _alternative(inputs: Inputs) -> BoolArray:
+    """Return who meets the alternative standard; unstated, a published rate above 0 says so."""
+    shares = inputs.number("final_share_rate", absent=0.0) > 0
+    stated = inputs.known("met_alternative")
+    return np.asarray(np.where(stated, inputs.flag("met_alternative"), shares), dtype=bool)
+
+
+def _part_of_year(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
+    # performance years of six months were reconciled on the calendar year and pro-rated; files
+    # may print totals of either, which the benchmark a person tells apart
+    year = terms.performance_year
+    stated = np.isin(inputs.text("part"), ["january_june", "july_december"])
+    late = (inputs.number("current_start_date") == year) & (year == _JULY_STARTS)
+    with np.errstate(invalid="ignore"):
+        people = inputs.number("benchmark") / inputs.number("updated_bnchmk")
+        whole = people > _WHOLE_YEAR * inputs.number("n_ab")
+    share = np.where(
+        (stated | late) & whole, terms.number("half_year_share", absent=1.0), np.float64(1.0)
+    )
+    if (share == 1).all():
+        return share
+    what = "Part of shared amounts that counts: a half-year, settled on totals of the year."
+    return book.add("year_share", share, what, unit="rate")
+
+
+def _half_rate(terms: Terms, inputs: Inputs, gross: FloatArray, met: BoolArray) -> BoolArray:
+    """Return who shares savings below the minimum rate, (organizations, 1 or draws)."""
+    low = (inputs.text("rev_exp_cat") == "low") & (
+        inputs.number("current_start_date") >= terms.number("half_rate_from", absent=np.inf)
+    )
+    enough = inputs.number("n_ab") >= terms.number("half_rate_people", absent=np.inf)
+    return np.asarray((gross > 0) & ~met & low & enough)
+
+
 def _quality(terms: Terms, inputs: Inputs, book: Worksheet) -> _Quality:
     rule = terms.text("quality_rule")
     published = inputs.number("qual_score")
@@ -160,10 +219,7 @@ def _quality(terms: Terms, inputs: Inputs, book: Worksheet) -> _Quality:
     # without a statement about the standard, a published sharing rate of zero says it was failed
     shares = inputs.number("final_share_rate", absent=1.0) > 0
     standard = np.where(inputs.known("met_qps"), inputs.flag("met_qps"), shares)
-    stated = inputs.known("met_alternative")
-    known = inputs.known("final_share_rate")
-    alternative = np.where(stated, inputs.flag("met_alternative"), known & shares)
-    alternative = alternative & (rule == "standard_or_scaled") & ~standard
+    alternative = _alternative(inputs) & (rule == "standard_or_scaled") & ~standard
     passed = standard | alternative
     what = "Whether the quality standard or its alternative is met; else no savings are paid."
     book.add("quality_passed", passed, what, unit="flag")
@@ -174,16 +230,14 @@ def _quality(terms: Terms, inputs: Inputs, book: Worksheet) -> _Quality:
 def _savings(
     terms: Terms, inputs: Inputs, book: Worksheet, amounts: _Amounts, quality: _Quality
 ) -> FloatArray:
-    low = (inputs.text("rev_exp_cat") == "low") & (
-        inputs.number("current_start_date") >= terms.number("half_rate_from", absent=np.inf)
-    )
-    enough = inputs.number("n_ab") >= terms.number("half_rate_people", absent=np.inf)
-    half = (amounts.gross > 0) & ~amounts.met & low & enough
+    half = amounts.half
     what = "Whether savings below the minimum rate are shared at a lower rate (low revenue)."
     book.add("half_rate", half, what, unit="flag")
     part = np.where(half, terms.number("half_rate", absent=0.0), amounts.met & (amounts.gross > 0))
-    # where the guardrail replaced the benchmark, losses count and savings do not
-    part = np.where(quality.passed & ~inputs.flag("guardrail"), part, 0.0)
+    # where the guardrail replaced the benchmark, losses count and savings do not; an agreement
+    # that ended during the year shares none either
+    none = inputs.flag("guardrail") | (inputs.number("termination_adj", absent=0.0) != 0)
+    part = np.where(quality.passed & ~none, part, 0.0)
     rate = np.where(part > 0, terms.number("sharing_rate") * quality.factor * part, 0.0)
     what = "Share of savings paid: the track's rate with quality; 0 where nothing is shared."
     rate = book.add("sharing_rate", rate, what, unit="rate")
@@ -193,7 +247,8 @@ def _savings(
     after = book.add("after_sequestration", after, "Shared savings less sequestration.")
     cap = terms.number("gain_cap") * amounts.benchmark
     cap = book.add("gain_limit", cap, "Limit of the payment.")
-    return book.add("earned_savings", limited(after, gain=cap), "Within the limit.")
+    kept = limited(after, gain=cap) * amounts.part
+    return book.add("earned_savings", kept, "Within the limit.")
 
 
 def _losses(
@@ -212,14 +267,22 @@ def _losses(
     shared = np.minimum(amounts.gross, 0.0) * rate
     shared = book.add("shared_losses", shared, "Losses times their share.")
     limit = book.add("loss_limit", _loss_limit(terms, inputs, amounts), "Limit of losses.")
-    capped = book.add("limited_losses", limited(shared, loss=limit), "Within the limit.")
+    capped = limited(shared, loss=limit) * amounts.part
+    capped = book.add("limited_losses", capped, "Within the limit.")
     months = inputs.number("affected_months", absent=0.0) / 12
     relief = -capped * months * inputs.number("affected_share", absent=0.0)
     published = np.abs(inputs.number("dis_adj", absent=0.0))
+    # whole dollars are published, so losses forgiven in full can differ by half of one
+    published = np.where(-capped - published <= _HALF_DOLLAR, -capped, published)
     relief = np.minimum(np.where(inputs.known("dis_adj"), published, relief), -capped)
     what = "Losses forgiven for extreme and uncontrollable circumstances."
     relief = book.add("disaster_relief", relief, what)
-    return book.add("owed_losses", capped + relief, "Losses owed (negative).")
+    if "termination_adj" not in inputs:
+        return book.add("owed_losses", capped + relief, "Losses owed (negative).")
+    ended = np.abs(inputs.number("termination_adj", absent=0.0))
+    what = "Losses not owed because the agreement ended during the year."
+    ended = book.add("termination_relief", np.minimum(ended, -capped - relief), what)
+    return book.add("owed_losses", capped + relief + ended, "Losses owed (negative).")
 
 
 def _loss_limit(terms: Terms, inputs: Inputs, amounts: _Amounts) -> FloatArray:

@@ -7,14 +7,17 @@ sequestration, cash already advanced.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from vbceval.core.errors import DataError
 from vbceval.core.typing import FloatArray
 from vbceval.programs.bands import by_bands
-from vbceval.programs.conditions import refuse
+from vbceval.programs.conditions import refuse, refuse_outside
 from vbceval.programs.inputs import Inputs
+from vbceval.programs.program import Program
 from vbceval.programs.settlement import Worksheet
 from vbceval.programs.steps import corridor, sequestered
-from vbceval.programs.terms import Terms
+from vbceval.programs.terms import Terms, Used
 
 
 def settle(terms: Terms, inputs: Inputs) -> Worksheet:
@@ -125,3 +128,51 @@ def _trend_adjustment(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArr
         "Difference of trends in its bands, where it is above the threshold.",
         unit="rate",
     )
+
+
+def equity_adjustment(
+    program: Program, *, performance_year: int, months: ArrayLike
+) -> tuple[FloatArray, tuple[Used, ...]]:
+    """
+    Return health-equity benchmark adjustments from months by decile of deprivation.
+
+    Parameters
+    ----------
+    program : Program
+        ``get("reach")``, or the program with other values.
+    performance_year : int
+        The year, 2023 or later.
+    months : array_like, shape (organizations, 10)
+        Months of aligned beneficiaries by decile of the deprivation score, least to most deprived.
+
+    Returns
+    -------
+    dollars : ndarray, shape (organizations,)
+        For the column ``equity_adjustment`` of a settlement; negative where few are deprived.
+    used : tuple of Used
+        The table of the year with status and source.
+
+    Raises
+    ------
+    DataError
+        If months are negative or missing, or not of ten deciles.
+    DesignError
+        If the year has no such adjustment.
+
+    Examples
+    --------
+    >>> from vbceval.programs import get
+    >>> months = [[1_000] * 10, [0] * 9 + [1_000]]
+    >>> equity_adjustment(get("reach"), performance_year=2023, months=months)[0].tolist()
+    [0.0, 30000.0]
+    """
+    counts = np.atleast_2d(np.asarray(months, dtype=float))
+    if counts.shape[1] != 10 or np.isnan(counts).any():
+        raise DataError(
+            f"`months` has shape {counts.shape} or missing values; give one row an organization with "
+            "the months of the ten deciles, 0 where nobody is in one."
+        )
+    refuse_outside("months by decile", low=0.0, high=np.inf, months=counts)
+    terms = program.terms(performance_year, [next(iter(program.open_in(performance_year)))])
+    rows = np.asarray(terms.table("equity_pbpm"), dtype=float)
+    return np.asarray(counts @ rows[np.argsort(rows[:, 0]), 1]), terms.used()

@@ -28,7 +28,8 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     book = Worksheet(len(inputs.organizations))
     target = _target_amount(terms, inputs, book)
     actual = book.add("actual", inputs.number("actual"), "Spending of the episodes.")
-    raw = book.add("reconciliation", target - actual, "Target amount less spending.")
+    relief = _low_volume_relief(terms, inputs, book, target)
+    raw = book.add("reconciliation", target - actual + relief, "Target amount less spending.")
     owes = terms.flag("losses")
     counted = book.add(
         "after_track",
@@ -37,6 +38,45 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     )
     reconcile(terms, inputs, book, amount=counted, target=target, owes=owes)
     return book
+
+
+def _low_volume_relief(
+    terms: Terms, inputs: Inputs, book: Worksheet, target: FloatArray
+) -> FloatArray | float:
+    """Return losses of categories with too few baseline episodes, which do not count."""
+    categories = [
+        name
+        for name in terms.parameters["discount"].columns
+        if f"baseline_episodes_{name}" in inputs
+    ]
+    if not categories:
+        return 0.0
+    fewest = terms.number("low_volume_below", absent=0.0)
+    discounts = dict(
+        zip(terms.parameters["discount"].columns, terms.table("discount")[0], strict=True)
+    )
+    every = [inputs.number(f"benchmark_{n}", absent=0.0) * (1 - d) for n, d in discounts.items()]
+    preliminary = sum(every[1:], every[0])
+    relief: FloatArray | float = 0.0
+    for name in categories:
+        low = inputs.number(f"baseline_episodes_{name}") < fewest
+        spent = inputs.number(f"actual_{name}")
+        part = inputs.number(f"benchmark_{name}", absent=0.0) * (1 - discounts[name])
+        refuse(
+            terms,
+            inputs,
+            (
+                low & (part > 0) & np.isnan(spent),
+                f"have few baseline episodes of {name} and no `actual_{name}`, whose losses do not "
+                "count.",
+                "Fill it in.",
+            ),
+        )
+        loss = np.maximum(np.nan_to_num(spent) - target * part / preliminary, 0.0)
+        relief = relief + np.where(low & (part > 0), loss, 0.0)
+    return book.add(
+        "low_volume_relief", relief, "Losses in categories with too few baseline episodes."
+    )
 
 
 def _target_amount(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
