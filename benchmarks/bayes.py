@@ -33,7 +33,7 @@ def _fit(size: str, options: dict[str, Any], limits: dict[str, float]) -> dict[s
 
     organizations, strata, periods = map(int, size.split("x"))
     design = vbc.Design(outcome=OUTCOME)
-    model = vbc.bayes.HierarchicalDiD(person_sd=PERSON_SD, **options)
+    model = vbc.bayes.HierarchicalDiD(person_sd=PERSON_SD, alternatives=(), **options)
     loose = vbc.bayes.Limits(r_hat=5.0, ess=1.0, divergences=1.0, bfmi=0.0)
     if options["engine"] == "exact":
         model.fit(hierarchical_panel(12, 2, 4), design, limits=loose)

@@ -1,10 +1,10 @@
 """
-Simulation-based calibration of the exact engine of the hierarchical model.
+Simulation-based calibration of the engines of the hierarchical model that integrate: exact, Laplace.
 
     python benchmarks/calibration.py --replications 500 --folder calibration
 
 Parameters are drawn from the prior and outcomes given them, in the cells of a small panel with
-restated years or without; the truth must then lie evenly in its posterior. Each replication is
+restated years or without, or of small counts; the truth must then lie evenly in its posterior. Each replication is
 written down when it is done, so a run that was stopped goes on where it was. A table of counts by
 quantity and a figure are written beside them, and the number of replications is printed.
 """
@@ -22,20 +22,31 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from hierarchical_panel import OUTCOME, hierarchical_panel
+from hierarchical_panel import OUTCOME, count_panel, hierarchical_panel
 
 import vbceval as vbc
 from vbceval.bayes.averages import averages
 from vbceval.bayes.calibration import places_of_truth, uniformity
 from vbceval.bayes.cells import from_moments
 from vbceval.bayes.coefficients import structure
+from vbceval.bayes.counts.calibration import places_of_truth as count_places
+from vbceval.bayes.counts.cells import from_counts
+from vbceval.bayes.counts.engine import CountMarginal
+from vbceval.bayes.counts.families import COUNTS, Counts
+from vbceval.bayes.counts.fit import marginal_of
+from vbceval.bayes.counts.priors import RatePriors
+from vbceval.bayes.counts.rows import Rows
 from vbceval.bayes.engines import Model
 from vbceval.bayes.model import active_scales
 from vbceval.bayes.priors import Priors
 from vbceval.core.errors import EstimationError
 
-CASES = ("plain", "uncertain spread of persons", "rows of people")
+MEANS = ("plain", "uncertain spread of persons", "rows of people")
+CASES = (*MEANS, *COUNTS)
 NODES, DRAWS, BINS = 512, 999, 20
+COUNT_NODES, COUNT_DRAWS = 256, 199
+# narrower than the defaults, under which many a rate is near 0 or 1: no program looks like that
+COUNT_PRIORS = RatePriors(level=0.5, period=0.3)
 
 
 @cache
@@ -54,12 +65,28 @@ def model(case: str) -> Model:
     )  # fmt: skip
 
 
+@cache
+def count_model(family: Counts) -> tuple[CountMarginal, Rows]:
+    """Return a model of counts of 16 organizations, two strata and four periods, 60 trials a cell."""
+    design = vbc.Design(outcome="events")
+    moments = vbc.Moments.from_panel(count_panel(16, 2, 4, seed=1), outcomes=["events"])
+    data = from_counts(moments, design, family)
+    active = active_scales(data.cells, shocks="ar1", organizations=True)
+    return marginal_of(data, design, COUNT_PRIORS, active)
+
+
+def places(case: str, seed: int) -> dict[str, float]:
+    """Return the places of one truth."""
+    if case in MEANS:
+        return places_of_truth(model(case), nodes=NODES, draws=DRAWS, seed=seed)
+    return count_places(*count_model(case), nodes=COUNT_NODES, draws=COUNT_DRAWS, seed=seed)
+
+
 def replicate(case: str, seed: int) -> dict[str, Any]:
     """Run one replication; a closed gate is recorded, not hidden."""
     start = time.process_time()
     try:
-        found = places_of_truth(model(case), nodes=NODES, draws=DRAWS, seed=seed)
-        refused = None
+        found, refused = places(case, seed), None
     except EstimationError as error:
         found, refused = {}, str(error)
     took = time.process_time() - start
@@ -113,14 +140,14 @@ def main() -> None:
     asked.folder.mkdir(parents=True, exist_ok=True)
     for case in asked.cases:
         rows = run(case, asked.replications, asked.folder, asked.workers)
-        places = [row["places"] for row in rows if row["refused"] is None]
-        table = uniformity(places, bins=BINS)
+        kept = [row["places"] for row in rows if row["refused"] is None]
+        table = uniformity(kept, bins=BINS)
         stem = asked.folder / case.replace(" ", "_")
         table.to_csv(stem.with_suffix(".csv"), index=False)
         draw_ranks(table, stem.with_suffix(".svg"))
         cpu = np.array([row["cpu"] for row in rows])
         print(
-            f"{case}: {len(places)} of {len(rows)} replications, {len(rows) - len(places)} refused "
+            f"{case}: {len(kept)} of {len(rows)} replications, {len(rows) - len(kept)} refused "
             f"by a gate; {np.median(cpu):.2f} s of processor each; {len(table)} quantities, "
             f"smallest p-value of uniformity {table['p_value'].min():.4f} "
             f"({table['quantity'][table['p_value'].idxmin()]}), largest |z| of a mean "

@@ -55,3 +55,29 @@ def _autocorrelated(rng: np.random.Generator, shape: tuple[int, ...], *, rho: fl
     for t in range(1, shape[-1]):
         out[..., t] = rho * out[..., t - 1] + np.sqrt(1 - rho**2) * out[..., t]
     return out
+
+
+def count_panel(
+    organizations: int, strata: int, periods: int, *, seed: int = 0, trials: float = 60.0
+) -> vbc.Panel:
+    """
+    Return a panel of counts with trials: about one event in five, a tenth fewer after entry.
+
+    Half of the organizations enter, in two cohorts. Sizes differ between organizations by a factor
+    of about three, `trials` a cell on average.
+    """
+    rng = np.random.default_rng([2027, seed])
+    shape = (organizations, strata, periods)
+    i, s, t = (x.ravel() for x in np.indices(shape))
+    first = np.arange(organizations)
+    entry = np.where(first % 2 == 1, periods // 2 + first // 2 % 2, np.nan)
+    size = np.maximum(1, trials * np.exp(rng.normal(0, 0.5, organizations)))[i].astype(int)
+    shocks = 0.1 * _autocorrelated(rng, (organizations, periods), rho=0.6)
+    eta = -1.5 + rng.normal(0, 0.3, organizations)[i] + shocks[i, t] + 0.2 * s
+    eta = eta - 0.1 * (t >= np.nan_to_num(entry, nan=np.inf)[i])
+    frame = pd.DataFrame({"organization": i, "stratum": s, "period": t, "entry": entry[i]})
+    frame["trials"], frame["events"] = size, rng.binomial(size, 1 / (1 + np.exp(-eta)))
+    return vbc.Panel.from_frame(
+        frame, unit="organization", period="period", cohort="entry", strata=["stratum"],
+        exposure="trials",
+    )  # fmt: skip

@@ -40,6 +40,33 @@ def influence(rng: np.random.Generator, size: int, se: np.ndarray) -> np.ndarray
     return np.asarray(psi * se / np.sqrt((psi**2).sum(axis=0)))
 
 
+def running_totals() -> pd.DataFrame:
+    """Gross and net savings to date over three years, dollars."""
+    amounts = {"Gross savings": [8e6, 33e6, 69e6], "Net savings": [-2e6, 10e6, 27e6]}
+    parts = [
+        pd.DataFrame({"series": name, "period": [2016, 2017, 2018], "estimate": values})
+        for name, values in amounts.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    half = 12e6 * np.sqrt(table["period"] - 2015)
+    return table.assign(conf_low=table["estimate"] - half, conf_high=table["estimate"] + half)
+
+
+def chances_by_size() -> pd.DataFrame:
+    """Chances of undeserved payments that fall with the size of a contract."""
+    size = np.geomspace(1_000.0, 200_000.0, 30)
+    return pd.DataFrame(
+        {
+            "size": size,
+            "sd": 2 / np.sqrt(size),
+            "false_reward": 0.4 * np.exp(-size / 15_000),
+            "false_penalty": 0.3 * np.exp(-size / 12_000),
+            "missed_reward": 0.45 * np.exp(-size / 50_000),
+            "wrong_penalty": 0.2 * np.exp(-size / 4_000),
+        }
+    )
+
+
 @pytest.fixture(scope="session")
 def by_event_time() -> Callable[..., Estimates]:
     """Make effects by event time -4 to 3, the period -1 the reference."""
@@ -296,6 +323,8 @@ def every_figure(
 ) -> dict[str, Callable[..., object]]:
     """Every figure of the room on its example, as a function of the style."""
     some = [by_event_time(f"enrollment={name}", i) for i, name in enumerate("abcd")]
+    totals = running_totals()
+    chances = chances_by_size()
     long = rates.loc[np.arange(300) % 30].reset_index(drop=True)
     return {
         "event_study": lambda **o: figures.event_study(by_event_time(), **o),
@@ -310,12 +339,15 @@ def every_figure(
         "forest_posterior": lambda **o: figures.forest(posterior, **o),
         "forest_synthesis": lambda **o: figures.forest(synthesis, **o),
         "gross_to_net": lambda **o: figures.gross_to_net(ledger, **o),
+        "cumulative_savings": lambda **o: figures.cumulative_savings(totals, level=0.95, **o),
+        "viability_curve": lambda **o: figures.viability_curve(chances, true_saving=0.03, **o),
         "caterpillar": lambda **o: figures.caterpillar(rates, colour="stratum", **o),
         "caterpillar_many": lambda **o: figures.caterpillar(long, colour="stratum", **o),
         "threshold_curve": lambda **o: figures.threshold_curve(
             posterior.where([0]), marks=(0, -1, -2), **o
         ),
         "threshold_strata": lambda **o: figures.threshold_curve(posterior.by("enrollment"), **o),
+        "half_eye": lambda **o: figures.half_eye(posterior.by("enrollment"), **o),
         "posterior_density": lambda **o: figures.posterior_density(
             posterior.by("dual"), threshold=-1, **o
         ),

@@ -19,7 +19,8 @@ NAMES = (
     "event_study", "event_study_strata", "trend", "forest", "forest_posterior", "forest_synthesis",
     "gross_to_net", "caterpillar", "caterpillar_many", "threshold_curve", "threshold_strata",
     "posterior_density", "cohort_sizes", "sample_flow", "love", "propensity_overlap",
-    "specification_curve", "decomposition", "leave_one_out",
+    "specification_curve", "decomposition", "leave_one_out", "cumulative_savings",
+    "viability_curve", "half_eye",
 )  # fmt: skip
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -93,7 +94,8 @@ def test_the_examples_cover_the_room(every_figure, drawn) -> None:
     assert kinds == {
         "event_study", "trend", "forest", "gross_to_net", "caterpillar", "threshold_curve",
         "posterior_density", "cohort_sizes", "sample_flow", "love", "propensity_overlap",
-        "specification_curve", "decomposition", "leave_one_out",
+        "specification_curve", "decomposition", "leave_one_out", "cumulative_savings",
+        "viability_curve", "half_eye",
     }  # fmt: skip
 
 
@@ -130,6 +132,7 @@ def test_minus_signs_are_true_ones_and_numbers_never_formulas(name: str, drawn) 
         ("threshold_curve", "percent of baseline", "negative = lower spending"),
         ("posterior_density", "percent of baseline", "negative = lower spending"),
         ("gross_to_net", "USD millions, nominal", "positive = savings"),
+        ("cumulative_savings", "USD millions, nominal", "positive = savings"),
         ("caterpillar", "fraction of benchmark", "positive = savings"),
         ("specification_curve", "USD per person-year, nominal", "negative = lower spending"),
         ("decomposition", "USD per person-year, nominal", "negative = lower spending"),

@@ -168,3 +168,22 @@ def test_a_confidence_procedure_gives_no_probability(figure, strata, posterior) 
     twice = posterior.where([0, 0])
     with pytest.raises(DesignError, match="same name"):
         figure(twice)
+
+
+def test_half_eye_shows_mean_and_two_intervals_of_the_draws() -> None:
+    draws = {"Evidence": np.linspace(-2, 0, 4001), "Flat": np.linspace(-3, 1, 4001)}
+    fig = figures.half_eye(draws, threshold=-0.5, outcome="spending", unit="percent of baseline")
+    rows = fig.vbceval_data.drop_duplicates("series").set_index("series")
+    columns = ["estimate", "conf_low", "inner_low", "inner_high", "conf_high", "probability_below"]
+    assert rows.loc["Evidence", columns].tolist() == pytest.approx(
+        [-1, -1.95, -1.66, -0.34, -0.05, 0.75], abs=1e-3
+    )
+    ax = fig.axes[0]
+    means = [line.get_xdata()[0] for line in ax.lines if line.get_label() == "_mean"]
+    assert means == pytest.approx([-1, -1])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Evidence", "Flat"]
+    assert "Evidence: 75% probability below" in fig.vbceval_alt
+    with pytest.raises(DesignError, match="smaller first"):
+        figures.half_eye(draws, levels=(0.95, 0.5))
+    with pytest.raises(DesignError, match="13 posteriors"):
+        figures.half_eye({str(k): draws["Flat"] for k in range(13)})

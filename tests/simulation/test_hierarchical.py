@@ -42,6 +42,7 @@ def panel(rng: np.random.Generator, *, effect: float, n: int = 40) -> vbc.Panel:
 def covered(replications: int, *, shocks: str) -> tuple[np.ndarray, np.ndarray]:
     """Errors of the posterior mean, and whether intervals hold the truth, -2 percent."""
     model = HierarchicalDiD(
+        alternatives=(),
         person_sd=6_000.0, shocks=shocks, draws=500, chains=2, nodes=512,
         organization_effects=False,
     )  # fmt: skip

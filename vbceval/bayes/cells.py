@@ -15,6 +15,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.moments import Moments
+from vbceval.panel import Panel
 
 PersonSd = float | Mapping[str, float]
 
@@ -50,6 +51,8 @@ class Cells:
         ``cohort``, ``event_time`` and codes ``stratum_code``, ``cohort_code``, ``event_time_code``.
     baseline : array, shape (S,)
         Mean outcome of the treated before entry, in the unit of the outcome.
+    units : Index
+        Labels behind `unit`.
     within : Within, optional
         In percent of baseline squared; None where `person_sd` was stated.
     restated : bool
@@ -76,6 +79,7 @@ class Cells:
     strata: tuple[str | None, ...]
     periods: tuple[float, ...]
     clusters: pd.Index
+    units: pd.Index
     covariates: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
 
@@ -104,8 +108,16 @@ class Cells:
             "stratum": names,
             "period": list(self.periods),
             "covariate": list(self.covariates),
+            "cluster": [str(c) for c in self.clusters],
             "effect_cell": cells,
         }
+
+
+def moments_of(data: Panel | Moments, design: Design) -> Moments:
+    """Return the moments that hold the outcome of a design, with its covariates."""
+    if isinstance(data, Moments):
+        return data.of(design.outcome)
+    return Moments.from_panel(data, outcomes=[design.outcome], covariates=list(design.covariates))
 
 
 def from_moments(
@@ -184,6 +196,7 @@ def from_moments(
         strata=labels,
         periods=tuple(float(t) for t in codes["period"][1]),
         clusters=pd.Index(codes["cluster"][1]),
+        units=pd.Index(codes["unit"][1]),
         covariates=tuple(moments.covariates[i] for i in moments.covariate_positions(design.covariates)),
         dropped=dropped,
     )  # fmt: skip

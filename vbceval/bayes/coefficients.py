@@ -31,12 +31,15 @@ class Structure(NamedTuple):
         Part (place in `names`) of each column of `loading`.
     names : tuple of str
         Parts that these cells have, in the order of `PARTS`.
+    centre : float, default 0
+        Prior mean of all treatment effects, to which these are added.
     """
 
     zero_sum: FloatArray
     loading: FloatArray
     part: IntArray
     names: tuple[str, ...]
+    centre: float = 0.0
 
 
 class Coefficients(NamedTuple):
@@ -61,9 +64,9 @@ class Coefficients(NamedTuple):
     steps: tuple[FloatArray, FloatArray, FloatArray]
 
 
-def structure(cells: Cells) -> Structure:
+def structure(cells: Cells, *, centre: float = 0.0) -> Structure:
     """
-    Return the structure of the mean of some cells.
+    Return the structure of the mean of some cells, effects about `centre` a priori.
 
     A part with one level is left out, and so is the interaction where it would repeat another
     part. Event times follow a random walk from the first one, whose level is the effect at entry.
@@ -90,7 +93,8 @@ def structure(cells: Cells) -> Structure:
         part += [len(names)] * n
         names.append(PARTS[-1])
     basis = linalg.helmert(len(cells.periods)).T
-    return Structure(basis, np.hstack(loading), np.array(part, dtype=np.int64), tuple(names))
+    codes = np.array(part, dtype=np.int64)
+    return Structure(basis, np.hstack(loading), codes, tuple(names), centre)
 
 
 def split(
@@ -118,7 +122,7 @@ def split(
     return Coefficients(
         trend @ parts.zero_sum.T,
         slope @ parts.zero_sum.T,
-        parts.loading @ (sds * steps),
+        parts.centre + parts.loading @ (sds * steps),
         (trend, slope, steps),
     )
 
@@ -228,8 +232,8 @@ def reference(cells: Cells, parts: Structure, priors: Priors, active: BoolArray)
         Coefficients.
     priors : Priors
         Prior scales.
-    active : array of bool, shape (4,)
-        Which of (specific, common, lasting, rho) the model has.
+    active : array of bool, shape (4,) or more
+        Which of (specific, common, lasting, rho) the model has; the rest is not read.
 
     Raises
     ------
@@ -240,7 +244,7 @@ def reference(cells: Cells, parts: Structure, priors: Priors, active: BoolArray)
     n_trend = x.shape[1] - len(parts.part)
     scale = np.append(np.ones(n_trend), np.where(parts.part == 0, priors.effect, priors.spread / 4))
     prior = np.append(np.full(n_trend, 1.0 / priors.period**2), np.ones(len(parts.part)))
-    variances, overlap = np.array([1.0, 4.0, 1.0, 0.5]) * active, 0.5 * cells.restated
+    variances, overlap = np.array([1.0, 4.0, 1.0, 0.5]) * active[:4], 0.5 * cells.restated
     sd = _persons(cells)
     for _ in range(2):
         around = _normal_equations(cells, x, variances, overlap, sd)
@@ -275,10 +279,13 @@ def _normal_equations(
     cells: Cells, x: FloatArray, variances: FloatArray, overlap: float, sd: FloatArray
 ) -> Reference:
     """Return X'V^-1 X and X'V^-1 y."""
-    evaluate = compiled()
+    evaluate, stretch = compiled(), np.ones((len(cells.clusters), 1 + cells.n_strata))
     phi, shared = 1.0 / ((1.0 - overlap) * sd**2), overlap * sd**2
     weighted = np.column_stack(
-        [evaluate(np.ascontiguousarray(c), phi, shared, variances, cells.layout)[1] for c in x.T]
+        [
+            evaluate(np.ascontiguousarray(c), phi, shared, variances, stretch, cells.layout)[1]
+            for c in x.T
+        ]
     )
     return Reference(x.T @ weighted, weighted.T @ cells.y)
 
@@ -288,7 +295,7 @@ def _variances(
     sd: FloatArray,
 ) -> tuple[FloatArray, float]:  # fmt: skip
     """Maximise the likelihood of residuals over log variances, atanh rho and logit overlap."""
-    evaluate = compiled()
+    evaluate, stretch = compiled(), np.ones((len(cells.clusters), 1 + cells.n_strata))
     free = [k for k in (SPECIFIC, COMMON, LASTING, RHO) if active[k]]
 
     def values(z: FloatArray) -> tuple[FloatArray, float]:
@@ -300,7 +307,7 @@ def _variances(
     def loss(z: FloatArray) -> tuple[float, FloatArray]:
         scales, share = values(z)
         phi, shared = 1.0 / ((1.0 - share) * sd**2), share * sd**2
-        found = evaluate(residual, phi, shared, scales, cells.layout)
+        found = evaluate(residual, phi, shared, scales, stretch, cells.layout)
         slope = [found[4][k] * (1.0 - scales[k] ** 2 if k == RHO else scales[k]) for k in free]
         if cells.restated:
             by_share = (found[2] * phi / (1.0 - share) + found[3] * sd**2).sum()

@@ -12,8 +12,9 @@ import numpy as np
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.coefficients import Reference, Structure, place, split, structure
 from vbceval.bayes.equations import arrange
+from vbceval.bayes.heavy import heavy_values, horseshoe_draws, mixed_likelihood
 from vbceval.bayes.hyper import SHOCKS, natural_values, scales_at
-from vbceval.bayes.likelihood import Scales, noise, residuals, weights_of_coefficients
+from vbceval.bayes.likelihood import Scales, cell_terms, noise, residuals, weights_of_coefficients
 from vbceval.bayes.priors import Priors
 from vbceval.core.typing import FloatArray, IntArray
 
@@ -47,12 +48,15 @@ def natural(tree: Any, cells: Cells, parts: Structure, priors: Priors, around: R
     for name in SHOCKS:
         if f"{name}_change" in values:
             share = values.get("rho_share", np.full((), 0.5))
-            values[name] = values[f"{name}_change"] / np.sqrt(1.0 - (2.0 * share - 1.0))
+            change = values[f"{name}_change"]
+            # (chain, draw), or with strata behind
+            share = share.reshape(share.shape + (1,) * (change.ndim - 2)) if share.ndim else share
+            values[name] = change / np.sqrt(1.0 - (2.0 * share - 1.0))
+    values |= heavy_values(values, parts)
     coordinates = values["coordinates"]
     v = np.empty_like(coordinates)
     for at in np.ndindex(*coordinates.shape[:2]):
-        sds = values["part_sd"][at] if "part_sd" in values else np.zeros(0)
-        scale, prior = weights_of_coefficients(cells, parts, priors, sds)
+        scale, prior = _weights(values, at, cells, parts, priors)
         v[at] = place(around, coordinates[at], scale, prior).v
     tree["posterior"] = dataset(values, v, cells, parts, priors).assign_attrs(found.attrs)
     return tree
@@ -82,7 +86,8 @@ def dataset(
 
     out: dict[str, Any] = {}
     for name, found in natural_values(values, parts).items():
-        out[name] = ((*DIMS, "stratum") if found.ndim > 2 else DIMS, found)
+        of = {"shock_scale": "cluster", "local_scale": "coefficient"}.get(name, "stratum")
+        out[name] = ((*DIMS, of) if found.ndim > 2 else DIMS, found)
     entry, effect, period, slope = _means(values, v, cells, parts, priors)
     out["effect_at_entry"] = (DIMS, entry)
     out["effect"] = ((*DIMS, "effect_cell"), effect)
@@ -107,12 +112,21 @@ def _means(
     entry, effect = np.empty(shape), np.empty((*shape, len(cells.effects)))
     period, slope = np.empty((*shape, cells.n_strata, t)), np.empty((*shape, cells.x.shape[1], t))
     for at in np.ndindex(*shape):
-        sds = values["part_sd"][at] if "part_sd" in values else np.zeros(0)
-        scale, _ = weights_of_coefficients(cells, parts, priors, sds)
+        scale, _ = _weights(values, at, cells, parts, priors)
         mean = split(parts, v[at], scale[-own:], cells.n_strata, cells.x.shape[1])
-        entry[at] = scale[-own] * v[at][-own]
+        entry[at] = parts.centre + scale[-own] * v[at][-own]
         effect[at], period[at], slope[at] = mean.effect, mean.period, mean.slope
     return entry, effect, period, slope
+
+
+def _weights(
+    values: Mapping[str, FloatArray], at: tuple[int, ...], cells: Cells, parts: Structure,
+    priors: Priors,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
+    """Return what `vbceval.bayes.likelihood.weights_of_coefficients` does, at one draw."""
+    sds = values["part_sd"][at] if "part_sd" in values else np.zeros(0)
+    local = values["local_scale"][at] if "local_scale" in values else 1.0
+    return weights_of_coefficients(cells, parts, priors, sds, local)
 
 
 def flatten(tree: Any, name: str) -> FloatArray:
@@ -155,8 +169,14 @@ class Parameters:
         """Return variances, autocorrelation and shares; 0 for what the model does not have."""
         return scales_at({name: values[draw] for name, values in self._at.items()}, self.cells)
 
+    def degrees(self, draw: int) -> float | None:
+        """Return the degrees of freedom of shocks; None where they are normal."""
+        return float(self._at["degrees"][draw]) if "degrees" in self._at else None
 
-def cluster_terms(parameters: Parameters, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
+
+def cluster_terms(
+    parameters: Parameters, chosen: IntArray, *, likelihood: bool = True
+) -> tuple[FloatArray, FloatArray]:
     """
     Return what each cluster contributes at some draws, exactly.
 
@@ -166,42 +186,76 @@ def cluster_terms(parameters: Parameters, chosen: IntArray) -> tuple[FloatArray,
         Draws, with their cells.
     chosen : array of int, shape (N,)
         Which draws.
+    likelihood : bool, default True
+        False leaves out log likelihoods where they cost much: of Student t shocks.
 
     Returns
     -------
     array, shape (N, C)
-        Log likelihood of each cluster's cells.
+        Log likelihood of each cluster's cells; missing where left out. Of Student t shocks, with their scale in the cluster
+        integrated out.
     array, shape (N, C, 2)
         Mean and standard deviation of each cluster's own effect, given its cells and the draw.
     """
     cells = parameters.cells
+    if len(chosen) and parameters.degrees(int(chosen[0])) is not None:
+        return _student_terms(parameters, chosen, likelihood)
     equations = arrange(cells, structure(cells))
-    likelihood = np.empty((len(chosen), len(cells.clusters)))
+    found_likelihood = np.empty((len(chosen), len(cells.clusters)))
     own = np.empty((len(chosen), len(cells.clusters), 2))
     alike: dict[tuple[float, ...], list[int]] = {}
     for position, draw in enumerate(chosen):
         scales = parameters.scales(int(draw))
-        key = (*scales.four.tolist(), float(scales.overlap), *scales.person.tolist())
+        key = (*scales.four, *scales.ratio, float(scales.overlap), *scales.person)
         alike.setdefault(key, []).append(position)
 
     def some(places: list[int]) -> None:
         # draws of one node have the same variances, and so the same factors
         residual = np.array([parameters.residual(int(chosen[i])) for i in places])
         scales = parameters.scales(int(chosen[places[0]]))
-        found = equations.clusters(residual, *noise(scales), scales.four)
-        likelihood[places], own[places] = found
+        found = equations.clusters(residual, *noise(scales), scales.four, scales.ratio)
+        found_likelihood[places], own[places] = found
 
     # machine code that lets other threads run: the draws share the cores
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(some, alike.values()))
+    return found_likelihood, own
+
+
+def _student_terms(
+    parameters: Parameters, chosen: IntArray, wanted: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Do the work of `cluster_terms` where every organization has a scale of its own."""
+    cells = parameters.cells
+    likelihood = np.full((len(chosen), len(cells.clusters)), np.nan)
+    own = np.empty((len(chosen), len(cells.clusters), 2))
+
+    def one(place: int) -> None:
+        draw = int(chosen[place])
+        residual, scales = parameters.residual(draw), parameters.scales(draw)
+        own[place] = cell_terms(cells, residual, scales)[5]
+
+        def at(stretch: float) -> FloatArray:
+            return cell_terms(cells, residual, scales._replace(stretch=np.array(stretch)))[0]
+
+        degrees = parameters.degrees(draw)
+        if wanted and degrees is not None:
+            likelihood[place] = mixed_likelihood(at, degrees)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(one, range(len(chosen))))
     return likelihood, own
 
 
 def prior_effects(
-    parts: Structure, priors: Priors, rng: np.random.Generator, size: int
-) -> FloatArray:
+    parts: Structure, priors: Priors, rng: np.random.Generator, size: int, *,
+    horseshoe: bool = False,
+) -> FloatArray:  # fmt: skip
     """Return draws of the treatment effects from their prior, percent of baseline, (size, J)."""
     sds = np.abs(rng.normal(0.0, priors.spread, (size, len(parts.names))))
     sds[:, 0] = priors.effect
     steps = rng.standard_normal((size, len(parts.part)))
-    return np.asarray((sds[:, parts.part] * steps) @ parts.loading.T)
+    own = sds[:, parts.part]
+    if horseshoe:
+        own = own * horseshoe_draws(parts, own, rng)
+    return np.asarray(parts.centre + (own * steps) @ parts.loading.T)

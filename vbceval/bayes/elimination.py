@@ -217,7 +217,8 @@ def _intercepts(first: int, last: int, at: Patterns, q: FloatArray, work: Work) 
 
 
 def _factor(
-    p: int, phi: FloatArray, shared: FloatArray, scales: FloatArray, at: Patterns, work: Work
+    p: int, phi: FloatArray, shared: FloatArray, ratio: FloatArray, scales: FloatArray,
+    at: Patterns, work: Work,
 ) -> float:  # fmt: skip
     """Fill `q`, `half` and `m` of pattern p; return log det (2 pi V), intercepts projected out."""
     n_strata, n = len(phi), at.n_periods[p]
@@ -243,9 +244,10 @@ def _factor(
         if first == last:
             continue
         q = work.q[s]
-        logdet += _row(first, last, n, phi[s], shared[s], scales[SPECIFIC], at, q, work)
-        if scales[SPECIFIC] > 0.0:
-            logdet += n * np.log(scales[SPECIFIC]) + log_r
+        specific = scales[SPECIFIC] * ratio[s]
+        logdet += _row(first, last, n, phi[s], shared[s], specific, at, q, work)
+        if specific > 0.0:
+            logdet += n * np.log(specific) + log_r
         _gather(first, last, first - begin, own, common, at, q, work)
     for i in range(size):
         for k in range(i):
@@ -312,8 +314,8 @@ def _weigh(
 
 
 def _accumulate(
-    start: int, stop: int, phi: FloatArray, shared: FloatArray, scales: FloatArray, at: Patterns,
-    y: FloatArray, gram: FloatArray, target: FloatArray, half: FloatArray,
+    start: int, stop: int, phi: FloatArray, shared: FloatArray, ratio: FloatArray,
+    scales: FloatArray, at: Patterns, y: FloatArray, gram: FloatArray, target: FloatArray, half: FloatArray,
 ) -> tuple[float, float]:  # fmt: skip
     """Do the work of `Machine.accumulate`; see there."""
     n_strata, width = len(phi), at.multiplier.shape[1]
@@ -323,7 +325,7 @@ def _accumulate(
     half[:, :] = 0.0
     for p in range(start, stop):
         copies = at.member_start[p + 1] - at.member_start[p]
-        logdet += copies * _factor(p, phi, shared, scales, at, work)
+        logdet += copies * _factor(p, phi, shared, ratio, scales, at, work)
         size = int(scales[LASTING] > 0.0) + (at.n_periods[p] if scales[COMMON] > 0.0 else 0)
         begin, end = at.row_start[p * n_strata], at.row_start[(p + 1) * n_strata]
         for s in range(n_strata):
@@ -356,8 +358,9 @@ def _accumulate(
 
 
 def _clusters(
-    phi: FloatArray, shared: FloatArray, scales: FloatArray, at: Patterns, residuals: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    phi: FloatArray, shared: FloatArray, ratio: FloatArray, scales: FloatArray, at: Patterns,
+    residuals: FloatArray,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
     """Do the work of `Machine.clusters`; see there."""
     n_draws, n_strata = len(residuals), len(phi)
     work = _room(n_strata, at)
@@ -366,7 +369,7 @@ def _clusters(
     for p in range(len(at.n_periods)):
         own = scales[LASTING] > 0.0
         size = int(own) + (at.n_periods[p] if scales[COMMON] > 0.0 else 0)
-        logdet = _factor(p, phi, shared, scales, at, work)
+        logdet = _factor(p, phi, shared, ratio, scales, at, work)
         # first row of the inverse of L'
         for b in range(size):
             work.first[b] = 1.0 if b == 0 else 0.0
@@ -392,13 +395,13 @@ class Machine(NamedTuple):
     Parameters
     ----------
     accumulate : callable
-        Of start, stop, phi (S,), shared (S,), scales (4,) as in `vbceval.bayes.marginal.compiled`,
-        `Patterns`, y, gram (R, R), target (R,), half (N, R): adds X'QX to `gram` and X'V^-1 y to
+        Of start, stop, phi (S,), shared (S,), ratio (S,), by which the variance of a stratum's shocks
+        is multiplied, scales (4,) as in `vbceval.bayes.marginal.compiled`, `Patterns`, y, gram (R, R), target (R,), half (N, R): adds X'QX to `gram` and X'V^-1 y to
         `target`, and fills `half`, for the patterns from start to stop, which have one group's
         places; X has a column for each multiplier and place. X'V^-1 X is ``gram - half'half``.
         Returns log det (2 pi V) and y'V^-1 y.
     clusters : callable
-        Of phi, shared, scales, `Patterns` and residuals (D, K'), laid out as y is: the log
+        Of phi, shared, ratio, scales, `Patterns` and residuals (D, K'), laid out as y is: the log
         likelihood of each cluster, (D, M), and the mean and standard deviation of its theta,
         (D, M, 2).
     """

@@ -17,12 +17,12 @@ from vbceval.bayes.model import build
 from vbceval.bayes.priors import Priors
 from vbceval.bayes.quadrature import Nodes
 from vbceval.bayes.sample import Progress, one_thread, sample
-from vbceval.core.errors import EstimationError
+from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray
 
 _SPREADS = (
     "common_shock", "stratum_shock", "organization_sd", "rho", "overlap", "person_sd",
-    "person_factor",
+    "person_factor", "degrees",
     *(f"{name}_sd" for name in PARTS[1:]),
 )  # fmt: skip
 
@@ -77,6 +77,48 @@ class Posterior(NamedTuple):
     said: dict[str, Any]
 
 
+def require_sizes(
+    *, engine: str, sampled: bool, draws: int, chains: int, nodes: int | None, tune: int | None,
+    target_accept: float | None,
+) -> None:  # fmt: skip
+    """
+    Check sizes, and that none belongs to the other engine.
+
+    Parameters
+    ----------
+    engine : str
+        Name of the engine.
+    sampled : bool
+        Whether it is the sampler.
+    draws, chains, nodes, tune, target_accept
+        Options of `vbceval.bayes.HierarchicalDiD`.
+
+    Raises
+    ------
+    DesignError
+        If one is too small, or would change nothing.
+    """
+    other: dict[str, float | None] = {"nodes": nodes}
+    if not sampled:
+        other = {"tune": tune, "target_accept": target_accept}
+        if draws < 4 or chains < 2:
+            raise DesignError(
+                f"`draws` is {draws} and `chains` {chains}; at least 4 and 2, so that ArviZ can "
+                "compare chains, as for the other engine."
+            )
+    given = [f"`{name}`" for name, value in other.items() if value is not None]
+    if given:
+        raise DesignError(
+            f"{', '.join(given)} belongs to the other engine than engine='{engine}', where it "
+            "would change nothing. Leave it out, or choose the other engine."
+        )
+    if nodes is not None and (nodes < 64 or nodes & (nodes - 1)):
+        raise DesignError(
+            f"`nodes` is {nodes}; use a power of two from 64 on: points of a Sobol sequence are "
+            "even in such numbers only."
+        )
+
+
 def by_nuts(
     model: Model, *, draws: int, tune: int, chains: int, target_accept: float, seed: int,
     limits: Limits | None, progress: Progress | None,
@@ -98,8 +140,8 @@ def by_nuts(
             progress=progress,
         )  # fmt: skip
         tree = natural(tree, cells, parts, priors, around)
-    averages = _add_averages(tree, weights)
-    seen = _converged(tree, limits)
+    averages = add_averages(tree, weights)
+    seen = converged(tree, limits)
     return Posterior(tree, averages, averages.mean(axis=0), seen, {})
 
 
@@ -131,13 +173,13 @@ def by_nodes(
         name: posterior[name].values for name in DIMS
     })  # fmt: skip
     tree = xarray.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
-    averages = _add_averages(tree, weights)
-    seen = _settled(tree, found, limits)
+    averages = add_averages(tree, weights)
+    seen = settled(tree, found, limits)
     mean = found.weights @ np.array([x.mean for x in found.found])
     return Posterior(tree, averages, mean, seen, {"integration": asdict(integration)})
 
 
-def _add_averages(tree: Any, weights: FloatArray) -> FloatArray:
+def add_averages(tree: Any, weights: FloatArray) -> FloatArray:
     """Add averages to the posterior, where tests of convergence read them; return their draws."""
     draws = flatten(tree, "effect") @ weights.T
     posterior = tree["posterior"]
@@ -147,7 +189,7 @@ def _add_averages(tree: Any, weights: FloatArray) -> FloatArray:
     return np.asarray(draws)
 
 
-def _converged(tree: Any, limits: Limits | None) -> Convergence:
+def converged(tree: Any, limits: Limits | None) -> Convergence:
     """Judge the reported averages, and less strictly what they are averaged over."""
     limits = Limits() if limits is None else limits
     loose = replace(limits, r_hat=1 + 2 * (limits.r_hat - 1), ess=limits.ess / 2)
@@ -155,7 +197,7 @@ def _converged(tree: Any, limits: Limits | None) -> Convergence:
     return require_converged(tree, ["average"], limits)
 
 
-def _settled(tree: Any, nodes: Nodes, limits: Limits | None) -> Convergence:
+def settled(tree: Any, nodes: Nodes, limits: Limits | None) -> Convergence:
     """Judge what nodes and draws say of the averages; the draws themselves are in random order."""
     limits = Limits() if limits is None else limits
     sizes = tree["posterior"].sizes

@@ -77,7 +77,10 @@ class Equations:
         """Number of coefficients, Q."""
         return int(self.groups[0].x.shape[1])
 
-    def at(self, y: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray) -> Terms:
+    def at(
+        self, y: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray,
+        ratio: FloatArray | None = None,
+    ) -> Terms:  # fmt: skip
         """
         Return the terms of the posterior of the coefficients.
 
@@ -87,8 +90,11 @@ class Equations:
             Outcome of the cells.
         phi, shared, scales : array, shapes (S,), (S,), (4,)
             As in `vbceval.bayes.marginal.compiled`.
+        ratio : array, shape (S,), optional
+            By which the variance of a stratum's shocks is multiplied; default 1.
         """
         at, y = self.patterns, y[self.order]
+        ratio = np.ones(len(phi)) if ratio is None else ratio
         accumulate = compiled().accumulate
         total = np.zeros((self.n_coefficients, self.n_coefficients))
         target = np.zeros(self.n_coefficients)
@@ -101,7 +107,7 @@ class Equations:
             half = np.empty((step * rows, width))
             for start in range(group.start, group.stop, step):
                 stop = min(start + step, group.stop)
-                found = accumulate(start, stop, phi, shared, scales, at, y, gram, own, half)
+                found = accumulate(start, stop, phi, shared, ratio, scales, at, y, gram, own, half)
                 log_likelihood -= 0.5 * (found[0] + found[1])
                 gram -= half.T @ half
             total += group.x.T @ (gram @ group.x)
@@ -109,8 +115,9 @@ class Equations:
         return Terms(Reference(0.5 * (total + total.T), target), log_likelihood)
 
     def clusters(
-        self, residuals: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+        self, residuals: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray,
+        ratio: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
         """
         Return log likelihoods of clusters and the law of their own effects.
 
@@ -120,6 +127,8 @@ class Equations:
             Cells minus their mean, for D draws that have the same variances.
         phi, shared, scales : array, shapes (S,), (S,), (4,)
             As in `vbceval.bayes.marginal.compiled`.
+        ratio : array, shape (S,), optional
+            As in `at`.
 
         Returns
         -------
@@ -129,7 +138,8 @@ class Equations:
             Mean and standard deviation of its own effect.
         """
         laid = np.ascontiguousarray(residuals[:, self.order])
-        found = compiled().clusters(phi, shared, scales, self.patterns, laid)
+        ratio = np.ones(len(phi)) if ratio is None else ratio
+        found = compiled().clusters(phi, shared, ratio, scales, self.patterns, laid)
         back = np.argsort(self.members)
         return found[0][:, back], found[1][:, back]
 

@@ -20,6 +20,9 @@ from vbceval.bayes.weighted import resampled
 from vbceval.core.rng import generator
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
+NODES = 1024
+"""Points of the integration by default."""
+
 _MEMORY = 1.5e9
 """Bytes of normal equations kept, so that a node need not be evaluated again to draw from it."""
 _SAMPLE = 64
@@ -117,21 +120,25 @@ class Marginal:
         pull[-own:] = (self.averages @ self.parts.loading * at.scale[-own:]).T
         away = linalg.solve_triangular(at.root, pull, lower=True, check_finite=False)
         sd = np.sqrt(np.square(away).sum(axis=0))
-        return Conditional(float(value), at.v @ pull, sd)
+        mean = at.v @ pull + self.parts.centre * self.averages.sum(axis=1)
+        return Conditional(float(value), mean, sd)
 
     def _terms(self, values: dict[str, FloatArray]) -> Terms:
         """Return the normal equations, from memory where the costly parameters were met before."""
         key = np.hstack([[0.0], *[v for k, v in values.items() if k != "part_sd"]]).tobytes()
         if key in self._kept:
             return self._kept[key]
-        scales = scales_at(natural_values(values, self.parts), self.cells)
-        terms = self.equations.at(self.cells.y, *noise(scales), scales.four)
-        within = spread_within(self.cells, scales.person**2)
-        terms = terms._replace(log_likelihood=terms.log_likelihood + within)
-        self._kept[key] = terms
+        self._kept[key] = terms = self._form(values)
         if len(self._kept) * terms.around.gram.nbytes > _MEMORY:
             self._kept.popitem(last=False)
         return terms
+
+    def _form(self, values: dict[str, FloatArray]) -> Terms:
+        scales = scales_at(natural_values(values, self.parts), self.cells)
+        y = self.cells.y - self.parts.centre * (self.cells.effect_of_cell >= 0)
+        terms = self.equations.at(y, *noise(scales), scales.four, scales.ratio)
+        within = spread_within(self.cells, scales.person**2)
+        return terms._replace(log_likelihood=terms.log_likelihood + within)
 
 
 def integrate_cells(
@@ -166,9 +173,22 @@ def integrate_cells(
         step = n // _SAMPLE
         start = climb(replace(model, equations=arrange(cells, parts, every=step)), start)
         start = Start(start.point, start.spread / step)
+    return model, *integrated(model, start, nodes=nodes, seed=seed)
+
+
+def integrated(
+    model: Marginal, start: Start, *, nodes: int, seed: int
+) -> tuple[Nodes, Integration]:
+    """
+    Integrate a density whose normal equations several nodes may share.
+
+    Raises
+    ------
+    EstimationError
+        If the integral cannot be trusted.
+    """
     each = 1 if model.costly.all() else _shared(model.equations)
-    found, seen = integrate(model, start, families=nodes // each, each=each, seed=seed)
-    return model, found, seen
+    return integrate(model, start, families=nodes // each, each=each, seed=seed)
 
 
 def _shared(equations: Equations) -> int:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from vbceval.bayes.cells import Cells
+from vbceval.bayes.checks import Convergence
 from vbceval.bayes.draws import DIMS, Parameters, cluster_terms
-from vbceval.bayes.predictive import Discrepancy, check
+from vbceval.bayes.predictive import Discrepancy, Places, check
 from vbceval.bayes.priors import Priors, log_density
+from vbceval.core.errors import EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
+from vbceval.core.version import versions
+from vbceval.design import Design
+from vbceval.estimates import Estimates
 
 _CHECKED_DRAWS = 200
 
@@ -95,13 +102,28 @@ def add_groups(
     averages : array, shape (N, k)
         Their averages.
     """
+    parameters = Parameters(cells, tree)
+    likelihood, _ = cluster_terms(parameters, np.arange(len(parameters)))
+    return attach_groups(
+        tree, cells, priors, parts, likelihood=likelihood, found=found, prior=prior,
+        averages=averages,
+    )  # fmt: skip
+
+
+def attach_groups(
+    tree: Any, cells: Cells, priors: Priors, parts: Sequence[str], *, likelihood: FloatArray,
+    found: Discrepancy, prior: FloatArray, averages: FloatArray,
+) -> Any:  # fmt: skip
+    """
+    Add what `add_groups` adds, given the log likelihood of each draw and cluster, shape (N, C).
+
+    Other parameters are those of `add_groups`.
+    """
     import xarray
 
     posterior = tree["posterior"].to_dataset()
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     coords = {name: posterior[name].values for name in DIMS}
-    parameters = Parameters(cells, tree)
-    likelihood, _ = cluster_terms(parameters, np.arange(len(parameters)))
     tree["log_likelihood"] = xarray.Dataset(
         {"cells": ((*DIMS, "cluster"), likelihood.reshape(*shape, -1))},
         coords={**coords, "cluster": [str(c) for c in cells.clusters]},
@@ -125,4 +147,129 @@ def add_groups(
         },
         coords={"statistic": list(found.names)},
     )
+    if found.places is not None:
+        tree["posterior_predictive"] = by_place(
+            tree["posterior_predictive"].to_dataset(), found.places
+        )
     return tree
+
+
+def by_place(dataset: Any, places: Places) -> Any:
+    """Return a data set with statistics by stratum and period (see `predictive_table`)."""
+    at = {
+        "place_statistic": list(places.statistic), "place_stratum": list(places.stratum),
+        "place_period": places.period, "place_cells": places.n_cells,
+    }  # fmt: skip
+    return dataset.assign(
+        replicated_by_place=((*DIMS, "place"), places.replicated[None]),
+        observed_by_place=((*DIMS, "place"), places.observed[None]),
+    ).assign_coords({name: ("place", values) for name, values in at.items()})
+
+
+def predictive_table(estimates: Estimates, *, level: float = 0.9) -> pd.DataFrame:
+    """
+    Say, stratum by stratum and period by period, whether the model makes data like the observed.
+
+    Parameters
+    ----------
+    estimates : Estimates
+        Result of `HierarchicalDiD.fit`, or rows of it.
+    level : float, default 0.9
+        Level of the interval of replicated values.
+
+    Returns
+    -------
+    DataFrame
+        ``statistic``, ``stratum``, ``period`` (missing: all periods), ``n_cells``; ``observed`` and
+        ``replicated`` (means over draws), ``low`` and ``high`` of the replicated; ``p_value``,
+        probability of a larger replicated value and half that of an equal one; ``misfit``, whether that is below .01 or
+        above .99. Statistics are those of `vbceval.bayes.predictive.Places`: ``variance``,
+        ``extreme``, ``lag_one``, ``icc``. With P rows about 2 percent are misfits by chance.
+
+    Raises
+    ------
+    EstimationError
+        If the estimates have no such record.
+    """
+    tree = estimates.to_arviz()
+    found = tree["posterior_predictive"].to_dataset() if "posterior_predictive" in tree else {}
+    if "observed_by_place" not in found:
+        raise EstimationError(
+            "these estimates carry no check by stratum and period. Pass the result of "
+            "`HierarchicalDiD.fit`."
+        )
+    observed, replicated = (
+        found[f"{name}_by_place"].values[0] for name in ("observed", "replicated")
+    )
+    known = np.isfinite(observed).all(axis=0) & np.isfinite(replicated).all(axis=0)
+    observed, replicated = observed[:, known], replicated[:, known]
+    low, high = np.quantile(replicated, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # half of what is equal: shares of extreme cells are often both zero
+    p_value = ((replicated > observed) + 0.5 * (replicated == observed)).mean(axis=0)
+    return pd.DataFrame(
+        {
+            "statistic": found["place_statistic"].values[known],
+            "stratum": found["place_stratum"].values[known],
+            "period": found["place_period"].values[known],
+            "n_cells": found["place_cells"].values[known],
+            "observed": observed.mean(axis=0), "replicated": replicated.mean(axis=0),
+            "low": low, "high": high, "p_value": p_value,
+            "misfit": (p_value < 0.01) | (p_value > 0.99),
+        }
+    )  # fmt: skip
+
+
+def prior_predictive(overall: FloatArray) -> dict[str, float | bool]:
+    """Say what the prior alone implies about the overall effect, percent of baseline."""
+    low, high = np.quantile(overall, [0.025, 0.975])
+    size = np.abs(overall)
+    return {
+        "low_95": float(low),
+        "high_95": float(high),
+        "median_size": float(np.median(size)),
+        "size_90": float(np.quantile(size, 0.9)),
+        # an evaluation's prior should not rule out zero, nor effects as large as any program's
+        "covers_zero_and_5_percent": bool(low < -5.0 and high > 5.0),
+    }
+
+
+def meta_of(
+    cells: Cells, design: Design, seen: Convergence, *, seed: int, sampled: bool
+) -> dict[str, Any]:
+    """
+    Return what the ``meta`` of every hierarchical model says of data, design and convergence.
+
+    Parameters
+    ----------
+    cells, design : Cells, Design
+        What was fitted.
+    seen : Convergence
+        What was checked.
+    seed : int
+        Seed.
+    sampled : bool
+        Whether a sampler was used.
+    """
+    return {
+        "estimator": "HierarchicalDiD",
+        "design": {
+            "outcome": design.outcome, "covariates": list(design.covariates),
+            "anticipation": design.anticipation, "window": design.window,
+            "comparison": "every untreated cell",
+        },
+        "convergence": asdict(seen),
+        "baseline": dict(zip(map(str, cells.strata), cells.baseline.tolist(), strict=True)),
+        "n_clusters": len(cells.clusters),
+        "n_cells": len(cells.y),
+        "dropped_cells": dict(cells.dropped),
+        "seed": seed,
+        "exactness": "moments",
+        "versions": versions(*(["pymc"] if sampled else []), "arviz", "numpy"),
+        "warnings": list(seen.notes),
+    }  # fmt: skip
+
+
+def mean_baseline(cells: Cells) -> float:
+    """Return the baseline over all strata, weighted by exposure."""
+    weights = np.bincount(cells.stratum, cells.exposure)
+    return float(np.average(cells.baseline, weights=weights))

@@ -18,6 +18,9 @@ from vbceval.core.typing import BoolArray, FloatArray
 SHOCKS = ("common_shock", "stratum_shock")
 """Standard deviations of shocks."""
 
+BY_STRATUM, STUDENT, HORSESHOE = 4, 5, 6
+"""Places in `active`: shocks of a stratum have a variance of its own, are Student t, parts horseshoe."""
+
 
 class Law(NamedTuple):
     """
@@ -93,8 +96,9 @@ def laws(
         Coefficients of the mean.
     priors : Priors
         Prior scales, percent of baseline.
-    active : array of bool, shape (4,)
-        See `vbceval.bayes.model.active_scales`.
+    active : array of bool, shape (7,)
+        See `vbceval.bayes.model.active_scales`. What only the sampler takes (Student t shocks,
+        horseshoe) is not among the laws.
     person_log_sd : float
         Standard deviation of the log of a factor on the stated spread of persons; 0 for none.
     """
@@ -105,7 +109,9 @@ def laws(
     if active[RHO]:
         out.append(Law("rho_share", "beta", (2.0, 2.0)))
     for place, name in zip((COMMON, SPECIFIC), SHOCKS, strict=True):
-        if active[place]:
+        if active[place] and place == SPECIFIC and active[BY_STRATUM]:
+            out.append(Law(name, "half_normal", (priors.shock,), strata, "stratum"))
+        elif active[place]:
             out.append(Law(name, "half_normal", (priors.shock,)))
     if active[LASTING]:
         out.append(Law("organization_sd", "half_normal", (priors.organization,)))
@@ -142,7 +148,10 @@ def natural_values(values: Mapping[str, Any], parts: Structure) -> dict[str, Any
     out: dict[str, Any] = {}
     if "rho_share" in values:
         out["rho"] = 2.0 * values["rho_share"] - 1.0
-    for name in (*SHOCKS, "organization_sd", "overlap", "person_sd", "person_factor"):
+    for name in (
+        *SHOCKS, "organization_sd", "overlap", "person_sd", "person_factor", "degrees",
+        "shock_scale", "local_scale",
+    ):  # fmt: skip
         if name in values:
             out[name] = values[name]
     for j, name in enumerate(parts.names[1:]):
@@ -178,4 +187,5 @@ def scales_at(values: Mapping[str, Any], cells: Cells) -> Scales:
         parts=np.zeros(0), specific=value("stratum_shock") ** 2,
         common=value("common_shock") ** 2, lasting=value("organization_sd") ** 2,
         rho=value("rho"), overlap=value("overlap"), person=person,
+        stretch=value("shock_scale") ** 2 if "shock_scale" in values else np.ones(()),
     )  # fmt: skip

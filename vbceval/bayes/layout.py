@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vbceval.bayes.marginal import LANES
+from vbceval.bayes.lanes import LANES
 from vbceval.core.typing import FloatArray, IntArray
 
 

@@ -28,13 +28,19 @@ class Scales(NamedTuple):
     ----------
     parts : array, shape (P,)
         Standard deviations of the parts of the effect after the first (see `PARTS`).
-    specific, common, lasting, rho : array, shape ()
-        Variances of stratum x period shocks, of period shocks and of organizations' own effects
-        (percent of baseline squared), and the autocorrelation of shocks.
+    specific : array, shape () or (S,)
+        Variance of stratum x period shocks, percent of baseline squared, or one for each stratum.
+    common, lasting, rho : array, shape ()
+        Variances of period shocks and of organizations' own effects, and the autocorrelation of
+        shocks.
     overlap : array, shape ()
         Share of noise that cells of one organization, stratum and period have in common.
     person : array, shape (S,)
         Standard deviation of one person-year in percent of baseline; 1 where it is in the weights.
+    stretch : array, shape () or (C,), default 1
+        By which the variances of an organization's shocks are multiplied.
+    local : array, shape () or (q,), default 1
+        By which the standard deviation of each coefficient of effects is multiplied.
     """
 
     parts: Any
@@ -44,11 +50,24 @@ class Scales(NamedTuple):
     rho: Any
     overlap: Any
     person: Any
+    stretch: Any = np.ones(())
+    local: Any = np.ones(())
 
     @property
     def four(self) -> FloatArray:
-        """(specific, common, lasting, rho) as the marginal likelihood takes them."""
-        return np.array([self.specific, self.common, self.lasting, self.rho], dtype=float)
+        """(specific, common, lasting, rho) as the marginal likelihood takes them; see `ratio`."""
+        specific = 1.0 if np.ndim(self.specific) else self.specific
+        return np.array([specific, self.common, self.lasting, self.rho], dtype=float)
+
+    @property
+    def ratio(self) -> FloatArray:
+        """By which the variance of each stratum's shocks is multiplied, shape (S,)."""
+        return np.asarray(self.specific if np.ndim(self.specific) else np.ones(len(self.person)))
+
+    def multipliers(self, n_clusters: int) -> FloatArray:
+        """Return `ratio` and `stretch` as the marginal likelihood takes them, shape (C, 1 + S)."""
+        stretch = np.broadcast_to(self.stretch, n_clusters)
+        return np.outer(stretch, np.append(1.0, self.ratio))
 
 
 def residuals(
@@ -73,7 +92,8 @@ def residuals(
 def cell_terms(cells: Cells, residual: FloatArray, scales: Scales) -> tuple[FloatArray, ...]:
     """Return what `vbceval.bayes.marginal.compiled` returns, at these residuals and scales."""
     phi, shared = noise(scales)
-    return tuple(compiled()(residual, phi, shared, scales.four, cells.layout))
+    stretch = scales.multipliers(len(cells.clusters))
+    return tuple(compiled()(residual, phi, shared, scales.four, stretch, cells.layout))
 
 
 def noise(scales: Scales) -> tuple[FloatArray, FloatArray]:
@@ -118,11 +138,12 @@ def joint(
     Scales
         Derivatives by each of `scales`.
     """
-    sds = np.concatenate([[priors.effect], scales.parts])[parts.part]
+    base = np.concatenate([[priors.effect], scales.parts])[parts.part]
+    sds = base * scales.local
     mean = split(parts, v, sds, cells.n_strata, cells.x.shape[1])
     residual = residuals(cells, mean.period, mean.slope, mean.effect)
     found = cell_terms(cells, residual, scales)
-    _, score, d_phi, d_shared, d_four, _ = found
+    _, score, d_phi, d_shared, d_four, _, d_multiplier = found
     trend, slope, steps = mean.steps
     d_trend, d_slope, d_effect = _by_coefficient(cells, parts, score, len(mean.effect))
     pull = parts.loading.T @ d_effect
@@ -143,11 +164,19 @@ def joint(
         dof, squares = cells.within
         value += spread_within(cells, variance)
         d_variance = d_variance - 0.5 * (dof / variance - squares / variance**2)
+    by_cluster = d_multiplier @ np.append(1.0, scales.ratio)
+    stretch = np.broadcast_to(scales.stretch, len(by_cluster))
+    by_sd = steps * pull
+    by_part = np.bincount(parts.part, by_sd * scales.local, minlength=len(scales.parts) + 1)
+    by_local = by_sd * base
     slopes = Scales(
-        parts=np.bincount(parts.part, steps * pull, minlength=len(scales.parts) + 1)[1:],
-        specific=d_four[0], common=d_four[1], lasting=d_four[2], rho=d_four[3],
+        parts=by_part[1:],
+        specific=stretch @ d_multiplier[:, 1:] if np.ndim(scales.specific) else d_four[0],
+        common=d_four[1], lasting=d_four[2], rho=d_four[3],
         overlap=(d_phi / ((1.0 - scales.overlap) ** 2 * variance) + d_shared * variance).sum(),
         person=2.0 * scales.person * d_variance,
+        stretch=by_cluster if np.ndim(scales.stretch) else by_cluster.sum(),
+        local=by_local if np.ndim(scales.local) else by_local.sum(),
     )  # fmt: skip
     return value, d_v, slopes
 
@@ -168,12 +197,13 @@ def _by_coefficient(
 
 
 def weights_of_coefficients(
-    cells: Cells, parts: Structure, priors: Priors, part_sds: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    cells: Cells, parts: Structure, priors: Priors, part_sds: FloatArray,
+    local: FloatArray | float = 1.0,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
     """Return what multiplies each coefficient, and its prior precision, both shape (Q,)."""
     width = len(cells.periods) - 1
     n_trend, n_slope = cells.n_strata * width, cells.x.shape[1] * width
-    sds = np.concatenate([[priors.effect], part_sds])[parts.part]
+    sds = np.concatenate([[priors.effect], part_sds])[parts.part] * local
     scale = np.concatenate([np.ones(n_trend + n_slope), sds])
     prior = np.ones(len(scale))
     prior[:n_trend] = 1.0 / priors.period**2
@@ -190,7 +220,7 @@ def density(
 
     Parameters are those of `joint`, with coordinates, shape (Q,), in the place of coefficients.
     """
-    scale, prior = weights_of_coefficients(cells, parts, priors, scales.parts)
+    scale, prior = weights_of_coefficients(cells, parts, priors, scales.parts, scales.local)
     try:
         at = place(around, coordinates, scale, prior)
     except np.linalg.LinAlgError:
@@ -200,8 +230,10 @@ def density(
     value, by_v, slopes = joint(cells, parts, priors, at.v, scales)
     by_z, by_scale = pull_back(around, at, by_v)
     own = by_scale[len(scale) - len(parts.part) :]
-    by_part = np.bincount(parts.part, own, minlength=len(parts.names))
-    slopes = slopes._replace(parts=slopes.parts + by_part[1:])
+    base = np.concatenate([[priors.effect], scales.parts])[parts.part]
+    by_part = np.bincount(parts.part, own * scales.local, minlength=len(parts.names))
+    by_local = own * base if np.ndim(scales.local) else (own * base).sum()
+    slopes = slopes._replace(parts=slopes.parts + by_part[1:], local=slopes.local + by_local)
     return value + at.log_jacobian, by_z, slopes
 
 

@@ -5,8 +5,11 @@ Within one cluster, the residual r = y - eta of the cells (unit x stratum x peri
 
     r = block intercept (flat) + k[stratum, period] + u[period] + treated * theta + noise,
 
-    noise ~ N(0, 1 / (phi[stratum] * precision)),    u ~ N(0, common * R),    theta ~ N(0, lasting),
-    k[s] ~ N(0, specific * R + shared[s] * diag(spread)),    R[a, b] = rho ** |a - b|.
+    noise ~ N(0, 1 / (phi[stratum] * precision)),    theta ~ N(0, lasting),
+    u ~ N(0, common * stretch[0] * R),    R[a, b] = rho ** |a - b|,
+    k[s] ~ N(0, specific * stretch[s + 1] * R + shared[s] * diag(spread)),
+
+`stretch` being the cluster's own: shocks may vary more in some strata, or in some organizations.
 
 The intercept of each unit x stratum block leaves a projection P; then k is eliminated stratum by
 stratum, and (theta, u) last. Only matrices as large as a cluster's number of periods are
@@ -20,142 +23,18 @@ The last axis of every small array is `LANES` clusters, and the innermost loop r
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vbceval.core.typing import FloatArray
+from vbceval.bayes.lanes import LANES, Group, cholesky, eliminate, room
+from vbceval.core.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from vbceval.bayes.layout import Layout
 
-LANES = 16
-"""Clusters worked on at once: the last axis of small arrays, so that one instruction serves several."""
-
 SPECIFIC, COMMON, LASTING, RHO = range(4)
 """Places in `scales`: three variances and the autocorrelation."""
-
-
-class Group(NamedTuple):
-    """
-    What the strata of a group of clusters share, and room to work in.
-
-    Parameters
-    ----------
-    r, dr : array, shape (T, T, LANES)
-        Autocorrelation and its derivative by rho.
-    cov : array, shape (T + 1, T + 1, LANES)
-        Prior covariance of (theta, u).
-    gram : array, shape (T + 2, T + 2, LANES)
-        [F, r]'Q[F, r] with everything but (theta, u) integrated out of Q.
-    w, mean : array, shapes (T + 1, T + 1, LANES), (T + 1, LANES)
-        Posterior covariance and mean of (theta, u).
-    turn, pull : array, shapes (T + 1, T + 1, LANES), (T + 1, LANES)
-        cov - cov gram w, and its product with the last column of `gram`: what the other strata do
-        to the trace and to the quadratic form of one stratum.
-    root, work, inner, left, f, logdet, inverse, line : array
-        Room for factors, products and vectors.
-    """
-
-    r: FloatArray
-    dr: FloatArray
-    cov: FloatArray
-    gram: FloatArray
-    w: FloatArray
-    mean: FloatArray
-    turn: FloatArray
-    pull: FloatArray
-    root: FloatArray
-    work: FloatArray
-    inner: FloatArray
-    left: FloatArray
-    f: FloatArray
-    logdet: FloatArray
-    inverse: FloatArray
-    line: FloatArray
-
-
-def _room(t: int) -> Group:
-    """Return uninitialised arrays for clusters of at most t periods."""
-    return Group(
-        np.empty((t, t, LANES)), np.empty((t, t, LANES)), np.empty((t + 1, t + 1, LANES)),
-        np.empty((t + 2, t + 2, LANES)), np.empty((t + 1, t + 1, LANES)), np.empty((t + 1, LANES)),
-        np.empty((t + 1, t + 1, LANES)), np.empty((t + 1, LANES)),
-        np.empty((t + 1, t + 1, LANES)), np.empty((t + 1, t + 1, LANES)),
-        np.empty((t + 1, t + 1, LANES)), np.empty((t + 2, t + 2, LANES)),
-        np.empty((t + 1, LANES)), np.empty(LANES), np.empty((t + 1, LANES)), np.empty(LANES),
-    )  # fmt: skip
-
-
-def _cholesky(a: FloatArray, n: int, inverse: FloatArray, line: FloatArray) -> None:
-    """Factor in place, lower, with the inverse diagonal; a pivot at rounding level becomes zero."""
-    for j in range(n):
-        for c in range(LANES):
-            line[c] = 1e-14 * a[j, j, c]
-        for k in range(j):
-            for c in range(LANES):
-                a[j, j, c] -= a[j, k, c] * a[j, k, c]
-        for c in range(LANES):
-            keep = a[j, j, c] > line[c]
-            a[j, j, c] = np.sqrt(a[j, j, c]) if keep else 0.0
-            inverse[j, c] = 1.0 / a[j, j, c] if keep else 0.0
-        for i in range(j + 1, n):
-            for k in range(j):
-                for c in range(LANES):
-                    a[i, j, c] -= a[i, k, c] * a[j, k, c]
-            for c in range(LANES):
-                a[i, j, c] *= inverse[j, c]
-                a[j, i, c] = 0.0
-
-
-def _eliminate(
-    gram: FloatArray, first: int, n: int, m: int, u: FloatArray, y: FloatArray, at: Group
-) -> None:  # fmt: skip
-    """
-    Integrate out n of m directions, from `first` on, whose prior covariance is root root'.
-
-    `gram` (m x m) is [Z, r]'Q[Z, r] before and after, Q being the precision left so far. On return
-    ``u'u`` is the posterior covariance of the n coefficients given the others, ``u'y`` the
-    regression on the m columns, and ``at.logdet`` is larger by what the elimination adds to the
-    log determinant of 1/Q.
-    """
-    for i in range(n):
-        for j in range(n):
-            at.work[i, j, :] = 0.0
-            for k in range(j, n):
-                for c in range(LANES):
-                    at.work[i, j, c] += gram[first + i, first + k, c] * at.root[k, j, c]
-    for i in range(n):
-        for j in range(i + 1):
-            at.inner[i, j, :] = 1.0 if i == j else 0.0
-            for k in range(i, n):
-                for c in range(LANES):
-                    at.inner[i, j, c] += at.root[k, i, c] * at.work[k, j, c]
-    _cholesky(at.inner, n, at.inverse, at.line)
-    for i in range(n):
-        for c in range(LANES):
-            at.logdet[c] += 2.0 * np.log(at.inner[i, i, c])
-        for j in range(n):
-            for c in range(LANES):
-                u[i, j, c] = at.root[j, i, c] if j >= i else 0.0
-            for k in range(i):
-                for c in range(LANES):
-                    u[i, j, c] -= at.inner[i, k, c] * u[k, j, c]
-            for c in range(LANES):
-                u[i, j, c] *= at.inverse[i, c]
-    for i in range(n):
-        for j in range(m):
-            y[i, j, :] = 0.0
-            for k in range(n):
-                for c in range(LANES):
-                    y[i, j, c] += u[i, k, c] * gram[first + k, j, c]
-    for a in range(m):
-        for b in range(a + 1):
-            for i in range(n):
-                for c in range(LANES):
-                    gram[a, b, c] -= y[i, a, c] * y[i, b, c]
-            for c in range(LANES):
-                gram[b, a, c] = gram[a, b, c]
 
 
 def _project(
@@ -271,7 +150,7 @@ def _stratum_gradient(
             out[2, c] -= 0.5 * (at.line[c] - at.f[a, c] * at.f[a, c]) * spread[i, c]
 
 
-def _prepare(period: FloatArray, n: int, scales: FloatArray, at: Group) -> None:
+def _prepare(period: FloatArray, n: int, scales: FloatArray, common: FloatArray, at: Group) -> None:
     """Fill autocorrelation and prior covariance of a group, and set `gram` to zero."""
     rho = scales[RHO]
     at.cov[: n + 1, : n + 1, :] = 0.0
@@ -280,14 +159,15 @@ def _prepare(period: FloatArray, n: int, scales: FloatArray, at: Group) -> None:
     for a in range(n):
         at.r[a, a, :] = 1.0
         at.dr[a, a, :] = 0.0
-        at.cov[a + 1, a + 1, :] = scales[COMMON]
+        for c in range(LANES):
+            at.cov[a + 1, a + 1, c] = common[c]
         for b in range(a):
             for c in range(LANES):
                 gap = period[a, c] - period[b, c]
                 slope = rho ** (gap - 1.0)
                 at.r[a, b, c] = at.r[b, a, c] = rho * slope
                 at.dr[a, b, c] = at.dr[b, a, c] = gap * slope
-                at.cov[a + 1, b + 1, c] = at.cov[b + 1, a + 1, c] = scales[COMMON] * rho * slope
+                at.cov[a + 1, b + 1, c] = at.cov[b + 1, a + 1, c] = common[c] * rho * slope
 
 
 def _posterior(n: int, u: FloatArray, y: FloatArray, at: Group) -> None:
@@ -296,12 +176,12 @@ def _posterior(n: int, u: FloatArray, y: FloatArray, at: Group) -> None:
         for b in range(n + 1):
             for c in range(LANES):
                 at.root[a, b, c] = at.cov[a, b, c]
-    _cholesky(at.root, n + 1, at.inverse, at.line)
+    cholesky(at.root, n + 1, at.inverse, at.line)
     for a in range(n + 2):
         for b in range(n + 2):
             for c in range(LANES):
                 at.left[a, b, c] = at.gram[a, b, c]
-    _eliminate(at.left, 0, n + 1, n + 2, u, y, at)
+    eliminate(at.left, 0, n + 1, n + 2, u, y, at)
     at.mean[: n + 1, :] = 0.0
     at.w[: n + 1, : n + 1, :] = 0.0
     at.work[: n + 1, : n + 1, :] = 0.0
@@ -325,8 +205,17 @@ def _posterior(n: int, u: FloatArray, y: FloatArray, at: Group) -> None:
                 at.pull[a, c] += at.turn[a, b, c] * at.gram[b, n + 1, c]
 
 
-def _common_gradient(n: int, at: Group, scales: FloatArray, d_scales: FloatArray) -> None:
-    """Add the derivative by common, lasting and, through u, rho."""
+def _common_gradient(
+    n: int, at: Group, common: FloatArray, share: FloatArray, d_common: FloatArray,
+    d_scales: FloatArray,
+) -> None:  # fmt: skip
+    """
+    Add the derivative by common, lasting and, through u, rho.
+
+    `common` is the variance of u of each lane, `share` what common is multiplied by there; the
+    derivative by the former fills `d_common`.
+    """
+    d_common[:] = 0.0
     for a in range(n + 1):
         for c in range(LANES):
             at.f[a, c] = at.gram[a, n + 1, c]
@@ -350,29 +239,44 @@ def _common_gradient(n: int, at: Group, scales: FloatArray, d_scales: FloatArray
                 if a == 0:
                     d_scales[LASTING] -= 0.5 * at.line[c]
                 else:
-                    d_scales[COMMON] -= 0.5 * at.line[c] * at.r[a - 1, b - 1, c]
-                    d_scales[RHO] -= 0.5 * scales[COMMON] * at.line[c] * at.dr[a - 1, b - 1, c]
+                    slope = 0.5 * at.line[c] * at.r[a - 1, b - 1, c]
+                    d_common[c] -= slope
+                    d_scales[COMMON] -= share[c] * slope
+                    d_scales[RHO] -= 0.5 * common[c] * at.line[c] * at.dr[a - 1, b - 1, c]
 
 
 def _stratum_covariance(
-    n: int, specific: float, shared: float, spread: FloatArray, at: Group, cov1: FloatArray
+    n: int, specific: FloatArray, shared: float, spread: FloatArray, at: Group, cov1: FloatArray
 ) -> None:  # fmt: skip
     """Fill the prior covariance of k in one stratum of a group, and its root."""
     for a in range(n):
         for b in range(n):
             for c in range(LANES):
-                cov1[a, b, c] = specific * at.r[a, b, c]
+                cov1[a, b, c] = specific[c] * at.r[a, b, c]
         for c in range(LANES):
             cov1[a, a, c] += shared * spread[a, c]
         for b in range(a + 1):
             for c in range(LANES):
                 at.root[a, b, c] = cov1[a, b, c]
-    _cholesky(at.root, n, at.inverse, at.line)
+    cholesky(at.root, n, at.inverse, at.line)
+
+
+def _levels(
+    place: IntArray, scales: FloatArray, stretch: FloatArray, level: FloatArray, share: FloatArray
+) -> None:
+    """Fill the variances of u and of each stratum's k in a group, and what that of u is times."""
+    for c in range(LANES):
+        share[c] = stretch[place[c], 0] if place[c] >= 0 else 1.0
+        level[0, c] = scales[COMMON] * share[c]
+        for s in range(len(level) - 1):
+            own = stretch[place[c], s + 1] if place[c] >= 0 else 1.0
+            level[s + 1, c] = scales[SPECIFIC] * own
 
 
 def _evaluate(
-    residual: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray, lay: Layout
-) -> tuple[FloatArray, ...]:
+    residual: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray,
+    stretch: FloatArray, lay: Layout,
+) -> tuple[FloatArray, ...]:  # fmt: skip
     """Do the work of `compiled`; see there."""
     n_groups, n_strata, most = len(lay.n_periods), len(phi), lay.period.shape[1]
     n_clusters = int((lay.place >= 0).sum())
@@ -380,7 +284,9 @@ def _evaluate(
     theta = np.empty((n_clusters, 2))
     d_residual = np.empty(len(residual))
     d_phi, d_shared, d_scales = np.zeros(n_strata), np.zeros(n_strata), np.zeros(4)
-    at = _room(most)
+    d_stretch = np.empty((n_clusters, n_strata + 1))
+    level, share, d_common = np.empty((n_strata + 1, LANES)), np.empty(LANES), np.empty(LANES)
+    at = room(most)
     gram = np.empty((n_strata, most + 2, most + 2, LANES))
     cov1, u = np.empty((2, n_strata, most, most, LANES))
     y = np.empty((n_strata, most, most + 2, LANES))
@@ -388,12 +294,13 @@ def _evaluate(
     out, k, product = np.empty((5, LANES)), np.empty((most, LANES)), np.empty(LANES)
     for g in range(n_groups):
         n = lay.n_periods[g]
-        _prepare(lay.period[g], n, scales, at)
+        _levels(lay.place[g], scales, stretch, level, share)
+        _prepare(lay.period[g], n, scales, level[0], at)
         at.logdet[:] = 0.0
         for s in range(n_strata):
             _project(residual, g, s, n, phi[s], lay, gram[s])
-            _stratum_covariance(n, scales[SPECIFIC], shared[s], lay.spread[g, s], at, cov1[s])
-            _eliminate(gram[s], 1, n, n + 2, u[s], y[s], at)
+            _stratum_covariance(n, level[s + 1], shared[s], lay.spread[g, s], at, cov1[s])
+            eliminate(gram[s], 1, n, n + 2, u[s], y[s], at)
             for c in range(LANES):
                 at.logdet[c] -= lay.dof[g, s, c] * np.log(phi[s])
             for a in range(n + 2):
@@ -408,18 +315,22 @@ def _evaluate(
                 log_likelihood[place] = lay.constant[g, c] - 0.5 * quadratic
                 theta[place, 0] = at.mean[0, c]
                 theta[place, 1] = np.sqrt(at.w[0, 0, c])
-        _common_gradient(n, at, scales, d_scales)
+        _common_gradient(n, at, level[0], share, d_common, d_scales)
         for s in range(n_strata):
             _stratum_gradient(gram[s], cov1[s], n, lay.spread[g, s], at, out)
             _specific(gram[s], u[s], y[s], n, at.mean, k, product)
             _score(residual, g, s, n, phi[s], lay, at.mean, k, d_residual)
             for c in range(LANES):
-                d_scales[SPECIFIC] += out[0, c]
-                d_scales[RHO] += scales[SPECIFIC] * out[1, c]
+                place = lay.place[g, c]
+                if place >= 0:
+                    d_scales[SPECIFIC] += stretch[place, s + 1] * out[0, c]
+                    d_stretch[place, s + 1] = scales[SPECIFIC] * out[0, c]
+                    d_stretch[place, 0] = scales[COMMON] * d_common[c]
+                d_scales[RHO] += level[s + 1, c] * out[1, c]
                 d_shared[s] += out[2, c]
                 slope = lay.dof[g, s, c] + out[3, c] - product[c] - out[4, c]
                 d_phi[s] += 0.5 * slope / phi[s]
-    return log_likelihood, d_residual, d_phi, d_shared, d_scales, theta
+    return log_likelihood, d_residual, d_phi, d_shared, d_scales, theta, d_stretch
 
 
 @functools.cache
@@ -430,18 +341,19 @@ def compiled() -> Any:
     Returns
     -------
     callable
-        Of residual (K,), phi (S,), shared (S,), scales (4,) = (specific, common, lasting, rho) and
-        a `Layout`, the residual in its order. It returns the log likelihood of each cluster (C,);
-        the derivatives of their sum by eta (K,), phi (S,), shared (S,) and scales (4,); and the
-        posterior mean and standard deviation of each cluster's theta, (C, 2). Derivatives by eta:
-        those by the residual have the other sign.
+        Of residual (K,), phi (S,), shared (S,), scales (4,) = (specific, common, lasting, rho),
+        stretch (C, 1 + S) and a `Layout`, the residual in its order. It returns the log likelihood
+        of each cluster (C,); the derivatives of their sum by eta (K,), phi (S,), shared (S,) and
+        scales (4,); the posterior mean and standard deviation of each cluster's theta, (C, 2); and
+        the derivatives by stretch (C, 1 + S). Derivatives by eta: those by the residual have the
+        other sign.
     """
     from numba import njit
     from numba.extending import register_jitable
 
     for part in (
-        _room, _cholesky, _eliminate, _project, _score, _specific, _stratum_gradient, _prepare,
-        _posterior, _common_gradient, _stratum_covariance,
+        room, cholesky, eliminate, _project, _score, _specific, _stratum_gradient, _prepare,
+        _posterior, _common_gradient, _stratum_covariance, _levels,
     ):  # fmt: skip
         register_jitable(error_model="numpy")(part)
     return njit(_evaluate, nogil=True, cache=True, error_model="numpy")

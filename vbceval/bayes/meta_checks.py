@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -20,13 +19,11 @@ from vbceval.bayes.meta_posterior import (
     new_program,
     target_covariance,
 )
+from vbceval.bayes.weighted import LARGEST_K, smoothed, summary
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.estimates import Estimates
-
-LARGEST_K = 0.7
-"""Above this Pareto shape, reweighted draws are not trusted (Vehtari et al. 2024)."""
 
 _DRAWS = 1000
 _SHOWN = ("mean_effect", "type_mean", "predictive")
@@ -79,7 +76,7 @@ def leave_one_out(
     .. [1] Vehtari, A., Simpson, D., Gelman, A., Yao, Y. and Gabry, J. (2024). Pareto smoothed
        importance sampling. *Journal of Machine Learning Research* 25(72), 1-58.
     """
-    studies, posterior = _belonging(model, data, estimates)
+    studies, posterior = belonging(model, data, estimates)
     if by not in ("program", "report") or len(studies.labels[by]) < 3:
         raise DesignError(
             f"`by` is '{by}' ('program' or 'report'), with {len(studies.labels.get(by, []))} "
@@ -93,11 +90,11 @@ def leave_one_out(
     parts = []
     for group, label in enumerate(studies.labels[by]):
         rows = np.flatnonzero(studies.index[by] == group)
-        weight, k = _smoothed(pulls.log_weight(rows))
+        weight, k = smoothed(pulls.log_weight(rows))
         if k <= LARGEST_K:
             draws = pulls.targets(rows, rng)
             table = full[["estimand", "stratum"]].reset_index(drop=True)
-            table = table.join(_summary(draws, weight, level)).assign(method="reweighted")
+            table = table.join(summary(draws, weight, level)).assign(method="reweighted")
         else:
             table = _refit(
                 model, data.iloc[np.setdiff1d(np.arange(len(data)), rows)], estimates, level
@@ -190,7 +187,7 @@ def prior_sensitivity(
         If `model`, `data` and `estimates` do not belong together, or an alternative changes
         anything but the two scales.
     """
-    posterior = _belonging(model, data, estimates)[1]
+    posterior = belonging(model, data, estimates)[1]
     if alternatives is None:
         alternatives = {
             "spread prior halved": {"sd_scale": model.sd_scale / 2},
@@ -214,9 +211,9 @@ def prior_sensitivity(
             mean_sd=changes.get("mean_sd", model.mean_sd),
             sd_scale=changes.get("sd_scale", model.sd_scale),
         )
-        weight, k = _smoothed(_log_prior(other, posterior) - own)
+        weight, k = smoothed(_log_prior(other, posterior) - own)
         if k <= LARGEST_K:
-            table = keys.join(_summary(shown.draws(), weight, level)).assign(method="reweighted")
+            table = keys.join(summary(shown.draws(), weight, level)).assign(method="reweighted")
         else:
             table = _refit(other, data, estimates, level)
         parts.append(
@@ -250,7 +247,7 @@ def borrowing(model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates) -> 
     DesignError
         If `model`, `data` and `estimates` do not belong together.
     """
-    studies, posterior = _belonging(model, data, estimates)
+    studies, posterior = belonging(model, data, estimates)
     size, types = len(posterior.mean), studies.labels["type"]
     weight = np.zeros((len(types), len(studies)))
     for rows in np.array_split(np.arange(size), -(-size // _DRAWS)):
@@ -303,7 +300,7 @@ def posterior_predictive(
     DesignError
         If `model`, `data` and `estimates` do not belong together.
     """
-    studies, posterior = _belonging(model, data, estimates)
+    studies, posterior = belonging(model, data, estimates)
     rng = generator(model.seed, "meta", "predictive")
     centre = posterior.type_mean[:, studies.index["type"]]
     replicated = centre + new_deviations(studies, posterior, model.deviation_df, rng)
@@ -341,7 +338,7 @@ _STATISTICS: dict[str, Any] = {
 }
 
 
-def _belonging(
+def belonging(
     model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates
 ) -> tuple[Studies, Posterior]:
     """Read studies and draws again, and refuse a mix of one model's draws with another's data."""
@@ -365,38 +362,6 @@ def _belonging(
     return studies, Posterior.from_tree(tree, studies)
 
 
-def _smoothed(log_weight: FloatArray) -> tuple[FloatArray, float]:
-    """Return Pareto-smoothed weights that sum to 1, and the shape k of their tail."""
-    if np.ptp(log_weight) < 1e-9:
-        return np.full(len(log_weight), 1 / len(log_weight)), 0.0
-    # imported by name: ArviZ declares no types for it
-    array_stats = importlib.import_module("arviz_stats.base").array_stats
-    smoothed, k = array_stats.psislw(-log_weight)
-    weight = np.exp(smoothed - smoothed.max())
-    return weight / weight.sum(), float(k)
-
-
-def _summary(draws: FloatArray, weight: FloatArray, level: float) -> pd.DataFrame:
-    mean = weight @ draws
-    low, high = (_quantile(draws, weight, p) for p in ((1 - level) / 2, (1 + level) / 2))
-    return pd.DataFrame(
-        {
-            "estimate": mean,
-            "std_error": np.sqrt(weight @ (draws - mean) ** 2),
-            "conf_low": low,
-            "conf_high": high,
-            "below_zero": weight @ (draws < 0),
-        }
-    )
-
-
-def _quantile(draws: FloatArray, weight: FloatArray, p: float) -> FloatArray:
-    order = np.argsort(draws, axis=0)
-    reached = np.cumsum(weight[order], axis=0) >= p * weight.sum()
-    first = np.argmax(reached, axis=0)
-    return np.asarray(np.take_along_axis(draws, order, axis=0)[first, np.arange(draws.shape[1])])
-
-
 def _refit(
     model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates, level: float
 ) -> pd.DataFrame:
@@ -405,7 +370,7 @@ def _refit(
     again = longer.fit(data, **estimates.meta["columns"]).where(estimand=list(_SHOWN))
     weight = np.full(len(again.draws()), 1 / len(again.draws()))
     keys = again.frame[["estimand", "stratum"]].reset_index(drop=True)
-    return keys.join(_summary(again.draws(), weight, level)).assign(method="refitted")
+    return keys.join(summary(again.draws(), weight, level)).assign(method="refitted")
 
 
 def _with_shift(table: pd.DataFrame, full: pd.DataFrame, first: list[str]) -> pd.DataFrame:

@@ -8,23 +8,88 @@ import numpy as np
 
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.coefficients import Reference, Structure
-from vbceval.bayes.hyper import SHOCKS, Law, laws
+from vbceval.bayes.heavy import local_scales, shock_stretch
+from vbceval.bayes.hyper import BY_STRATUM, HORSESHOE, SHOCKS, STUDENT, Law, laws
 from vbceval.bayes.likelihood import Scales, density, operation
 from vbceval.bayes.marginal import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.bayes.priors import Priors
+from vbceval.core.checks import Problems
+from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray
 
 Shocks = Literal["ar1", "iid", "none"]
+ShockScale = Literal["equal", "stratum"]
+Tails = Literal["normal", "student"]
+Pooling = Literal["normal", "horseshoe"]
 
 
-def active_scales(cells: Cells, *, shocks: Shocks, organizations: bool) -> BoolArray:
-    """Return which of (specific, common, lasting, rho) the model has, shape (4,)."""
-    active = np.zeros(4, dtype=bool)
+def require_laws(
+    *, shocks: Shocks, shock_scale: ShockScale, tails: Tails, pooling: Pooling, family: str,
+    sampled: bool,
+) -> None:  # fmt: skip
+    """
+    Check options that say what law shocks and parts of the effect have.
+
+    Parameters
+    ----------
+    shocks, shock_scale, tails, pooling, family
+        Options of `vbceval.bayes.HierarchicalDiD`.
+    sampled : bool
+        Whether the engine is a sampler.
+
+    Raises
+    ------
+    DesignError
+        If a value is not known, or would change nothing.
+    """
+    problems = Problems("the model", DesignError)
+    if shocks not in ("ar1", "iid", "none"):
+        problems.add(f"`shocks` is '{shocks}'; use 'ar1', 'iid' or 'none'.")
+    for name, value, other in (
+        ("shock_scale", shock_scale, "stratum"), ("tails", tails, "student"),
+        ("pooling", pooling, "horseshoe"),
+    ):  # fmt: skip
+        plain = "equal" if name == "shock_scale" else "normal"
+        if value not in (plain, other):
+            problems.add(f"`{name}` is '{value}'; use '{plain}' or '{other}'.")
+        elif value == other and family != "gaussian":
+            problems.add(f"{name}='{value}' belongs to family='gaussian'. Leave it out.")
+        elif value == other and name != "pooling" and shocks == "none":
+            problems.add(f"{name}='{value}' is about shocks, and shocks='none' leaves them out.")
+        elif value == other and name != "shock_scale" and not sampled:
+            problems.add(
+                f"{name}='{value}' has no closed form. Use engine='nuts', which samples it."
+            )
+    problems.raise_if_any()
+
+
+def active_scales(
+    cells: Cells, *, shocks: Shocks, organizations: bool, by_stratum: bool = False,
+    student: bool = False, horseshoe: bool = False,
+) -> BoolArray:  # fmt: skip
+    """
+    Return which of (specific, common, lasting, rho) the model has, and what else, shape (7,).
+
+    What else: shocks of each stratum have a variance of their own, shocks are Student t, parts of
+    the effect have a horseshoe prior.
+
+    Raises
+    ------
+    DesignError
+        If variances by stratum are asked for and there is one stratum.
+    """
+    if by_stratum and cells.n_strata == 1:
+        raise DesignError(
+            "shock_scale='stratum' needs strata, and the cells have one. Leave it out, or name "
+            "`strata` in the panel."
+        )
+    active = np.zeros(7, dtype=bool)
     active[COMMON] = shocks != "none"
     # with one stratum the two kinds of shock are the same thing
     active[SPECIFIC] = shocks != "none" and cells.n_strata > 1
     active[LASTING] = organizations
     active[RHO] = shocks == "ar1"
+    active[[BY_STRATUM, STUDENT, HORSESHOE]] = by_stratum, student, horseshoe
     return active
 
 
@@ -53,7 +118,7 @@ def build(
         Coefficients of the mean.
     priors : Priors
         Prior scales, percent of baseline.
-    active : array of bool, shape (4,)
+    active : array of bool, shape (7,)
         See `active_scales`.
     around : Reference
         Behind the coordinates of the coefficients; the posterior does not depend on it.
@@ -86,6 +151,8 @@ def build(
         inputs = Scales(
             found["part_sd"], found.get("stratum_shock", none), found.get("common_shock", none),
             found.get("organization_sd", none), found["rho"], found.get("overlap", none), person,
+            shock_stretch(len(cells.clusters)) if active[STUDENT] else pt.ones(()),
+            local_scales(parts, found["part_sd"]) if active[HORSESHOE] else pt.ones(()),
         )  # fmt: skip
         pm.Potential("cells", operation()(function)(coordinates, *inputs)[0])
     return model
@@ -99,7 +166,8 @@ def _variable(law: Law, rho: Any) -> Any:
     if law.name in SHOCKS:
         # HalfNormal(shock) on the sd. What the data fix is the sd of changes, so that is drawn:
         # change = sd sqrt(1 - rho)
-        change = pm.HalfNormal(f"{law.name}_change", law.values[0] * pt.sqrt(1.0 - rho))
+        scale = law.values[0] * pt.sqrt(1.0 - rho)
+        change = pm.HalfNormal(f"{law.name}_change", scale, dims=law.dims)
         return pt.sqr(change) / (1.0 - rho)
     if law.family == "beta":
         return pm.Beta(law.name, *law.values)

@@ -12,7 +12,7 @@ from vbceval.bayes.checks import Limits, require_converged
 from vbceval.bayes.draws import DIMS, Parameters, cluster_terms
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import FloatArray, IntArray
 
 ESTIMAND = "effect_organization"
 UNIT = "percent of baseline"
@@ -53,21 +53,9 @@ def organization_effects(
     """
     parameters = Parameters(cells, tree)
     n_chains = int(tree["posterior"].sizes["chain"])
-    if size < 4 * n_chains:
-        raise DesignError(
-            f"`size` is {size}: with {n_chains} chains at least {4 * n_chains} draws are needed to "
-            "judge whether chains agree."
-        )
-    length = len(parameters) // n_chains
-    kept = np.unique(np.linspace(0, length - 1, min(size // n_chains, length)).round().astype(int))
-    chosen = (np.arange(n_chains)[:, None] * length + kept).ravel()
-    after = cells.after_entry
-    owners = np.unique(cells.cluster[after])
-    weights = np.zeros((len(owners), len(cells.effects)))
-    place = np.searchsorted(owners, cells.cluster[after])
-    np.add.at(weights, (place, cells.effect_of_cell[after]), cells.exposure[after])
-    weights /= weights.sum(axis=1, keepdims=True)
-    own = cluster_terms(parameters, chosen)[1][:, owners]
+    chosen = chosen_draws(tree, size)
+    owners, weights = owners_of(cells)
+    own = cluster_terms(parameters, chosen, likelihood=False)[1][:, owners]
     pooled = np.array([parameters.effect(int(d)) for d in chosen]) @ weights.T
     lasting = np.array([parameters.scales(int(d)).lasting for d in chosen])
     noise = generator(seed, "organizations").standard_normal(pooled.shape)
@@ -90,6 +78,36 @@ def organization_effects(
         }
     )
     return frame, draws
+
+
+def chosen_draws(tree: Any, size: int) -> IntArray:
+    """
+    Return about `size` draws, evenly spaced in every chain, chains joined.
+
+    Raises
+    ------
+    DesignError
+        If that leaves fewer than four draws a chain.
+    """
+    sizes = tree["posterior"].sizes
+    n_chains, length = int(sizes["chain"]), int(sizes["draw"])
+    if size < 4 * n_chains:
+        raise DesignError(
+            f"`size` is {size}: with {n_chains} chains at least {4 * n_chains} draws are needed to "
+            "judge whether chains agree."
+        )
+    kept = np.unique(np.linspace(0, length - 1, min(size // n_chains, length)).round().astype(int))
+    return np.asarray((np.arange(n_chains)[:, None] * length + kept).ravel())
+
+
+def owners_of(cells: Cells) -> tuple[IntArray, FloatArray]:
+    """Return treated organizations, and the weights (organizations, J) of effects in each."""
+    after = cells.after_entry
+    owners = np.unique(cells.cluster[after])
+    weights = np.zeros((len(owners), len(cells.effects)))
+    place = np.searchsorted(owners, cells.cluster[after])
+    np.add.at(weights, (place, cells.effect_of_cell[after]), cells.exposure[after])
+    return owners, weights / weights.sum(axis=1, keepdims=True)
 
 
 def _agree(draws: FloatArray, n_chains: int) -> None:

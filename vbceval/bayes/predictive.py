@@ -10,11 +10,38 @@ from vbceval.bayes.cells import Cells, calendar_steps
 from vbceval.bayes.draws import Parameters
 from vbceval.bayes.likelihood import Scales
 from vbceval.core.errors import EstimationError
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
 _ROUNDING = 1e-12
 _LEAST, _MOST = 0.01, 9.0
 """Variance of residuals over that of replicated ones: what an intended model may show."""
+
+
+class Places(NamedTuple):
+    """
+    Statistics of residuals by stratum, and by stratum and period, observed and replicated.
+
+    Parameters
+    ----------
+    statistic, stratum : tuple of str
+        Of each of P places. ``variance``: mean square of residuals, each times the precision of its
+        cell. ``extreme``: share of cells beyond three standard deviations of their stratum. Only by
+        stratum: ``lag_one``, correlation of an organization's residuals in successive periods;
+        ``icc``, correlation of its residuals in a period with those of its other strata.
+    period : array, shape (P,)
+        Missing for all periods.
+    n_cells : array, shape (P,)
+        Cells behind each.
+    observed, replicated : array, shape (draws, P)
+        Values at each draw; missing where a place has no such pair of cells.
+    """
+
+    statistic: tuple[str, ...]
+    stratum: tuple[str, ...]
+    period: FloatArray
+    n_cells: FloatArray
+    observed: FloatArray
+    replicated: FloatArray
 
 
 class Discrepancy(NamedTuple):
@@ -30,11 +57,14 @@ class Discrepancy(NamedTuple):
         standard deviations of their stratum; too high where tails are heavier than normal.
     observed, replicated : array, shape (draws, statistics)
         Values at each draw.
+    places : Places, optional
+        The same by stratum and period.
     """
 
     names: tuple[str, ...]
     observed: FloatArray
     replicated: FloatArray
+    places: Places | None = None
 
     @property
     def p_value(self) -> FloatArray:
@@ -85,13 +115,16 @@ def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) ->
     cells = parameters.cells
     block = _codes(cells.unit, cells.stratum)
     shared = restated(cells)
-    observed = [_statistics(cells, block, parameters.residual(int(d))) for d in chosen]
-    replicated = [
-        _statistics(cells, block, simulate(cells, shared, parameters.scales(int(d)), rng))
-        for d in chosen
-    ]
+    found: list[list[FloatArray]] = [[], [], [], []]
+    for d in chosen:
+        new = simulate(cells, shared, parameters.scales(int(d)), rng)
+        for i, residual in enumerate((parameters.residual(int(d)), new)):
+            e = _centred(cells, block, residual)
+            found[i].append(_statistics(cells, e))
+            found[2 + i].append(_by_place(cells, e))
     names = (*[f"variance[{name}]" for name in cells.coords["stratum"]], "lag_one", "extreme")
-    return Discrepancy(names, np.array(observed), np.array(replicated))
+    observed, replicated, *by_place = map(np.array, found)
+    return Discrepancy(names, observed, replicated, Places(*_places(cells), *by_place))
 
 
 def restated(cells: Cells) -> IntArray:
@@ -103,22 +136,80 @@ def _codes(*keys: IntArray) -> IntArray:
     return np.unique(np.column_stack(keys), axis=0, return_inverse=True)[1].ravel()
 
 
-def _statistics(cells: Cells, block: IntArray, residual: FloatArray) -> FloatArray:
+def _centred(cells: Cells, block: IntArray, residual: FloatArray) -> FloatArray:
+    """Return residuals minus the mean of their unit and stratum, whose intercept is free."""
     w = cells.layout.precision
-    e = residual - (np.bincount(block, w * residual) / np.bincount(block, w))[block]
+    return np.asarray(residual - (np.bincount(block, w * residual) / np.bincount(block, w))[block])
+
+
+def _statistics(cells: Cells, e: FloatArray) -> FloatArray:
+    w = cells.layout.precision
     square = w * e**2
+    variance = np.bincount(cells.stratum, square) / np.bincount(cells.stratum)
+    extreme = (square > 9.0 * variance[cells.stratum]).mean()
+    lag = _lag(_means(cells, e, np.ones(len(e), dtype=bool)))
+    return np.append(variance, [lag, extreme])
+
+
+def _means(cells: Cells, e: FloatArray, some: BoolArray) -> FloatArray:
+    """Return weighted means of some cells' residuals by organization and period, shape (C, T)."""
+    t = len(cells.periods)
+    size = len(cells.clusters) * t
+    place, w = (cells.cluster * t + cells.period)[some], cells.layout.precision[some]
+    weight = np.bincount(place, w, minlength=size)
+    total = np.bincount(place, w * e[some], minlength=size)
+    mean = np.divide(total, weight, out=np.full(size, np.nan), where=weight > 0)
+    return np.asarray(mean.reshape(-1, t))
+
+
+def _lag(mean: FloatArray) -> float:
+    return _mean(mean[:, 1:] * mean[:, :-1]) / _mean(mean**2)
+
+
+def _mean(values: FloatArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def _places(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...], FloatArray, FloatArray]:
+    """Return statistic, stratum, period and number of cells, in the order of `_by_place`."""
+    names, t = cells.coords["stratum"], len(cells.periods)
+    per = np.bincount(cells.stratum, minlength=len(names)).astype(float)
+    each = np.bincount(cells.stratum * t + cells.period, minlength=len(names) * t).astype(float)
+    whole = ("lag_one", "icc", "variance", "extreme")
+    statistic = [x for x in whole for _ in names] + [x for x in whole[2:] for _ in each]
+    stratum = [x for _ in whole for x in names] + [x for _ in range(2) for x in np.repeat(names, t)]
+    period = np.append(np.full(4 * len(names), np.nan), np.tile(cells.periods, 2 * len(names)))
+    count = np.concatenate([np.tile(per, 4), np.tile(each, 2)])
+    return tuple(statistic), tuple(map(str, stratum)), period, count
+
+
+def _by_place(cells: Cells, e: FloatArray) -> FloatArray:
+    strata, t = range(cells.n_strata), len(cells.periods)
+    square = cells.layout.precision * e**2
     counts = np.bincount(cells.stratum)
     variance = np.bincount(cells.stratum, square) / counts
-    extreme = (square > 9.0 * variance[cells.stratum]).mean()
-    t = len(cells.periods)
-    place = cells.cluster * t + cells.period
-    size = len(cells.clusters) * t
-    weight = np.bincount(place, w, minlength=size)
-    total = np.bincount(place, w * e, minlength=size)
-    mean = np.divide(total, weight, out=np.full(size, np.nan), where=weight > 0).reshape(-1, t)
-    pairs = mean[:, 1:] * mean[:, :-1]
-    lag = np.nanmean(pairs) / np.nanmean(mean**2)
-    return np.append(variance, [lag, extreme])
+    far = (square > 9.0 * variance[cells.stratum]).astype(float)
+    place, size = cells.stratum * t + cells.period, cells.n_strata * t
+    each = np.bincount(place, minlength=size).astype(float)
+    found = []
+    for values in (square, far):
+        total = np.bincount(place, values, minlength=size)
+        found.append(np.divide(total, each, out=np.full(size, np.nan), where=each > 0))
+    inside = [_means(cells, e, cells.stratum == s) for s in strata]
+    lag = [_lag(mean) for mean in inside]
+    alike = [_alike(inside[s], _means(cells, e, cells.stratum != s)) for s in strata]
+    extreme = np.bincount(cells.stratum, far) / counts
+    return np.concatenate([lag, alike, variance, extreme, *found])
+
+
+def _alike(one: FloatArray, other: FloatArray) -> float:
+    """Return the correlation, about zero, of residuals that organizations have in both."""
+    both = ~np.isnan(one) & ~np.isnan(other)
+    if not both.any():
+        return np.nan
+    x, y = one[both], other[both]
+    return float((x * y).sum() / np.sqrt((x**2).sum() * (y**2).sum()))
 
 
 def simulate(
@@ -131,7 +222,8 @@ def simulate(
     size = (len(cells.clusters), cells.n_strata + 1, len(steps))
     shocks = rng.standard_normal(size) @ root.T
     shocks[:, 0] *= np.sqrt(scales.common)
-    shocks[:, 1:] *= np.sqrt(scales.specific)
+    shocks[:, 1:] *= np.sqrt(scales.specific * np.ones(cells.n_strata))[:, None]
+    shocks *= np.sqrt(scales.stretch * np.ones(len(shocks)))[:, None, None]
     own = np.sqrt(scales.lasting) * rng.standard_normal(len(cells.clusters))
     variance = scales.person[cells.stratum] ** 2 / cells.layout.precision
     spread = np.bincount(shared, variance) / np.bincount(shared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,10 @@ import pandas as pd
 
 from vbceval.bayes.averages import PERCENT
 from vbceval.bayes.checks import Limits
+from vbceval.bayes.counts.priors import RatePriors
 from vbceval.bayes.draws import flatten
 from vbceval.bayes.hierarchical import HierarchicalDiD
-from vbceval.bayes.priors import Priors, named
+from vbceval.bayes.priors import PriorName, Priors
 from vbceval.bayes.sample import Progress
 from vbceval.core.errors import EstimationError
 from vbceval.design import Design
@@ -21,6 +22,8 @@ from vbceval.estimates import Estimates
 from vbceval.estimates.columns import OVERALL
 from vbceval.moments import Moments
 from vbceval.panel import Panel
+
+_NOTABLE = 0.05
 
 
 def overall_effect(
@@ -62,7 +65,7 @@ def prior_sensitivity(
     data: Panel | Moments,
     design: Design,
     *,
-    priors: tuple[str | Priors, ...] = ("default", "skeptical", "flat"),
+    priors: tuple[PriorName | Priors | RatePriors, ...] = ("default", "skeptical", "flat"),
     thresholds: tuple[float, ...] = (0.0, -1.0, -2.0),
     level: float = 0.95,
     limits: Limits | None = None,
@@ -102,12 +105,15 @@ def prior_sensitivity(
     """
     rows = []
     # all names are looked up before the first fit, which takes minutes
-    for prior, scales in [(prior, named(prior)) for prior in priors]:
-        est = replace(estimator, prior=scales).fit(data, design, limits=limits, progress=progress)
+    for prior, scales in [(prior, estimator.scales(prior)) for prior in priors]:
+        changed = replace(estimator, prior=scales, alternatives=())
+        est = changed.fit(data, design, limits=limits, progress=progress)
         rows.append(
             {
                 "prior": prior if isinstance(prior, str) else "custom",
-                "prior_sd_percent": scales.effect,
+                # a log of .01 is about one percent
+                "prior_sd_percent": scales.effect
+                * (100.0 if isinstance(scales, RatePriors) else 1.0),
                 **overall_effect(est, thresholds=thresholds, level=level),
             }
         )
@@ -129,8 +135,9 @@ def power_scaling(estimates: Estimates) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Keys of the rows, ``prior`` and ``likelihood`` (sensitivities; above .05 is notable) and
-        ``diagnosis``: prior and data in conflict, a strong prior with weak data, or nothing.
+        Keys of the rows, ``prior`` and ``likelihood`` (sensitivities), ``flagged`` (the prior's is
+        above .05) and ``diagnosis``: prior and data in conflict, a strong prior with weak data, or
+        nothing.
 
     Raises
     ------
@@ -157,4 +164,63 @@ def power_scaling(estimates: Estimates) -> pd.DataFrame:
     out = estimates.frame[keys].copy()
     for name in ("prior", "likelihood", "diagnosis"):
         out[name] = found[name].to_numpy()
+    out["diagnosis"] = out["diagnosis"].str.strip("\u2713 ")
+    out.insert(len(keys) + 2, "flagged", out["prior"].to_numpy(dtype=float) > _NOTABLE)
     return out
+
+
+def headline(estimates: Estimates) -> str:
+    """
+    Return the overall effect in words, under the fitted prior and others, with power scaling.
+
+    Parameters
+    ----------
+    estimates : Estimates
+        Result of `HierarchicalDiD.fit`, or of `given_evidence`; its record under other priors,
+        ``meta["prior_sensitivity"]``, is read. Power scaling reads the tree of the former.
+
+    Returns
+    -------
+    str
+        One line a prior, then, for a `HierarchicalDiD`, one about power scaling. Percent of
+        baseline, negative is lower spending.
+
+    Raises
+    ------
+    EstimationError
+        If the estimates carry no record under other priors.
+    """
+    lines = [x for x in estimates.meta.get("prior_sensitivity", []) if _shown(x)]
+    if not lines:
+        raise EstimationError(
+            "the estimates carry no result under other priors. Pass the result of "
+            "`HierarchicalDiD.fit` (with `alternatives`) or of `given_evidence`."
+        )
+    out = [_line(x) for x in lines]
+    if estimates.meta.get("estimator") == "HierarchicalDiD":
+        scaled = power_scaling(estimates)
+        rows = (scaled["estimand"] == OVERALL) & (scaled["unit_of_measure"] == PERCENT)
+        row = scaled[rows].iloc[0]
+        flagged = scaled[scaled["flagged"]]
+        diagnosis = row["diagnosis"] or "nothing notable"
+        out.append(
+            f"Power scaling: prior {row['prior']:.2f}, likelihood {row['likelihood']:.2f} "
+            f"({diagnosis}); {len(flagged)} of {len(scaled)} rows move notably with the prior."
+        )
+    return "\n".join(out)
+
+
+def _shown(line: Mapping[str, Any]) -> bool:
+    return bool(line["unit_of_measure"] == PERCENT)
+
+
+def _line(line: Mapping[str, Any]) -> str:
+    law = f"Normal({line['prior_mean_percent']:.3g}, {line['prior_sd_percent']:.3g})"
+    name = f"{line['estimand']}, {line['prior']} prior {law}"
+    if not np.isfinite(line["estimate"]):
+        return f"{name}: {line['method']}."
+    return (
+        f"{name}: {line['estimate']:.2f} percent of baseline, {100 * line['level']:g}% interval "
+        f"{line['conf_low']:.2f} to {line['conf_high']:.2f}, probability below 0 "
+        f"{line['probability_below_0']:.3f} ({line['method']})."
+    )

@@ -13,9 +13,9 @@ from vbceval.core.typing import FloatArray
 
 PriorName = Literal["default", "skeptical", "flat"]
 
-_PERCENT = ("effect", "spread", "organization", "shock")
+_PERCENT = ("effect", "effect_mean", "spread", "organization", "shock")
 _WIDEST = 100.0
-"""Scales of effects and shocks beyond which a unit was mistaken: spending itself is 100."""
+"""Priors of effects and shocks beyond which a unit was mistaken: spending itself is 100."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,11 @@ class Priors:
     Parameters
     ----------
     effect : float, default 3
-        Standard deviation of the normal prior of the effect at entry, centred at zero: printed
-        results of payment programs mostly lie within 3 percent of spending.
+        Standard deviation of the normal prior of the effect at entry: printed results of payment
+        programs mostly lie within 3 percent of spending.
+    effect_mean : float, default 0
+        Its mean. Other than zero where evidence on earlier programs says so, see
+        `vbceval.bayes.EvidencePrior.priors`.
     spread : float, default 1
         Half-normal scale of the standard deviations of cohort, event-time, stratum and
         interaction parts.
@@ -48,10 +51,12 @@ class Priors:
     Raises
     ------
     EstimationError
-        If a scale is not a positive number, or one of effects or shocks is above 100 percent.
+        If a scale is not a positive number, or one of effects or shocks is above 100 percent, or
+        the mean of effects is beyond 100 percent.
     """
 
     effect: float = 3.0
+    effect_mean: float = 0.0
     spread: float = 1.0
     organization: float = 2.0
     shock: float = 5.0
@@ -60,18 +65,23 @@ class Priors:
     person: float = 300.0
 
     def __post_init__(self) -> None:
-        wrong = {k: v for k, v in asdict(self).items() if not 0 < v < float("inf")}
+        wrong = {k: v for k, v in self.scales.items() if not 0 < v < float("inf")}
         if wrong:
             raise EstimationError(
                 f"prior scales must be positive numbers (percent of baseline): {wrong}."
             )
-        huge = {k: getattr(self, k) for k in _PERCENT if getattr(self, k) > _WIDEST}
+        huge = {k: v for k, v in asdict(self).items() if k in _PERCENT and not abs(v) <= _WIDEST}
         if huge:
             raise EstimationError(
-                f"prior scales are percent of baseline, not dollars: {huge} "
+                f"priors are percent of baseline, not dollars: {huge} "
                 f"would be effects or shocks larger than all spending. Use at most {_WIDEST:g}; "
                 "divide an amount by the baseline mean and multiply by 100."
             )
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """All but the mean of the effect."""
+        return {k: v for k, v in asdict(self).items() if k != "effect_mean"}
 
 
 NAMED: dict[str, Priors] = {
@@ -86,7 +96,7 @@ seen in health policy, and hardly pools.
 """
 
 
-def named(prior: str | Priors) -> Priors:
+def named(prior: object) -> Priors:
     """
     Return a set of priors by name; a set is returned as it is.
 
@@ -97,7 +107,7 @@ def named(prior: str | Priors) -> Priors:
     """
     if isinstance(prior, Priors):
         return prior
-    if prior not in NAMED:
+    if not isinstance(prior, str) or prior not in NAMED:
         raise EstimationError(f"`prior` is '{prior}'; use {', '.join(NAMED)} or a `Priors`.")
     return NAMED[prior]
 
@@ -120,15 +130,20 @@ def in_dollars(priors: Priors, baseline: float, unit: str) -> dict[str, str]:
     >>> in_dollars(Priors(), 10_000.0, "USD per person-year")["effect"]
     'Normal(0, 300 USD per person-year = 3% of baseline)'
     """
-    laws = dict.fromkeys(("effect", "period", "covariate"), "Normal(0, {})")
-    return {
-        name: laws.get(name, "HalfNormal({})").format(
-            f"{percent / 100 * baseline:,.4g} {unit} = {percent:g}% of baseline"
-            if percent / 100 * baseline < 1000
-            else f"{percent / 100 * baseline:,.0f} {unit} = {percent:g}% of baseline"
+
+    def amount(percent: float) -> str:
+        money = percent / 100 * baseline
+        written = f"{money:,.4g}" if abs(money) < 1000 else f"{money:,.0f}"
+        return f"{written} {unit} = {percent:g}% of baseline"
+
+    out = {}
+    for name, scale in priors.scales.items():
+        centred = name in ("effect", "period", "covariate")
+        mean = amount(priors.effect_mean) if name == "effect" and priors.effect_mean else "0"
+        out[name] = (
+            f"Normal({mean}, {amount(scale)})" if centred else f"HalfNormal({amount(scale)})"
         )
-        for name, percent in asdict(priors).items()
-    }
+    return out
 
 
 def log_density(priors: Priors, entry: FloatArray, spreads: Sequence[FloatArray]) -> FloatArray:
@@ -144,7 +159,8 @@ def log_density(priors: Priors, entry: FloatArray, spreads: Sequence[FloatArray]
     spreads : sequence of array, each of the shape of `entry`
         Standard deviations of cohort, event-time, stratum and interaction parts.
     """
-    out = -0.5 * np.square(entry / priors.effect) - np.log(priors.effect * np.sqrt(2 * np.pi))
+    out = -0.5 * np.square((entry - priors.effect_mean) / priors.effect)
+    out = out - np.log(priors.effect * np.sqrt(2 * np.pi))
     for sd in spreads:
         out = out - 0.5 * np.square(sd / priors.spread)
         out = out + 0.5 * np.log(2 / np.pi) - np.log(priors.spread)

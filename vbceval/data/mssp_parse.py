@@ -9,7 +9,14 @@ import pandas as pd
 
 from vbceval.core.checks import Problems, listed
 from vbceval.core.typing import BoolArray, FloatArray
-from vbceval.data.cells import SUPPRESSED, percent_scale, read_dates, read_flags, read_numbers
+from vbceval.data.cells import (
+    MISSING,
+    SUPPRESSED,
+    percent_scale,
+    read_dates,
+    read_flags,
+    read_numbers,
+)
 from vbceval.data.mssp_check import check_arithmetic, savings_rate_scale
 from vbceval.data.mssp_layout import FIRST_YEAR, Cell, Column, Layout, layout
 from vbceval.data.mssp_vintage import labels_of_2013, performance_year_of
@@ -23,6 +30,11 @@ CHECKED = (
     "per_capita_total",
 )  # fmt: skip
 """Columns of `MSSPResults.aco_year` without which a row of a file after 2013 checks nothing."""
+
+_TRACK_NAMES = {
+    **{letter: f"BASIC_{letter}" for letter in "ABCDE"}, **{n: f"TRACK_{n}" for n in "123"},
+    "EN": "ENHANCED", "ENHANCED": "ENHANCED", "1+": "TRACK_1_PLUS", "1PLUS": "TRACK_1_PLUS",
+}  # fmt: skip
 
 JULY_2019 = pd.Timestamp("2019-07-01")
 """Start of the agreements whose first half-year CMS published in a file of its own."""
@@ -164,7 +176,7 @@ def read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems
         cells = text[code].str.strip()
         bad = np.zeros(len(cells), dtype=bool)
         if column.kind in ("text", "year"):
-            read[column.name] = cells.where(~cells.str.lower().isin(["", "-"]), None)
+            read[column.name] = cells.where(~cells.str.lower().isin(MISSING), None)
         elif column.kind == "date":
             read[column.name], bad = read_dates(cells)
         elif column.kind == "flag":
@@ -272,9 +284,10 @@ def _tracks(text: pd.DataFrame, lay: Layout, found: Problems) -> pd.Series:
     track = pd.Series([None] * len(text), index=text.index, dtype="str")
     if "currenttrack" in text:
         letters = text["currenttrack"].str.strip().str.upper()
-        names = {letter: f"BASIC_{letter}" for letter in "ABCDE"} | {"EN": "ENHANCED"}
-        known = letters.map(names).astype("str")
-        bad = (known.isna() & ~letters.isin(["", "-"])).to_numpy(dtype=bool)
+        # "E", "Level E" and "BASIC Level E" are one; tracks with a number were open until 2021
+        short = letters.str.replace(r"[^A-Z0-9+]|^BASIC|^TRACK|LEVEL", "", regex=True)
+        known = short.map(_TRACK_NAMES).astype("str")
+        bad = (known.isna() & ~letters.str.lower().isin(MISSING)).to_numpy(dtype=bool)
         _report_text(found, "currenttrack", letters, bad, "track")
         return known
     if "track2aco" in text:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from vbceval.core.errors import DesignError
 from vbceval.estimates import Estimates
+from vbceval.estimates.statements import effective_draws, posterior_draws, share
 from vbceval.inference import WaldTest
 
 _KEYS = ["estimand", "outcome", "cohort", "period", "event_time"]
@@ -76,6 +78,66 @@ def gaps(est: Estimates, *, by: str, reference: str) -> Estimates:
     for name in names[1:]:
         frame[name] = source[name].to_numpy()
     return out.with_frame(frame)
+
+
+def narrowing(est: Estimates, *, by: str, reference: str, level: float = 0.95) -> pd.DataFrame:
+    """
+    Return the probability that a program narrowed the gap between strata.
+
+    The gap before entry, g, is the difference of the strata's means before entry, taken as known.
+    With d the difference of the effects, it narrows where abs(g + d) < abs(g), in the unit of the
+    outcome: equal percents of unequal means move a gap too.
+
+    Parameters
+    ----------
+    est : Estimates
+        A posterior of effects with strata ``"by=level"`` in the unit of the outcome, with column
+        ``baseline`` in that unit, such as `att_stratum` of `vbceval.bayes.HierarchicalDiD`.
+    by, reference : str
+        As in `gaps`.
+    level : float, default 0.95
+        Level of the interval of the percent closed.
+
+    Returns
+    -------
+    DataFrame
+        One row a gap: ``estimand``, ``outcome``, ``stratum``, ``unit_of_measure``, ``gap_before``,
+        ``change`` (posterior mean of d), ``narrows`` (probability) with Monte Carlo error ``mcse``,
+        and ``percent_closed``, -100 d / g, with ``closed_low`` and ``closed_high``; above 200 the gap
+        is turned round and wider than it was.
+
+    Raises
+    ------
+    EstimationError
+        If the estimates are no posterior.
+    DesignError
+        As in `gaps`; or if rows are in percent, have no `baseline`, or there is no gap before entry.
+    """
+    rows = est.by(by)
+    units = rows.frame["unit_of_measure"].astype("string").fillna("")
+    if units.str.startswith("percent").any() or "baseline" not in rows.frame:
+        raise DesignError(
+            "whether a gap narrows is asked in the unit of the outcome, with the mean of each stratum "
+            "before entry in column `baseline`: equal percents of unequal means change a gap. Select "
+            "rows with `where(unit_of_measure=...)`, and keep that column."
+        )
+    found = gaps(rows, by=by, reference=reference)
+    base = rows.frame.drop_duplicates("stratum").set_index("stratum")["baseline"].astype(float)
+    own = found.frame["stratum"].str.removesuffix(f" - {reference}")
+    before = base[own].to_numpy() - float(base[f"{by}={reference}"])
+    if not np.all(np.abs(before) > 0):
+        raise DesignError(
+            "there is no gap before entry, so none can narrow. Look at `gaps` instead."
+        )
+    draws = posterior_draws(found)
+    narrows, error = share(np.abs(before + draws) < np.abs(before), effective_draws(found))
+    closed = -100.0 * draws / before
+    low, high = np.quantile(closed, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    keys = found.frame[["estimand", "outcome", "stratum", "unit_of_measure"]]
+    return keys.assign(
+        gap_before=before, change=draws.mean(axis=0), narrows=narrows, mcse=error,
+        percent_closed=closed.mean(axis=0), closed_low=low, closed_high=high,
+    )  # fmt: skip
 
 
 def equality(est: Estimates, *, by: str) -> WaldTest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from vbceval.estimates import algebra, columns, tables
 from vbceval.estimates.selection import Rows, positions
 from vbceval.estimates.shapes import misfits
 from vbceval.estimates.shares import Shares
+from vbceval.estimates.statements import posterior_draws, statements
 from vbceval.inference import Multiplier, WaldTest, sup_t
 from vbceval.inference.satterthwaite import Satterthwaite
 
@@ -232,21 +233,21 @@ class Estimates:
         return out[[*columns.KEYS, "estimate", "band_low", "band_high"]]
 
     def probability(self, *, below: float) -> pd.Series:
-        """
-        Return the posterior probability (share of draws) that each quantity is below a threshold.
+        """Return the posterior probability (share of draws) that each quantity is below a threshold.
 
         Raises
         ------
         EstimationError
-            If intervals are not credible: neither a p-value nor a share of bootstrap draws is the
-            probability of a hypothesis.
+            If intervals are not credible (see `vbceval.estimates.statements.posterior_draws`).
         """
-        if self.interval != "credible":
-            raise EstimationError(
-                "these estimates are no posterior, so they give no probability of a hypothesis. "
-                "Read the interval or the p-value of `tidy`, or fit a model of `vbceval.bayes`."
-            )
-        return pd.Series((self.draws() < below).mean(axis=0), index=self.frame.index)
+        draws = posterior_draws(self)
+        return pd.Series((draws < below).mean(axis=0), index=self.frame.index)
+
+    def statements(
+        self, *, thresholds: Sequence[float] = (0.0,), rope: tuple[float, float] | None = None
+    ) -> pd.DataFrame:
+        """Return probabilities and losses; see `vbceval.estimates.statements.statements`."""
+        return statements(self, thresholds=thresholds, rope=rope)
 
     # ---------------------------------------------------------------- selection and algebra
 

@@ -6,11 +6,14 @@ alternative text (`record`); `save` writes them beside the picture.
 
 from vbceval.figures.balances import love, propensity_overlap
 from vbceval.figures.caterpillars import caterpillar
+from vbceval.figures.contract_sizes import viability_curve
+from vbceval.figures.cumulative import cumulative_savings
 from vbceval.figures.decompositions import decomposition
 from vbceval.figures.dispatch import plot
 from vbceval.figures.event_studies import event_study
 from vbceval.figures.files import save
 from vbceval.figures.forests import forest
+from vbceval.figures.half_eyes import half_eye
 from vbceval.figures.ledgers import gross_to_net
 from vbceval.figures.left_out import leave_one_out
 from vbceval.figures.markup import table_html, table_latex, table_markdown
@@ -32,6 +35,7 @@ __all__ = [
     "Style",
     "caterpillar",
     "cohort_sizes",
+    "cumulative_savings",
     "decomposition",
     "equivalence",
     "estimates_table",
@@ -40,6 +44,7 @@ __all__ = [
     "format_table",
     "get_style",
     "gross_to_net",
+    "half_eye",
     "honest",
     "interval",
     "leave_one_out",
@@ -61,4 +66,5 @@ __all__ = [
     "table_markdown",
     "threshold_curve",
     "trend",
+    "viability_curve",
 ]

@@ -36,7 +36,7 @@ _GRID = 256
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Posterior:
+class Posterior:
     """Named draws of quantities in one unit."""
 
     draws: dict[str, FloatArray]
@@ -87,7 +87,7 @@ def threshold_curve(
         If there are no posterior draws: a P value is not the probability of a hypothesis.
     """
     look = get_style(style)
-    posterior = _posterior(source, outcome, unit, labels, meta)
+    posterior = read_draws(source, outcome, unit, labels, meta)
     grid = _thresholds(posterior, thresholds, marks)
     data = pd.concat(
         [
@@ -101,8 +101,8 @@ def threshold_curve(
     effect = effect_label(posterior.outcome, posterior.unit, look, labels)
     with canvas.drawing(look):
         fig = _draw_curve(data, look, effect, currency(posterior.unit))
-    return _attach(fig, "threshold_curve", data, posterior, look, labels,
-                   "Curves: share of posterior draws below each threshold", _said(data, look, currency(posterior.unit)),
+    return attach_words(fig, "threshold_curve", data, posterior, look, labels,
+                   "Curves: share of posterior draws below each threshold", said_of(data, look, currency(posterior.unit)),
                    "Probability curve", one_line(effect))  # fmt: skip
 
 
@@ -147,8 +147,8 @@ def posterior_density(
         If there are no posterior draws.
     """
     look = get_style(style)
-    posterior = _posterior(source, outcome, unit, labels, meta)
-    data = _densities(posterior, threshold)
+    posterior = read_draws(source, outcome, unit, labels, meta)
+    data = densities(posterior, threshold)
     data = data.assign(outcome=posterior.outcome or None, unit_of_measure=posterior.unit or None)
     effect = effect_label(posterior.outcome, posterior.unit, look, labels)
     with canvas.drawing(look):
@@ -156,13 +156,14 @@ def posterior_density(
     rows = data.drop_duplicates("series").assign(threshold=threshold, mark=True)
     rows = rows.rename(columns={"probability_below": "probability"})
     text = "Shaded: below the threshold; its label is the share of posterior draws there"
-    return _attach(fig, "posterior_density", data, posterior, look, labels, text,
-                   _said(rows, look, currency(posterior.unit)), "Posterior density", one_line(effect))  # fmt: skip
+    return attach_words(fig, "posterior_density", data, posterior, look, labels, text,
+                   said_of(rows, look, currency(posterior.unit)), "Posterior density", one_line(effect))  # fmt: skip
 
 
-def _posterior(
+def read_draws(
     source: Draws, outcome: str, unit: str, labels: Labels | None, meta: Mapping[str, Any] | None
-) -> _Posterior:
+) -> Posterior:
+    """Return named draws of one unit, from whatever `threshold_curve` takes."""
     if not isinstance(source, Estimates):
         named = source if isinstance(source, Mapping) else {"": source}
         draws = {str(k): np.asarray(v, dtype=float) for k, v in named.items()}
@@ -176,7 +177,7 @@ def _posterior(
             )
         frame = pd.DataFrame()
         rows = Source(frame=frame, level=None, interval="credible", meta=meta or {})
-        return _Posterior(draws=draws, outcome=outcome, unit=unit, source=rows)
+        return Posterior(draws=draws, outcome=outcome, unit=unit, source=rows)
     if source.samples is None or source.interval != "credible":
         raise EstimationError(
             "these estimates are not a posterior, and a confidence procedure gives no probability "
@@ -190,7 +191,7 @@ def _posterior(
             f"{int(names.duplicated().sum())} rows have the same name as another, so curves could "
             "not be told apart. Select rows with `where`."
         )
-    return _Posterior(
+    return Posterior(
         draws={str(n).removeprefix(", "): source.samples[:, i] for i, n in enumerate(names)},
         outcome=one_of(source.frame, "outcome", what="the posterior plot"),
         unit=one_of(source.frame, "unit_of_measure", what="the posterior plot"),
@@ -205,7 +206,7 @@ def _posterior(
 
 
 def _thresholds(
-    posterior: _Posterior,
+    posterior: Posterior,
     thresholds: Sequence[float] | FloatArray | None,
     marks: Sequence[float],
 ) -> FloatArray:
@@ -221,7 +222,8 @@ def _below(draws: FloatArray, grid: FloatArray) -> FloatArray:
     return np.asarray(np.searchsorted(np.sort(draws), grid, side="left") / len(draws))
 
 
-def _densities(posterior: _Posterior, threshold: float) -> pd.DataFrame:
+def densities(posterior: Posterior, threshold: float) -> pd.DataFrame:
+    """Return the density of each series on one grid of values that holds the threshold."""
     from scipy.stats import gaussian_kde
 
     parts = []
@@ -245,7 +247,8 @@ def _densities(posterior: _Posterior, threshold: float) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _probability(share: float) -> str:
+def probability_text(share: float) -> str:
+    """Write a probability in percent, "<1%" and ">99%" beyond what draws can tell."""
     if share > 0.99:
         return ">99%"
     return "<1%" if share < 0.01 else f"{100 * share:.0f}%"
@@ -269,7 +272,7 @@ def _draw_curve(data: pd.DataFrame, style: Style, effect: str, prefix: str) -> F
             for threshold, share in zip(x[at], y[at], strict=True):
                 low = share < 0.1
                 ax.annotate(
-                    _probability(share),
+                    probability_text(share),
                     xy=(threshold, share),
                     xytext=(6, 4 if low else -3),
                     textcoords="offset points",
@@ -324,8 +327,8 @@ def _density(
     if threshold != 0:
         ax.axvline(threshold, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2,
                    label="_threshold")  # fmt: skip
-    share = _probability(float(part["probability_below"].iloc[0]))
-    limit = _limit(threshold, style, prefix)
+    share = probability_text(float(part["probability_below"].iloc[0]))
+    limit = limit_text(threshold, style, prefix)
     text = f"{share} probability below {limit}"
     # above the panel: no place inside is free of the curve and the lines for every posterior
     ax.set_title(f"{name}: {text}" if name else text, loc="left", fontsize=style.small, pad=3)
@@ -333,27 +336,27 @@ def _density(
     ax.set_yticks([])
 
 
-def _limit(threshold: float, style: Style, prefix: str) -> str:
+def limit_text(threshold: float, style: Style, prefix: str) -> str:
     """Write a threshold with as many digits as it has: -0.005 must not read -0.01."""
     decimal = np.format_float_positional(float(threshold), precision=12, trim="-")
     return number(threshold, style, digits=len(decimal.partition(".")[2]), prefix=prefix)
 
 
-def _said(rows: pd.DataFrame, style: Style, prefix: str) -> list[str]:
+def said_of(rows: pd.DataFrame, style: Style, prefix: str) -> list[str]:
     """One sentence a marked threshold and series, for the alternative text."""
     out = []
     for _, row in rows[rows["mark"]].iterrows():
-        limit = _limit(row["threshold"], style, prefix)
+        limit = limit_text(row["threshold"], style, prefix)
         name = f"{row['series']}: " if row["series"] else ""
-        out.append(f"{name}{_probability(row['probability'])} probability below {limit}.")
+        out.append(f"{name}{probability_text(row['probability'])} probability below {limit}.")
     return out
 
 
-def _attach(
+def attach_words(
     fig: Figure,
     kind: str,
     data: pd.DataFrame,
-    posterior: _Posterior,
+    posterior: Posterior,
     style: Style,
     labels: Labels | None,
     marks: str,
@@ -361,6 +364,7 @@ def _attach(
     title: str,
     effect: str,
 ) -> Figure:
+    """Attach the record of a posterior exhibit; `said` are the sentences of its alternative text."""
     note = notes.join(
         [
             notes.sign_sentence(sign_convention(posterior.outcome, posterior.unit, labels)),

@@ -38,6 +38,9 @@ OF_ACO = {
 }
 """Columns of an ACO as a whole, and the value where the table does not have them."""
 
+SHARES = ("rebased", "dual_share")
+"""Those of them that lie between 0 and 1."""
+
 
 @dataclass(frozen=True)
 class MSSPBenchmark:
@@ -235,7 +238,7 @@ def mssp_benchmark(
         prospective growth, is needed from 2024. Of the ACO: ``agreement`` (agreements subject to
         the regional adjustment, 1 by default), ``rebased``, ``prior_savings`` and ``proration``,
         ``population`` (the population adjustment), ``dual_share`` (person-years with dual status) and
-        ``mean_risk`` (mean risk score, the nation 1), which make the offset.
+        ``mean_risk`` (mean risk score, the nation 1), which make the offset; none without them.
     agreement_start : int
         Year in which the agreements start, 2019 or later.
     program : Program, optional
@@ -374,9 +377,20 @@ def _check(frame: pd.DataFrame, *, acpt_needed: bool) -> None:
                 f"`{name}` is missing, negative or zero in rows of {len(rows)} ACOs "
                 f"({listed(rows)}). Leave out an enrollment type without people."
             )
-    for name in OF_ACO:
-        if name in frame and frame[["aco_id", name]].drop_duplicates()["aco_id"].duplicated().any():
+    for name in (n for n in OF_ACO if n in frame):
+        if frame[["aco_id", name]].drop_duplicates()["aco_id"].duplicated().any():
             found.add(f"`{name}` differs between the rows of an ACO; it belongs to the whole ACO.")
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
+        bad = ~np.isfinite(values)
+        bad |= (values < 0) if name != "prior_savings" else False
+        bad |= (values > 1) if name in SHARES else False
+        if bad.any():
+            rows = frame.loc[bad, "aco_id"].astype(str).unique()
+            bounds = "a fraction between 0 and 1" if name in SHARES else "a number from 0 on"
+            found.add(
+                f"`{name}` is not {'a number' if name == 'prior_savings' else bounds} in rows of "
+                f"{len(rows)} ACOs ({listed(rows)}). Correct it, or leave the column out."
+            )
     found.raise_if_any()
 
 

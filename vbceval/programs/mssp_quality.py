@@ -20,7 +20,10 @@ OF_MEASURE: dict[str, float | bool] = {"weight": 1.0, "reporting_only": False, "
 OF_ACO: dict[str, float | bool] = {
     "reported": True, "electronic": False, "first_year": False, "underserved": 0.0
 }  # fmt: skip
-"""Optional columns of measures and of ACOs, and what holds where they are missing."""
+"""Optional columns of measures and of ACOs, and what holds without them; blank numbers are that too,
+blank flags are refused."""
+
+_ROUNDING = 1e-12  # sums of points are not exact
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,8 @@ def _by_points(
         & terms.flag("first_year_complete", absent=False).item()
     )
     incentive = terms.flag("electronic_incentive", absent=False).item()
-    met = reported & ((score >= bar) | first | (incentive & electronic & one_outcome & other))
+    at_bar = score >= bar - _ROUNDING
+    met = reported & (at_bar | first | (incentive & electronic & one_outcome & other))
     scaled = terms.text("quality_rule")[0, 0] == "standard_or_scaled"
     return pd.DataFrame(
         {
@@ -263,8 +267,10 @@ def _checked(
         flags.append((measures, "outcome"))
     for table, name in flags:
         if not table[name].isin([True, False]).all():
-            found.add(f"`{name}` holds other values than true and false.")
+            found.add(f"`{name}` holds other values than true and false, or none. Fill it in.")
         table[name] = table[name].astype(bool)
+    if by_domain and measures["domain"].isna().any():
+        found.add(f"{int(measures['domain'].isna().sum())} rows of measures have no `domain`.")
     if "third" in measures and not measures["third"].dropna().isin(THIRDS).all():
         found.add(f"`third` holds another text than {listed(THIRDS)}.")
     found.raise_if_any()
@@ -275,7 +281,10 @@ def _filled(table: pd.DataFrame, absent: dict[str, float | bool]) -> pd.DataFram
     table = table.copy()
     for name, value in absent.items():
         held = table[name] if name in table else pd.Series(value, index=table.index)
-        table[name] = held.astype(object).where(held.notna(), value)
+        # an unknown flag is refused later: it can decide whether anything is paid
+        table[name] = (
+            held if isinstance(value, bool) else held.astype(object).where(held.notna(), value)
+        )
     return table
 
 

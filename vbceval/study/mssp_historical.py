@@ -81,7 +81,7 @@ def check_updated(results: MSSPResults) -> pd.DataFrame:
     Parameters
     ----------
     results : MSSPResults
-        Published results of 2014 to 2016.
+        Published results, of years in which ACOs are in first agreements that start before 2016.
 
     Returns
     -------

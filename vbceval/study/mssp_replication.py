@@ -17,7 +17,7 @@ DOLLAR = 1.0
 """Benchmarks, expenditures and what is earned are published in whole dollars."""
 
 OUTCOMES = ("within_1_dollar", "within_rounding", "unexplained", "zero")
-"""What the comparison of an ACO comes to; ``zero`` where no money is due either way."""
+"""What the comparison of an ACO comes to; ``zero`` where no money is due, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def replicate(
     apart = np.abs(computed - published)
     slack = _dollar_rounding(settlement)
     inside = (published >= low - slack) & (published <= high + slack)
-    none_due = (published == 0) & (np.abs(computed) <= DOLLAR)
+    # losses forgiven in full: a rounded score leaves a part of them, which was not due
+    none_due = (published == 0) & ((apart <= DOLLAR) | inside)
     outcome = np.select(
         [none_due, apart <= DOLLAR, inside],
         ["zero", "within_1_dollar", "within_rounding"],

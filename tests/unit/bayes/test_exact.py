@@ -19,7 +19,7 @@ from vbceval.bayes.coefficients import _normal_equations, structure
 from vbceval.bayes.equations import arrange
 from vbceval.bayes.exact import Marginal, draw, effective_sizes, integrate_cells
 from vbceval.bayes.hyper import laws, natural_values, scales_at, split_point
-from vbceval.bayes.likelihood import cell_terms, noise
+from vbceval.bayes.likelihood import Scales, cell_terms, noise
 from vbceval.bayes.model import active_scales
 from vbceval.bayes.predictive import Discrepancy
 from vbceval.bayes.quadrature import Start, integrate
@@ -98,12 +98,20 @@ def test_normal_equations_are_those_of_the_likelihood_column_by_column(units, co
         expected = _normal_equations(cells, x, four, overlap, sd)
         assert terms.around.gram == pytest.approx(expected.gram, abs=1e-12)
         assert terms.around.target == pytest.approx(expected.target, rel=1e-9, abs=1e-11)
-        one = SimpleNamespace(person=sd, overlap=overlap, four=four)
+        one = Scales(np.zeros(0), *four, overlap, sd)
         theirs = cell_terms(cells, cells.y, one)
         assert terms.log_likelihood == pytest.approx(theirs[0].sum(), abs=1e-8)
         ours = found.equations.clusters(np.array([cells.y, 2 * cells.y]), phi, shared, four)
         assert ours[0][0] == pytest.approx(theirs[0], abs=1e-8)
         assert ours[1][1] == pytest.approx(cell_terms(cells, 2 * cells.y, one)[5], abs=1e-10)
+        # shocks of each stratum with a variance of their own
+        one = one._replace(specific=np.array([0.3, 2.1]))
+        terms = found.equations.at(cells.y, phi, shared, one.four, one.ratio)
+        theirs = cell_terms(cells, cells.y, one)
+        assert terms.log_likelihood == pytest.approx(theirs[0].sum(), abs=1e-8)
+        assert terms.around.target == pytest.approx(x.T @ theirs[1], rel=1e-9, abs=1e-11)
+        by_cluster = found.equations.clusters(cells.y[None], phi, shared, one.four, one.ratio)
+        assert by_cluster[0][0] == pytest.approx(theirs[0], abs=1e-8)
 
 
 def _columns_of(cells: Cells, found: Marginal) -> np.ndarray:
@@ -279,7 +287,7 @@ def test_what_cannot_be_integrated_is_an_error_that_names_the_parameter() -> Non
 
 @pytest.fixture(scope="module")
 def fitted() -> SimpleNamespace:
-    model = HierarchicalDiD(person_sd=30_000.0, draws=250, nodes=512)
+    model = HierarchicalDiD(person_sd=30_000.0, alternatives=(), draws=250, nodes=512)
     frame = rows(12)
     return SimpleNamespace(model=model, frame=frame, est=model.fit(panel(frame), DESIGN))
 
@@ -320,7 +328,7 @@ def test_result_has_the_form_of_a_sampled_one(fitted) -> None:
 def test_log_likelihood_of_draws_is_that_of_the_sampled_density(fitted) -> None:
     from vbceval.bayes.draws import Parameters
 
-    cells, _ = fitted.model._cells(panel(fitted.frame), DESIGN, None)
+    cells = fitted.model._cells(panel(fitted.frame), DESIGN, None)[0]
     tree = fitted.est.to_arviz()
     parameters = Parameters(cells, tree)
     found = tree["log_likelihood"]["cells"].values.reshape(1000, -1)

@@ -171,7 +171,7 @@ def test_density_with_every_part_is_that_of_the_written_model() -> None:
         frame, unit="unit", period="year", cohort="entry", cluster="aco", strata=["s"],
         weight="size",
     )  # fmt: skip
-    cells, _ = HierarchicalDiD(person_sd=sds)._cells(panel, design, None)
+    cells = HierarchicalDiD(person_sd=sds)._cells(panel, design, None)[0]
     parts, active = structure(cells), active_scales(cells, shocks="ar1", organizations=True)
     found = Marginal(
         cells=cells, parts=parts, priors=Priors(), equations=arrange(cells, parts),

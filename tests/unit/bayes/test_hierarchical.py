@@ -15,9 +15,6 @@ from vbceval.bayes.averages import PERCENT
 from vbceval.bayes.priors import in_dollars
 from vbceval.core.errors import DataError, DesignError, EstimationError
 
-# what is fitted once a module is fitted in one worker
-pytestmark = pytest.mark.xdist_group("hierarchical")
-
 SD = {"dual": 30_000.0, "not dual": 18_000.0}
 BASE = {"dual": 16_000.0, "not dual": 9_000.0}
 DESIGN = vbc.Design(outcome="spend", unit_of_measure="USD per person-year (nominal)")
@@ -105,7 +102,7 @@ def least_squares(data: vbc.Panel, prior_sd: float) -> tuple[float, float]:
 @pytest.fixture(scope="module")
 def exact() -> SimpleNamespace:
     model = HierarchicalDiD(
-        person_sd=20_000.0, shocks="none", organization_effects=False, engine="nuts",
+        person_sd=20_000.0, alternatives=(), shocks="none", organization_effects=False, engine="nuts",
         draws=400, tune=200, chains=2, seed=2,
     )  # fmt: skip
     data = simple()
@@ -135,8 +132,8 @@ def test_equal_seeds_give_equal_draws(exact) -> None:
 def test_order_of_rows_does_not_matter(exact) -> None:
     frame = exact.data.frame.sample(frac=1, random_state=3)
     data = vbc.Panel.from_frame(frame, unit="aco", period="year", cohort="entry", weight="size")
-    cells, _ = exact.model._cells(data, DESIGN, None)
-    first, _ = exact.model._cells(exact.data, DESIGN, None)
+    cells = exact.model._cells(data, DESIGN, None)[0]
+    first = exact.model._cells(exact.data, DESIGN, None)[0]
     assert np.array_equal(cells.y, first.y)
 
 
@@ -145,7 +142,9 @@ def test_order_of_rows_does_not_matter(exact) -> None:
 
 def fit(effect: float, seed: int, *, draws: int, n: int = N) -> SimpleNamespace:
     data = panel_of(files(effect, seed=seed, n=n))
-    model = HierarchicalDiD(person_sd=SD, engine="nuts", draws=draws, tune=200, chains=2, seed=seed)
+    model = HierarchicalDiD(
+        person_sd=SD, alternatives=(), engine="nuts", draws=draws, tune=200, chains=2, seed=seed
+    )
     return SimpleNamespace(model=model, data=data, est=model.fit(data, DESIGN))
 
 
@@ -166,7 +165,7 @@ def test_planted_effect_is_recovered(fitted) -> None:
 def test_both_engines_have_one_posterior(fitted) -> None:
     """The exact engine against the sampler, restated years and noise in common included."""
     sampled = fitted.est
-    exact = HierarchicalDiD(person_sd=SD, seed=5).fit(fitted.data, DESIGN)
+    exact = HierarchicalDiD(person_sd=SD, alternatives=(), seed=5).fit(fitted.data, DESIGN)
     assert exact.frame.drop(columns="estimate").equals(sampled.frame.drop(columns="estimate"))
     sd, seen = sampled.draws().std(axis=0), sampled.meta["convergence"]
     error = sd / np.sqrt(min(seen["ess_bulk"], seen["ess_tail"]))
@@ -181,7 +180,7 @@ def test_both_engines_have_one_posterior(fitted) -> None:
 
 def test_planted_zero_is_not_called_savings() -> None:
     data = panel_of(files(0.0, seed=5, n=60))
-    est = HierarchicalDiD(person_sd=SD, seed=5).fit(data, DESIGN)
+    est = HierarchicalDiD(person_sd=SD, alternatives=(), seed=5).fit(data, DESIGN)
     row = est.where(estimand="att_overall", unit_of_measure=PERCENT)
     assert 0.025 < row.probability(below=0.0).item() < 0.975
     assert row.probability(below=-2.0).item() < 0.05
@@ -385,7 +384,7 @@ def test_cells_left_out_are_counted() -> None:
     frame = files(0.0, seed=1).assign(last=np.nan)
     frame.loc[frame["aco"] == "A0", "last"] = 2016
     frame.loc[3, "spend"] = np.nan
-    cells, _ = HierarchicalDiD(person_sd=SD)._cells(panel_of(frame, exit="last"), DESIGN, None)
+    cells = HierarchicalDiD(person_sd=SD)._cells(panel_of(frame, exit="last"), DESIGN, None)[0]
     assert cells.dropped["no outcome or weight"] == 1
     assert cells.dropped["after exit"] == 2
     # the file with the year after exit has no treated cell left, but still base years

@@ -16,7 +16,7 @@ from vbceval.bayes.draws import prior_effects
 from vbceval.bayes.layout import arrange
 from vbceval.bayes.likelihood import Scales, density, joint
 from vbceval.bayes.marginal import compiled
-from vbceval.bayes.model import build
+from vbceval.bayes.model import active_scales, build
 from vbceval.bayes.priors import Priors
 from vbceval.core.errors import DesignError
 
@@ -44,14 +44,18 @@ def random_cells(seed: int) -> pd.DataFrame:
     return frame.assign(cluster=pd.factorize(frame["cluster"])[0])
 
 
-def dense(frame: pd.DataFrame, r: np.ndarray, phi, shared, scales) -> tuple[float, np.ndarray]:
+def dense(
+    frame: pd.DataFrame, r: np.ndarray, phi, shared, scales, stretch=None
+) -> tuple[float, np.ndarray]:
     """Log density of contrasts free of block intercepts, and V^-1 r projected, by dense algebra."""
     specific, common, lasting, rho = scales
     c, s, u, t, w, d = (frame[k].to_numpy() for k in frame)
     same_c, same_s, same_t = (x[:, None] == x for x in (c, s, t))
     corr = rho ** np.abs(t[:, None] - t)
-    v = np.diag(1 / (phi[s] * w)) + same_c * (common * corr + lasting * np.outer(d, d))
-    v += same_c * same_s * specific * corr
+    stretch = np.ones((c.max() + 1, s.max() + 2)) if stretch is None else stretch
+    v = np.diag(1 / (phi[s] * w)) + same_c * lasting * np.outer(d, d)
+    v += same_c * common * corr * stretch[c, :1]
+    v += same_c * same_s * specific * corr * stretch[c, s + 1][:, None]
     spread = (1 / frame["precision"]).groupby([c, s, t]).transform("mean").to_numpy()
     v += same_c * same_s * same_t * (shared[s] * spread)[:, None]
     blocks = pd.factorize(pd.Series(list(zip(c, s, u, strict=True))))[0]
@@ -62,6 +66,11 @@ def dense(frame: pd.DataFrame, r: np.ndarray, phi, shared, scales) -> tuple[floa
     dof = len(r) - z.shape[1]
     logs = np.linalg.slogdet(v)[1] + np.linalg.slogdet(inner)[1]
     return -0.5 * (dof * np.log(2 * np.pi) + logs + r @ p @ r), p @ r
+
+
+def ones(frame: pd.DataFrame) -> np.ndarray:
+    """Shocks of no cluster and no stratum are stretched."""
+    return np.ones((frame["cluster"].nunique(), 4))
 
 
 POINTS = [
@@ -76,7 +85,7 @@ def test_likelihood_is_the_dense_multivariate_normal(point: int) -> None:
     frame = random_cells(point)
     layout, order = arrange(**{k: frame[k].to_numpy() for k in frame})
     residual = np.random.default_rng(9).normal(size=len(frame)) * 2
-    found = compiled()(residual[order], *POINTS[point], layout)
+    found = compiled()(residual[order], *POINTS[point], ones(frame), layout)
     value, score = dense(frame, residual, *POINTS[point])
     assert found[0].sum() == pytest.approx(value, abs=1e-8)
     # by eta: the residual has the other sign
@@ -87,7 +96,7 @@ def test_likelihood_of_a_cluster_does_not_depend_on_the_others() -> None:
     frame = random_cells(1)
     residual = np.random.default_rng(2).normal(size=len(frame))
     layout, order = arrange(**{k: frame[k].to_numpy() for k in frame})
-    together = compiled()(residual[order], *POINTS[0], layout)[0]
+    together = compiled()(residual[order], *POINTS[0], ones(frame), layout)[0]
     for cluster in (0, 7, 19):
         own = (frame["cluster"] == cluster).to_numpy()
         assert together[cluster] == pytest.approx(
@@ -100,7 +109,7 @@ def test_derivatives_by_variances_are_those_of_the_dense_likelihood() -> None:
     layout, order = arrange(**{k: frame[k].to_numpy() for k in frame})
     residual = np.random.default_rng(4).normal(size=len(frame))
     point = POINTS[0]
-    found = compiled()(residual[order], *point, layout)
+    found = compiled()(residual[order], *point, ones(frame), layout)
     for which, slopes in enumerate(found[2:5]):
         for i in range(len(point[which])):
             ends = []
@@ -111,12 +120,33 @@ def test_derivatives_by_variances_are_those_of_the_dense_likelihood() -> None:
             assert slopes[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6, abs=1e-6)
 
 
+def test_shocks_may_vary_by_cluster_and_stratum() -> None:
+    frame = random_cells(4)
+    layout, order = arrange(**{k: frame[k].to_numpy() for k in frame})
+    rng = np.random.default_rng(12)
+    residual, stretch = rng.normal(size=len(frame)), rng.uniform(0.2, 6, ones(frame).shape)
+    phi, shared, scales = POINTS[1]
+    found = compiled()(residual[order], phi, shared, scales, stretch, layout)
+    value, score = dense(frame, residual, phi, shared, scales, stretch)
+    assert found[0].sum() == pytest.approx(value, abs=1e-8)
+    assert found[1] == pytest.approx(score[order], abs=1e-8)
+    for at in ((0, 0), (0, 3), (7, 2), (19, 1)):
+        step = np.zeros(stretch.shape)
+        step[at] = 1e-5
+        ends = [dense(frame, residual, phi, shared, scales, stretch + k * step)[0] for k in (1, -1)]
+        assert found[6][at] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6, abs=1e-6)
+    for k in range(4):
+        step = 1e-5 * np.eye(4)[k]
+        ends = [dense(frame, residual, phi, shared, scales + x * step, stretch)[0] for x in (1, -1)]
+        assert found[4][k] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6, abs=1e-6)
+
+
 def test_own_effect_of_a_cluster_is_its_conditional_normal_law() -> None:
     frame = random_cells(5)
     layout, order = arrange(**{k: frame[k].to_numpy() for k in frame})
     residual = np.random.default_rng(6).normal(size=len(frame))
     phi, shared, scales = POINTS[0]
-    own = compiled()(residual[order], phi, shared, scales, layout)[5]
+    own = compiled()(residual[order], phi, shared, scales, ones(frame), layout)[5]
     d = frame["treated"].to_numpy() * (frame["cluster"] == 3).to_numpy()
     columns = [dense(frame, x, phi, shared, scales)[1] for x in (residual, d)]
     # theta ~ N(0, t2), cov(theta, y) = t2 d: mean = t2 d'V^-1 r, variance = t2 - t2^2 d'V^-1 d
@@ -174,9 +204,21 @@ SCALES = Scales(
 def case() -> SimpleNamespace:
     cells, _ = two_strata()
     parts, priors = structure(cells), Priors()
-    around = reference(cells, parts, priors, np.ones(4, dtype=bool))
+    active = active_scales(cells, shocks="ar1", organizations=True)
+    around = reference(cells, parts, priors, active)
     z = np.random.default_rng(8).normal(size=len(around.target))
-    return SimpleNamespace(cells=cells, parts=parts, priors=priors, around=around, z=z)
+    return SimpleNamespace(
+        cells=cells, parts=parts, priors=priors, active=active, around=around, z=z
+    )  # fmt: skip
+
+
+def heavy_scales(case) -> Scales:
+    """Variances of shocks by stratum and by organization, a scale of each coefficient."""
+    rng = np.random.default_rng(13)
+    return SCALES._replace(
+        specific=np.array([0.8, 2.5]), stretch=rng.uniform(0.3, 4, len(case.cells.clusters)),
+        local=rng.uniform(0.3, 2, len(case.parts.part)),
+    )  # fmt: skip
 
 
 def test_best_coefficients_are_those_of_dense_generalised_least_squares(case) -> None:
@@ -208,18 +250,20 @@ def test_best_coefficients_are_those_of_dense_generalised_least_squares(case) ->
     assert value - lower == pytest.approx(0.5 * step @ precision @ step, rel=1e-9)
 
 
-def test_derivatives_of_the_sampled_density(case) -> None:
+@pytest.mark.parametrize("heavy", [False, True], ids=["plain", "heavy"])
+def test_derivatives_of_the_sampled_density(case, heavy: bool) -> None:
     args = (case.cells, case.parts, case.priors, case.around)
-    _, by_z, by_scale = density(*args, case.z, SCALES)
+    scales = heavy_scales(case) if heavy else SCALES
+    _, by_z, by_scale = density(*args, case.z, scales)
     for i in (0, 9, 13, len(case.z) - 1):
         step = 1e-4 * np.eye(len(case.z))[i]
-        ends = [density(*args, case.z + sign * step, SCALES)[0] for sign in (1, -1)]
+        ends = [density(*args, case.z + sign * step, scales)[0] for sign in (1, -1)]
         assert by_z[i] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-5, abs=1e-5)
     for name in Scales._fields:
-        value = getattr(SCALES, name)
+        value = getattr(scales, name)
         step = 1e-5 * (np.ones(()) if value.ndim == 0 else np.eye(len(value))[0])
         ends = [
-            density(*args, case.z, SCALES._replace(**{name: value + sign * step}))[0]
+            density(*args, case.z, scales._replace(**{name: value + sign * step}))[0]
             for sign in (1, -1)
         ]
         slope = getattr(by_scale, name)
@@ -285,13 +329,11 @@ def test_prior_draws_have_the_stated_scale(case) -> None:
 
 def test_sampled_model_is_the_density_times_the_stated_priors(case) -> None:
     """Every prior of the method card, by scipy; the priors of shocks are those of their sd."""
-    model = build(
-        case.cells, case.parts, case.priors, np.ones(4, dtype=bool), case.around, person_log_sd=0.5
-    )
+    model = build(case.cells, case.parts, case.priors, case.active, case.around, person_log_sd=0.5)
     person, rho = np.array([1.1, 0.8]), float(SCALES.rho)
     shocks = np.sqrt([float(SCALES.common), float(SCALES.specific)])
     change, own = shocks * np.sqrt(1 - rho), np.sqrt(float(SCALES.lasting))
-    logp = model.compile_logp(jacobian=False)(
+    logp = model.compile_logp(jacobian=False, mode="FAST_COMPILE")(
         {
             "coordinates": case.z, "part_sd_log__": np.log(SCALES.parts),
             "rho_share_logodds__": special.logit((1 + rho) / 2),
@@ -311,6 +353,50 @@ def test_sampled_model_is_the_density_times_the_stated_priors(case) -> None:
     expected += (stats.halfnorm(scale=5.0).logpdf(shocks) - 0.5 * np.log(1 - rho)).sum()
     expected += stats.halfnorm(scale=2.0).logpdf(own)
     expected += stats.lognorm(s=0.5).logpdf(person).sum()
+    assert float(logp) == pytest.approx(expected, rel=1e-10)
+
+
+def test_heavy_model_is_the_density_times_the_stated_priors(case) -> None:
+    """Variances by stratum, Student t shocks, horseshoe: each prior by scipy, page beside."""
+    active = active_scales(
+        case.cells, shocks="ar1", organizations=True, by_stratum=True, student=True, horseshoe=True
+    )
+    model = build(case.cells, case.parts, case.priors, active, case.around)
+    rng, n = np.random.default_rng(14), len(case.cells.clusters)
+    own = np.flatnonzero(case.parts.part > 0)
+    own = own[[case.parts.names[k] != "event_time" for k in case.parts.part[own]]]
+    local, degrees, rho = np.abs(rng.standard_cauchy(len(own))), 4.5, float(SCALES.rho)
+    log_w = rng.normal(0, 0.5, n)
+    spread = np.sqrt(2 / (degrees - 1))
+    sds = np.array([1.4, 0.6])
+    logp = model.compile_logp(jacobian=False, mode="FAST_COMPILE")(
+        {
+            "coordinates": case.z, "part_sd_log__": np.log(SCALES.parts),
+            "rho_share_logodds__": special.logit((1 + rho) / 2),
+            "common_shock_change_log__": np.log(2.0),
+            "stratum_shock_change_log__": np.log(sds * np.sqrt(1 - rho)),
+            "organization_sd_log__": np.log(0.9), "overlap_logodds__": special.logit(0.6),
+            "degrees_excess_log__": np.log(degrees - 2), "local_log__": np.log(local),
+            "shock_coordinate": (log_w + 1 / degrees) / spread,
+        }
+    )  # fmt: skip
+    factor = np.ones(len(case.parts.part))
+    tau = SCALES.parts[case.parts.part[own] - 1]
+    factor[own] = local * 3.0 / np.sqrt(9.0 + (tau * local) ** 2)
+    common = 2.0 / np.sqrt(1 - rho)
+    scales = Scales(
+        SCALES.parts, sds**2, common**2, 0.81, rho, 0.6, np.ones(2), np.exp(-log_w), factor
+    )
+    expected = density(case.cells, case.parts, case.priors, case.around, case.z, scales)[0]
+    expected += stats.halfnorm(scale=1.0).logpdf(SCALES.parts).sum()
+    expected += stats.beta(2, 2).logpdf((1 + rho) / 2)
+    shocks = np.append(sds, common)
+    expected += (stats.halfnorm(scale=5.0).logpdf(shocks) - 0.5 * np.log(1 - rho)).sum()
+    expected += stats.halfnorm(scale=2.0).logpdf(0.9)
+    expected += stats.gamma(2, scale=10).logpdf(degrees - 2) + stats.halfcauchy.logpdf(local).sum()
+    # density of log w, by the coordinates
+    w = stats.gamma(degrees / 2, scale=2 / degrees).logpdf(np.exp(log_w)) + log_w
+    expected += w.sum() + n * np.log(spread)
     assert float(logp) == pytest.approx(expected, rel=1e-10)
 
 

@@ -70,6 +70,21 @@ def test_both_half_years_of_an_aco_in_one_file_are_two_settlements(writer, make_
     assert {"A1001 january_june", "A1001 july_december"} <= set(frame["aco_id"])
 
 
+@pytest.mark.parametrize(
+    ("printed", "track"),
+    [("Level E", "BASIC_E"), ("BASIC Level C", "BASIC_C"), ("Enhanced", "ENHANCED"),
+     ("1+", "TRACK_1_PLUS"), ("Track 3", "TRACK_3")],
+)  # fmt: skip
+def test_tracks_and_marks_of_no_value_are_read_in_other_spellings(
+    printed, track, writer, make_acos, csv_text
+) -> None:
+    rows = writer.rows("2022", make_acos(2022, n=2, start="2020-01-01"))
+    rows[0] |= {"Current_Track": printed, "Rev_Exp_Cat": "N/A"}
+    frame = read_settlement_rows(writer.put(csv_text(rows), "py2022.csv")).frame
+    assert frame["track"].tolist() == [track, "ENHANCED"]
+    assert frame["rev_exp_cat"].isna().tolist() == [True, False]
+
+
 def test_a_results_file_without_a_column_is_still_known_for_one(
     writer, make_acos, csv_text
 ) -> None:

@@ -140,6 +140,8 @@ def test_team_losses_of_a_category_with_few_baseline_episodes_do_not_count() -> 
     assert program.settle(gain, performance_year=2027)["low_volume_relief"].tolist() == [0.0]
     with pytest.raises(DataError, match="no `actual_lejr`"):
         program.settle(few.drop(columns="actual_lejr"), performance_year=2027)
+    with pytest.raises(DataError, match="more spending in categories than in `actual`"):
+        program.settle(few.assign(actual_cabg=1.7e6), performance_year=2027)
 
 
 def test_team_track_1_never_owes() -> None:

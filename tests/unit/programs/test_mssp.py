@@ -111,6 +111,15 @@ def test_revenue_limits_track_1_plus_only_where_it_is_flagged() -> None:
     assert settled.payment == pytest.approx([-1.6e6, -8e6])
 
 
+def test_what_changes_no_loss_is_not_asked_for() -> None:
+    half = {"affected_share": 0.25}
+    rows = [half, {**half, "expenditure": 210e6, "dis_adj": 1e6}]
+    assert settle(*rows).payment.tolist() == [4.9e6, -2e6]
+    # 40% of 8% of the benchmark is below every limit of Track 2
+    row = {"track": "TRACK_2", "expenditure": 216e6, "qual_score": 1.0}
+    assert settle(row, year=2018).payment.tolist() == [-0.4 * 16e6]
+
+
 def test_losses_are_never_forgiven_beyond_what_is_owed() -> None:
     row = {"expenditure": 210e6, "dis_adj": -9e9}
     assert settle(row)["disaster_relief"].tolist() == [-settle(row)["limited_losses"][0]]
@@ -168,7 +177,9 @@ def test_a_half_year_settled_on_the_whole_year_counts_for_half() -> None:
     assert settled.payment.tolist() == [
         saved / 2, -1.5e6, saved, saved, saved, saved / 2, 10e6
     ]  # fmt: skip
-    assert all(line.name != "year_share" for line in settle(*rows[:5], year=2020).lines)
+    assert all(line.name != "year_share" for line in settle(rows[4], year=2020).lines)
+    with pytest.raises(DataError, match=r"\(`A0`\) holds a half-year in `part`, and 2020"):
+        settle(rows[0], rows[4], year=2020)
 
 
 def test_an_agreement_that_ended_during_the_year_shares_no_savings() -> None:
@@ -185,9 +196,10 @@ def test_recoupment_is_a_line_after_what_is_earned() -> None:
         {"adv_pay_recoup": 1e6},
         {"adv_pay_recoup": 1e9},
         {"expenditure": 210e6, "adv_pay_recoup": 1},
+        {"adv_pay_recoup": -1e6},  # a file that prints it as what is taken away
     )
-    assert settled.payment == pytest.approx([4.9e6, 4.9e6, -3e6])
-    assert settled["paid_out"] == pytest.approx([3.9e6, 0.0, -3e6])
+    assert settled.payment == pytest.approx([4.9e6, 4.9e6, -3e6, 4.9e6])
+    assert settled["paid_out"] == pytest.approx([3.9e6, 0.0, -3e6, 3.9e6])
 
 
 def test_everything_wrong_with_a_table_is_said_at_once() -> None:
@@ -223,6 +235,8 @@ def test_everything_wrong_with_a_table_is_said_at_once() -> None:
             "has no `qual_score`",
         ),
         ({"met_qps": None}, 2022, "has no `met_qps`"),
+        ({"affected_share": 0.25, "expenditure": 210e6}, 2024, "has one of `affected_share` and"),
+        ({"track": "TRACK_2", "expenditure": 250e6}, 2018, "has no `current_start_date`"),
         ({"min_sav_perc": None}, 2022, "has no `min_sav_perc`"),
         ({"expenditure": None}, 2022, "has no `expenditure`"),
         ({"qual_status": "good"}, 2022, "another `qual_status` than"),
@@ -231,7 +245,7 @@ def test_everything_wrong_with_a_table_is_said_at_once() -> None:
     ],
 )
 def test_what_a_track_needs_is_asked_for(row: dict[str, Any], year: int, said: str) -> None:
-    row = {"track": "TRACK_3", **row} if year == 2018 else row
+    row = {"track": "TRACK_3", **row} if year == 2018 else row  # open in that year
     with pytest.raises(DataError, match=said):
         settle(row, year=year)
 

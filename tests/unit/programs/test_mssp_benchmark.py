@@ -194,6 +194,15 @@ def test_everything_wrong_with_baseline_data_is_said() -> None:
         "`rebased` differs",
     ):
         assert part in str(caught.value)
+    wrong = {"dual_share": 30.0, "mean_risk": np.nan, "prior_savings": "much", "proration": -1.0}
+    with pytest.raises(DataError) as caught:
+        build(wrong)
+    for part in (
+        "`dual_share` is not a fraction between 0 and 1 in rows of 1 ACOs (`A1`)",
+        "`mean_risk` is not a number from 0 on", "`prior_savings` is not a number in rows",
+        "`proration` is not a number from 0 on",
+    ):  # fmt: skip
+        assert part in str(caught.value)
     with pytest.raises(DesignError, match="start in 2016 are not declared"):
         build({}, start=2016)
 

@@ -20,7 +20,9 @@ def measures(*rows: tuple[Any, ...], columns: str) -> pd.DataFrame:
 
 
 def acos(*rows: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame([{"aco_id": f"A{i}", **row} for i, row in enumerate(rows)])
+    flags = {"reported": True, "electronic": False, "first_year": False}
+    given = {name: flags[name] for name in flags if any(name in row for row in rows)}
+    return pd.DataFrame([{"aco_id": f"A{i}", **given, **row} for i, row in enumerate(rows)])
 
 
 def test_domains_average_points_with_improvement_up_to_their_limit() -> None:
@@ -66,6 +68,14 @@ def test_the_standard_is_met_by_score_by_reporting_or_in_a_first_year() -> None:
     assert lower["met_qps"].tolist() == [True, True, True, False]
     earlier = mssp_quality(table, who, performance_year=2021, threshold=0.9).acos
     assert not earlier["met_alternative"].any()
+
+
+def test_a_score_at_the_threshold_meets_it() -> None:
+    # 5.1 points of 30, but for the last bits of the sum
+    table = app(1.0, 1.0, 3.1, percentile=5.0)
+    found = mssp_quality(table, acos({}), performance_year=2025, threshold=0.17).acos
+    assert found["qual_score"][0] < 0.17
+    assert found["met_qps"][0]
 
 
 def test_one_outcome_measure_counts_once() -> None:
@@ -115,6 +125,11 @@ def test_what_is_wrong_is_said_together() -> None:
     assert "1 values of `underserved` are not numbers between 0 and 1" in str(caught.value)
     with pytest.raises(DataError, match="missing: `domain`"):
         mssp_quality(app(5.0), acos({}), performance_year=2016)
+    lost = app(5.0, 5.0).assign(domain=["d1", None])
+    with pytest.raises(DataError, match="1 rows of measures have no `domain`"):
+        mssp_quality(lost, acos({}), performance_year=2016)
+    with pytest.raises(DataError, match="`reported` holds other values than true and false, or"):
+        mssp_quality(app(5.0), acos({"reported": None}), performance_year=2026)
     with pytest.raises(DesignError, match="no score that meets the standard of 2025"):
         mssp_quality(app(5.0), acos({}), performance_year=2025)
     by_domain = app(5.0).assign(domain="d1")

@@ -16,6 +16,9 @@ from vbceval.programs.terms import Terms
 FIRST_FULL_YEAR = 2013
 """The first performance year of agreements of 2012 ended with 2013."""
 
+HALVES = ("january_june", "july_december")
+"""Parts of a year that were settled by themselves."""
+
 _CHOICE_WIDTH = 5e-5  # published minimum rates have at most four decimals
 _HALF_DOLLAR = 0.5
 _JULY_STARTS = 2019  # agreements that start in this year start on its first of July
@@ -65,7 +68,9 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     Raises
     ------
     DataError
-        Listing ACOs without a quality score or a choice of minimum rate that their track needs.
+        Listing ACOs without a quality score, choice of minimum rate or start of the agreement that
+        their settlement needs, with half of what tells relief, or with a half-year in a year that
+        has none.
     """
     book = Worksheet(len(inputs.organizations))
     benchmark = book.add("benchmark", inputs.number("benchmark"), "Updated benchmark.")
@@ -92,7 +97,8 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     owed = _losses(terms, inputs, book, amounts, quality)
     what = "Earned shared savings, or shared losses owed (negative)."
     earned = book.add("earned", saved + owed, what, final=True)
-    recouped = np.minimum(np.maximum(earned, 0.0), inputs.number("adv_pay_recoup", absent=0.0))
+    advance = np.abs(inputs.number("adv_pay_recoup", absent=0.0))
+    recouped = np.minimum(np.maximum(earned, 0.0), advance)
     recouped = book.add("recouped", -recouped, "Advance payments recouped from savings earned.")
     book.add("paid_out", earned + recouped, "Paid after recoupment.")
     return book
@@ -108,10 +114,11 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
     out = failed & ((rule != "standard_or_scaled") | ~_alternative(inputs))
     unscored = ~out & ~inputs.known("qual_score") & ~_reporting_only(terms, inputs)
     unknown = (rule != "scaled") & ~inputs.known("met_qps") & ~inputs.known("final_share_rate")
-    saving, losing = _at_stake(amounts, unscored | unknown)
-    losing = losing & (terms.text("loss_rate_rule", absent="none") == "one_minus_sharing")
+    halved, undated = _half_relief(inputs), _undated(terms, inputs, amounts)
+    saving, losing = _at_stake(amounts, unscored | unknown | halved | undated)
+    by_quality = losing & (terms.text("loss_rate_rule", absent="none") == "one_minus_sharing")
     needed = saving & ((rule == "scaled") | ((rule == "standard_or_scaled") & ~met))
-    unscored = unscored & (needed | losing)
+    unscored = unscored & (needed | by_quality)
     report_rows(
         found,
         unscored[:, 0],
@@ -119,7 +126,7 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
         "have no `qual_score`, and the share of savings or losses follows from it.",
         "Fill it in, or put `pay_for_reporting` in `qual_status` where complete reporting counted.",
     )
-    unknown = unknown & (saving | losing)
+    unknown = unknown & (saving | by_quality)
     report_rows(
         found,
         unknown[:, 0],
@@ -135,7 +142,49 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
         "have no `min_sav_perc`, and a two-sided ACO chooses its minimum rate.",
         "Fill in the minimum savings rate.",
     )
+    report_rows(
+        found,
+        (halved & losing)[:, 0],
+        names,
+        "have one of `affected_share` and `affected_months`, and losses forgiven follow from both.",
+        "Fill in the other, or `dis_adj`.",
+    )
+    report_rows(
+        found,
+        (undated & losing)[:, 0],
+        names,
+        "have no `current_start_date`, and the limit of losses rises with the year of the agreement.",
+        "Fill in the year in which it starts.",
+    )
+    whole = np.isnan(terms.number("half_year_share", absent=np.nan))
+    report_rows(
+        found,
+        (np.isin(inputs.text("part"), HALVES) & whole)[:, 0],
+        names,
+        f"hold a half-year in `part`, and {terms.performance_year} was settled whole.",
+        "Correct the year, or put `full_year`.",
+    )
     found.raise_if_any()
+
+
+def _half_relief(inputs: Inputs) -> BoolArray:
+    """Return who has one of the two numbers that tell relief, and no published relief."""
+    one = inputs.known("affected_share") != inputs.known("affected_months")
+    return np.asarray(one & ~inputs.known("dis_adj"))
+
+
+def _undated(terms: Terms, inputs: Inputs, amounts: _Amounts) -> BoolArray:
+    """Return who has no start of the agreement, and losses at a limit that rises with its years."""
+    lowest = np.full((len(inputs.organizations), 1), np.inf)
+    for mask, rows in terms.tables("loss_limit_benchmark", may_be_absent=True):
+        if len(rows) > 1:
+            lowest[mask] = min(share for _, share in rows)
+    undated = np.isfinite(lowest) & ~inputs.known("current_start_date")
+    if undated.any():
+        most = -amounts.gross * terms.number("loss_rate_high", absent=0.0)
+        at_limit = (most > lowest * amounts.benchmark).any(axis=1, keepdims=True)
+        undated = undated & at_limit
+    return undated
 
 
 def _at_stake(amounts: _Amounts, asked: BoolArray) -> tuple[BoolArray, BoolArray]:
@@ -186,7 +235,7 @@ def _part_of_year(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
     # performance years of six months were reconciled on the calendar year and pro-rated; files
     # may print totals of either, which the benchmark a person tells apart
     year = terms.performance_year
-    stated = np.isin(inputs.text("part"), ["january_june", "july_december"])
+    stated = np.isin(inputs.text("part"), HALVES)
     late = (inputs.number("current_start_date") == year) & (year == _JULY_STARTS)
     with np.errstate(invalid="ignore"):
         people = inputs.number("benchmark") / inputs.number("updated_bnchmk")

@@ -11,6 +11,8 @@ from vbceval.programs.reconciliation import reconcile
 from vbceval.programs.settlement import Worksheet
 from vbceval.programs.terms import Terms
 
+_CENT = 0.01  # sums of rounded amounts
+
 
 def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
@@ -19,7 +21,8 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     Raises
     ------
     DataError
-        If hospitals have no benchmark in any category.
+        If hospitals have no benchmark in any category, few baseline episodes of a category without
+        its spending, or more spending in categories than in all.
 
     References
     ----------
@@ -57,6 +60,16 @@ def _low_volume_relief(
     )
     every = [inputs.number(f"benchmark_{n}", absent=0.0) * (1 - d) for n, d in discounts.items()]
     preliminary = sum(every[1:], every[0])
+    parts = sum(inputs.number(f"actual_{name}", absent=0.0) for name in discounts)
+    refuse(
+        terms,
+        inputs,
+        (
+            parts > inputs.number("actual") + _CENT,
+            "have more spending in categories than in `actual`, so losses left out would be too large.",
+            "Correct `actual` or `actual_lejr` and the others.",
+        ),
+    )
     relief: FloatArray | float = 0.0
     for name in categories:
         low = inputs.number(f"baseline_episodes_{name}") < fewest

@@ -12,6 +12,7 @@ import pandas as pd
 from vbceval import bayes, figures
 from vbceval.bayes.averages import PERCENT
 from vbceval.bayes.prior_checks import overall_effect
+from vbceval.bayes.priors import PriorName
 from vbceval.estimates import Estimates
 from vbceval.panel import Panel
 from vbceval.study.context import StudyContext
@@ -87,7 +88,9 @@ def _model(
     cv = float(settings["person_cv"])
     person_sd = {str(s): cv * float(m) for s, m in effects.baseline.items() if isinstance(s, str)}
     return bayes.HierarchicalDiD(
+        # refits under other priors are a table of their own
         person_sd=person_sd, person_sd_uncertainty=float(settings["person_sd_uncertainty"]),
+        alternatives=(),
         engine="nuts", draws=int(ctx.size["draws"]), tune=int(ctx.size["tune"]),
         chains=int(ctx.size["chains"]), seed=ctx.seed,
     )  # fmt: skip
@@ -140,7 +143,7 @@ def _again(
     )  # fmt: skip
     assert isinstance(model.person_sd, dict)  # `_model` made it
     rows = [dict(first)]
-    runs = [(str(prior), 1.0) for prior in ctx.size["priors"]]
+    runs: list[tuple[PriorName, float]] = [(prior, 1.0) for prior in ctx.size["priors"]]
     runs += [("default", float(multiple)) for multiple in ctx.size["multiples"]]
     for prior, multiple in runs:
         changed = replace(short, person_sd={k: multiple * v for k, v in model.person_sd.items()})

@@ -1,0 +1,110 @@
+"""Two parts: whether there is any spending, and how much if any; composed, planted, refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vbceval as vbc
+from vbceval.bayes import Limits, TwoPartDiD, two_part_columns
+from vbceval.bayes.averages import PERCENT
+from vbceval.bayes.two_part import Changes
+from vbceval.core.errors import DataError, DesignError
+
+DESIGN = vbc.Design(outcome="spend", unit_of_measure="USD per person-year")
+
+
+def persons(seed: int = 7, n: int = 10) -> pd.DataFrame:
+    """Organizations of 300 persons a year; 14 percent fewer odds of any, 20 percent less if any."""
+    rng, out = np.random.default_rng(seed), []
+    for i in range(n):
+        entry = 2016.0 if i % 2 else np.nan
+        level = 0.1 * rng.normal(size=2)
+        for year in (2014, 2015, 2016):
+            on, size = year >= entry, 300 + 5 * i
+            some = rng.random(size) < 1 / (1 + np.exp(-(0.8 + level[0] - 0.15 * on)))
+            log = 8.0 + level[1] + np.log(0.8) * on + 0.6 * rng.normal(size=size)
+            spend = some * np.exp(log)
+            out.append(pd.DataFrame({"aco": f"A{i}", "year": year, "entry": entry, "spend": spend}))
+    frame = pd.concat(out, ignore_index=True)
+    return frame.assign(person=np.arange(len(frame)), **two_part_columns(frame, "spend"))
+
+
+def panel(frame: pd.DataFrame) -> vbc.Panel:
+    return vbc.Panel.from_frame(
+        frame, unit="person", period="year", cohort="entry", cluster="aco",
+        kind="repeated_cross_section",
+    )  # fmt: skip
+
+
+def test_parts_are_those_of_the_means_they_come_from() -> None:
+    rng = np.random.default_rng(0)
+    p0, m0 = 0.7, 900.0
+    p1, m1 = rng.uniform(0.4, 0.9, (50, 3)), rng.uniform(500, 1500, (50, 3))
+    found = Changes(100 * (p1 / p0 - 1), 100 * (m1 / m0 - 1)).parts
+    percent = 100 / (p0 * m0)
+    assert found["total"] == pytest.approx(percent * (p1 * m1 - p0 * m0), rel=1e-10)
+    # Shapley: the mean over both orders
+    assert found["extensive"] == pytest.approx(percent * (p1 - p0) * (m1 + m0) / 2, rel=1e-10)
+    assert found["intensive"] == pytest.approx(percent * (m1 - m0) * (p1 + p0) / 2, rel=1e-10)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    frame = persons()
+    model = TwoPartDiD(
+        any="any", positive="log_if_any", amount_prior="flat", any_prior="flat", shocks="iid",
+        organization_effects=False, draws=200, chains=2, alternatives=("default",),
+    )  # fmt: skip
+    return frame, model.fit(panel(frame), DESIGN, limits=Limits(ess=100.0))
+
+
+def test_planted_parts_are_found_and_add_up(fitted) -> None:
+    frame, est = fitted
+    overall = est.where(estimand="att_overall", unit_of_measure=PERCENT)
+    by_part = dict(zip(overall.frame["part"], overall.draws().T, strict=True))
+    assert set(by_part) == {"total", "extensive", "intensive", "any", "if_any"}
+    assert by_part["total"] == pytest.approx(by_part["extensive"] + by_part["intensive"])
+    p0, p1 = (1 / (1 + np.exp(-x)) for x in (0.8, 0.65))
+    truth = {"any": 100 * (p1 / p0 - 1), "if_any": -20.0, "total": 100 * (0.8 * p1 / p0 - 1)}
+    for part, value in truth.items():
+        sd = by_part[part].std()
+        assert abs(by_part[part].mean() - value) < 4 * sd, part
+        assert sd < 4.0
+    dollars = est.where(estimand="att_overall", part="total").frame
+    before = frame[frame["entry"].notna() & (frame["year"] == 2015)]["spend"].mean()
+    assert dollars["baseline"].iloc[0] == pytest.approx(before)
+    assert dollars["estimate"].iloc[0] == pytest.approx(
+        before / 100 * dollars["estimate"].iloc[1], rel=1e-9
+    )
+
+
+def test_each_part_is_said_in_full(fitted) -> None:
+    _, est = fitted
+    assert "log odds" in str(est.meta["prior"]["any"]["effect"])
+    assert est.meta["prior"]["if_any"]["effect"].startswith("Normal(0, 0.2 log points")
+    assert est.meta["parts"]["if_any"]["integration"]["k_hat"] < 0.7
+    lines = est.meta["parts"]["any"]["prior_sensitivity"]
+    assert {"flat", "default"} == {line["prior"] for line in lines}
+    tree = est.to_arviz()["posterior"]
+    assert tree["total"].shape == (2, 200, 1)
+
+
+def test_columns_that_do_not_fit_are_named() -> None:
+    frame = persons(n=6)
+    data = panel(frame)
+    with pytest.raises(DataError, match="is known in other rows than those where `any` is 1"):
+        TwoPartDiD(any="any", positive="spend").fit(data, DESIGN)
+    with pytest.raises(DataError, match="does not add up to `spend`"):
+        TwoPartDiD(any="any", positive="log_if_any", amount="mean").fit(data, DESIGN)
+    with pytest.raises(DataError, match="no mean of logarithms is"):
+        TwoPartDiD(any="any", positive="if_any").fit(data, DESIGN)
+    with pytest.raises(DataError, match="one part only"):
+        TwoPartDiD(any="one", positive="if_any", amount="mean").fit(
+            panel(frame[frame["any"] == 1].assign(one=1.0)), DESIGN
+        )
+    with pytest.raises(DesignError, match="`amount` is 'gamma'"):
+        TwoPartDiD(any="any", positive="if_any", amount="gamma")
+    with pytest.raises(DataError, match="`spend` is negative"):
+        two_part_columns(pd.DataFrame({"spend": [-1.0, 2.0]}), "spend")

@@ -1,0 +1,1 @@
+"""Hierarchical models of counts: binomial, Poisson and negative binomial, by nested Laplace."""
