@@ -261,8 +261,8 @@ def mssp_benchmark(
             f"the benchmark rules of agreements that start in {agreement_start} are not declared; "
             "give a start year from 2019 on."
         )
-    terms = program.terms(agreement_start, [next(iter(program.open_in(agreement_start)))])
-    acpt_weight = _one(terms, "prospective_weight")
+    terms = program.terms(agreement_start, program.open_in(agreement_start)[:1])
+    acpt_weight = terms.one("prospective_weight")
     _check(frame, acpt_needed=acpt_weight > 0)
     table = frame.sort_values(list(KEYS), ignore_index=True)
     by_type = {name: _matrix(table, name) for name in (*NUMBERS, "acpt") if name in table}
@@ -280,7 +280,7 @@ def mssp_benchmark(
         update = acpt_weight * by_type["acpt"] + (1 - acpt_weight) * two_way
     ratio, growth, limit = capped_risk(
         np.nan_to_num(by_type["hcc_ratio"]), np.nan_to_num(by_type["demographic_ratio"]),
-        np.nan_to_num(adjusted * person_years), cap=_one(terms, "risk_cap"),
+        np.nan_to_num(adjusted * person_years), cap=terms.one("risk_cap"),
         together=terms.text("risk_cap_rule")[0, 0] == "together",
     )  # fmt: skip
     updated = adjusted * update * ratio
@@ -328,7 +328,7 @@ def _adjustment(
     apart, national = by_type["regional_per_capita"] - base, by_type["national_per_capita"]
     regional = np.where(apart > 0, rows[at, 1], rows[at, 2]) * apart
     regional = np.clip(
-        regional, -_one(terms, "regional_floor") * national, _one(terms, "regional_cap") * national
+        regional, -terms.one("regional_floor") * national, terms.one("regional_cap") * national
     )
     if terms.flag("regional_offset", absent=False)[0, 0]:
         offset = of_aco["dual_share"] + np.maximum(of_aco["mean_risk"] - 1.0, 0.0)
@@ -337,11 +337,11 @@ def _adjustment(
     if terms.flag("negative_region_removed")[0, 0]:
         regional = np.where(overall < 0, 0.0, regional)
         overall = np.maximum(overall, 0.0)
-    cap = _one(terms, "added_cap", absent=0.0)
+    cap = terms.one("added_cap", absent=0.0)
     nation = _average(national, share)[:, None]
     prior = prior_savings_adjustment(
         of_aco["prior_savings"], of_aco["proration"], nation,
-        share=_one(terms, "prior_savings_share", absent=0.0), cap=cap,
+        share=terms.one("prior_savings_share", absent=0.0), cap=cap,
     )  # fmt: skip
     population = np.minimum(of_aco["population"], cap * nation)
     highest = np.maximum(prior, population)
@@ -392,10 +392,6 @@ def _check(frame: pd.DataFrame, *, acpt_needed: bool) -> None:
                 f"{len(rows)} ACOs ({listed(rows)}). Correct it, or leave the column out."
             )
     found.raise_if_any()
-
-
-def _one(terms: Terms, name: str, *, absent: float | None = None) -> float:
-    return float(terms.number(name, absent=absent)[0, 0])
 
 
 def _matrix(table: pd.DataFrame, name: str) -> FloatArray:

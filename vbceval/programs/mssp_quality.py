@@ -103,11 +103,7 @@ def mssp_quality(
     [{'aco_id': 'A', 'qual_score': 0.65, 'met_qps': False, 'met_alternative': True, 'bonus': 0.0}]
     """
     program = program or get("mssp")
-    if performance_year not in program.years:
-        raise DesignError(
-            f"the quality rules of {performance_year} are not declared. Give a year of `mssp`."
-        )
-    terms = program.terms(performance_year, [next(iter(program.open_in(performance_year)))])
+    terms = program.terms(performance_year, program.open_in(performance_year)[:1])
     by_domain = terms.text("quality_rule")[0, 0] == "scaled"
     measures, acos = _checked(measures, acos, by_domain=by_domain)
     if by_domain and threshold is not None:
@@ -123,7 +119,7 @@ def mssp_quality(
 
 
 def _by_domain(terms: Terms, measures: pd.DataFrame, acos: pd.DataFrame) -> pd.DataFrame:
-    most = _one(terms, "points_of_a_measure")
+    most = terms.one("points_of_a_measure")
     earned = step(measures["percentile"].to_numpy(dtype=float), terms.table("quality_points"))
     earned = np.where(measures["reporting_only"], most, earned)
     weight = np.where(np.isnan(earned), 0.0, measures["weight"])
@@ -136,7 +132,7 @@ def _by_domain(terms: Terms, measures: pd.DataFrame, acos: pd.DataFrame) -> pd.D
     )  # fmt: skip
     domains = table.groupby(["aco_id", "domain"]).sum()
     domains = domains[domains["possible"] > 0]
-    bonus = domains["improvement"].clip(upper=_one(terms, "improvement_points"))
+    bonus = domains["improvement"].clip(upper=terms.one("improvement_points"))
     score = ((domains["earned"] + bonus) / domains["possible"]).clip(upper=1.0)
     held = score.groupby("aco_id").mean().reindex(acos["aco_id"])
     # an ACO below the minimum on every measure of a domain shares no savings
@@ -153,7 +149,7 @@ def _by_domain(terms: Terms, measures: pd.DataFrame, acos: pd.DataFrame) -> pd.D
 def _by_points(
     terms: Terms, measures: pd.DataFrame, acos: pd.DataFrame, threshold: float | None
 ) -> pd.DataFrame:
-    most = _one(terms, "points_of_a_measure")
+    most = terms.one("points_of_a_measure")
     ids = pd.Index(acos["aco_id"])
     scored = measures.dropna(subset="points")
     sums = scored.groupby("aco_id")["points"].agg(["sum", "count"]).reindex(ids)
@@ -162,11 +158,9 @@ def _by_points(
     bonus = np.where(electronic & reported, _bonus(terms, scored, acos, ids), 0.0)
     score = np.minimum((sums["sum"] / (most * sums["count"])).to_numpy(dtype=float) + bonus, 1.0)
     outcome = measures["outcome"].to_numpy(dtype=bool)
-    low = _one(terms, "outcome_percentile")
+    low = terms.one("outcome_percentile")
     one_outcome = _any_from(measures[outcome], low, ids)
-    other = _others_from(
-        measures, outcome, low=low, high=_one(terms, "standard_percentile"), ids=ids
-    )
+    other = _others_from(measures, outcome, low=low, high=terms.one("standard_percentile"), ids=ids)
     bar = _threshold(terms, threshold)
     first = (
         acos["first_year"].to_numpy(dtype=bool)
@@ -192,8 +186,8 @@ def _bonus(terms: Terms, scored: pd.DataFrame, acos: pd.DataFrame, ids: pd.Index
     points = {str(name): float(value) for name, value in tables[0][1]}
     scaler = scored["third"].map(points).groupby(scored["aco_id"]).sum().reindex(ids).fillna(0.0)
     share = acos["underserved"].to_numpy(dtype=float)
-    share = np.where(share >= _one(terms, "equity_share_from"), share, 0.0)
-    return np.asarray(np.minimum(scaler.to_numpy() * share, _one(terms, "equity_most")) / 100)
+    share = np.where(share >= terms.one("equity_share_from"), share, 0.0)
+    return np.asarray(np.minimum(scaler.to_numpy() * share, terms.one("equity_most")) / 100)
 
 
 def _any_from(measures: pd.DataFrame, percentile: float, ids: pd.Index) -> BoolArray:
@@ -221,7 +215,7 @@ def _threshold(terms: Terms, given: float | None) -> float:
                 f"`threshold` is {given:g}, and scores are fractions between 0 and 1. Divide by 100."
             )
         return given
-    held = _one(terms, "quality_threshold", absent=np.nan)
+    held = terms.one("quality_threshold", absent=np.nan)
     if np.isnan(held):
         raise DesignError(
             f"the rules hold no score that meets the standard of {terms.performance_year}. Give "
@@ -286,7 +280,3 @@ def _filled(table: pd.DataFrame, absent: dict[str, float | bool]) -> pd.DataFram
             held if isinstance(value, bool) else held.astype(object).where(held.notna(), value)
         )
     return table
-
-
-def _one(terms: Terms, name: str, *, absent: float | None = None) -> float:
-    return float(terms.number(name, absent=absent)[0, 0])

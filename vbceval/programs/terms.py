@@ -99,6 +99,10 @@ class Terms:
             out[mask] = value
         return out
 
+    def one(self, name: str, *, absent: float | None = None) -> float:
+        """Return the number of the first organization, where the rule is one for all; see `number`."""
+        return float(self.number(name, absent=absent)[0, 0])
+
     def flag(self, name: str, *, absent: bool | None = None) -> BoolArray:
         """Return a flag for each organization, shape (organizations, 1); see `number`."""
         out = np.full((len(self.variants), 1), bool(absent), dtype=bool)

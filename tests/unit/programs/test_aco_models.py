@@ -84,6 +84,8 @@ def test_reach_equity_adjustment_by_decile() -> None:
     assert [u.status for u in used] == ["unconfirmed"]
     with pytest.raises(DesignError, match="no `equity_pbpm`"):
         equity_adjustment(program, performance_year=2022, months=months)
+    with pytest.raises(DesignError, match="`reach` has no performance year 2030"):
+        equity_adjustment(program, performance_year=2030, months=months)
     with pytest.raises(DataError, match=r"shape \(2, 9\)"):
         equity_adjustment(program, performance_year=2024, months=months[:, 1:])
     with pytest.raises(DataError, match="`months` are not between 0"):

@@ -35,8 +35,18 @@ def test_the_minimum_rate_is_met_at_the_rate_itself() -> None:
 
 
 def test_small_acos_have_the_variable_rate_whatever_they_chose() -> None:
-    settled = settle({"n_ab": 4999}, {"n_ab": 5000}, {"min_sav_perc": 0.0233})
+    settled = settle({"n_ab": 4999}, {"n_ab": 5000}, {"min_sav_perc": 0.0247})
     assert settled["minimum_rate"] == pytest.approx([0.039, 0.02, 0.025])
+
+
+def test_a_stated_minimum_rate_is_not_ignored() -> None:
+    # neither a choice nor the variable rate of 2.5%
+    assert settle({"min_sav_perc": 0.03})["minimum_rate"].tolist() == [0.03]
+    # the table says "at least 12.2%" below 500 people, and for others gives the rate
+    row = {"track": "BASIC_A", "n_ab": 152}
+    rows = [{**row, "min_sav_perc": p} for p in (0.2542, 0.05, None)]
+    settled = settle(*rows, {**row, "n_ab": 20_000, "min_sav_perc": 0.04})
+    assert settled["minimum_rate"].tolist() == [0.2542, 0.122, 0.122, 0.025]
 
 
 def test_one_sided_tracks_owe_nothing() -> None:
@@ -114,7 +124,7 @@ def test_revenue_limits_track_1_plus_only_where_it_is_flagged() -> None:
 def test_what_changes_no_loss_is_not_asked_for() -> None:
     half = {"affected_share": 0.25}
     rows = [half, {**half, "expenditure": 210e6, "dis_adj": 1e6}]
-    assert settle(*rows).payment.tolist() == [4.9e6, -2e6]
+    assert settle(*rows, year=2024).payment.tolist() == [4.9e6, -2e6]
     # 40% of 8% of the benchmark is below every limit of Track 2
     row = {"track": "TRACK_2", "expenditure": 216e6, "qual_score": 1.0}
     assert settle(row, year=2018).payment.tolist() == [-0.4 * 16e6]
@@ -128,8 +138,16 @@ def test_losses_are_never_forgiven_beyond_what_is_owed() -> None:
 
 def test_losses_forgiven_in_full_are_not_owed_by_the_rounding_of_dollars() -> None:
     rows = [{"expenditure": 210e6 + 1, "dis_adj": d} for d in (3e6, 3e6 - 1)]
-    assert settle(*rows).payment == pytest.approx([0.0, -1.3])
+    assert settle(*rows, year=2024).payment == pytest.approx([0.0, -1.3])
     assert settle({"expenditure": 190e6, "dis_adj": 0.0}).payment == pytest.approx([4.9e6])
+
+
+def test_relief_in_a_year_of_the_pandemic_is_of_all_losses() -> None:
+    # a limit by revenue that is not published left 1,000,000, all of it forgiven
+    rows = [{"expenditure": 210e6, "dis_adj": d} for d in (-1e6, 0.0, None)]
+    assert settle(*rows, year=2021).payment.tolist() == [0.0, -3e6, -3e6]
+    assert settle(*rows, year=2023).payment.tolist() == [-2e6, -3e6, -3e6]
+    assert "relief_is_full" in settle(*rows, year=2021).unconfirmed()["parameter"].tolist()
 
 
 def test_the_guardrail_pays_no_savings() -> None:

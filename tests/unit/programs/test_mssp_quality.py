@@ -132,6 +132,8 @@ def test_what_is_wrong_is_said_together() -> None:
         mssp_quality(app(5.0), acos({"reported": None}), performance_year=2026)
     with pytest.raises(DesignError, match="no score that meets the standard of 2025"):
         mssp_quality(app(5.0), acos({}), performance_year=2025)
+    with pytest.raises(DesignError, match="`mssp` has no performance year 2040"):
+        mssp_quality(app(5.0), acos({}), performance_year=2040)
     by_domain = app(5.0).assign(domain="d1")
     with pytest.raises(DesignError, match="`threshold` has no meaning in 2018"):
         mssp_quality(by_domain, acos({}), performance_year=2018, threshold=0.7)

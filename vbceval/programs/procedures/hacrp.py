@@ -40,9 +40,7 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
         unit="number",
     )
     in_percentile = inputs.flag("in_percentile", absent=True)
-    of_table = quantile_of_known(
-        np.where(in_percentile, total, np.nan), float(terms.number("percentile")[0, 0])
-    )
+    of_table = quantile_of_known(np.where(in_percentile, total, np.nan), terms.one("percentile"))
     threshold = book.add(
         "threshold",
         np.where(np.isnan(inputs.number("threshold")), of_table, inputs.number("threshold")),
@@ -72,7 +70,7 @@ def _total_scores(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
     tables = terms.tables("measures", may_be_absent=True) if missing else []
     scores = []
     if tables:
-        ends = terms.number("winsorised")[0, 0]
+        ends = terms.one("winsorised")
         for row in tables[0][1]:
             name = str(row[0])
             z = inputs.number(f"z_{name}")
@@ -261,7 +259,7 @@ def domain_total_scores(
     if terms.text("domain_points")[0, 0] == "tenths":
         points = [tenth_points(column) for column in (first, *others.T)]
     else:
-        ends = terms.number("winsorised")[0, 0]
+        ends = terms.one("winsorised")
         points = [winsorised_z(c[:, None], share=ends)[:, 0] for c in (first, *others.T)]
     domains = np.column_stack([points[0], _mean_of_known(points[1:])])
     shares = np.where(np.isnan(domains), 0.0, weights)

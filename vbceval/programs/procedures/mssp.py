@@ -20,6 +20,7 @@ HALVES = ("january_june", "july_december")
 """Parts of a year that were settled by themselves."""
 
 _CHOICE_WIDTH = 5e-5  # published minimum rates have at most four decimals
+_VARIABLE_WIDTH = 5e-4  # or three
 _HALF_DOLLAR = 0.5
 _JULY_STARTS = 2019  # agreements that start in this year start on its first of July
 _WHOLE_YEAR = 0.75  # of benchmark a person times people: half-years' own totals are near a half
@@ -142,20 +143,7 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
         "have no `min_sav_perc`, and a two-sided ACO chooses its minimum rate.",
         "Fill in the minimum savings rate.",
     )
-    report_rows(
-        found,
-        (halved & losing)[:, 0],
-        names,
-        "have one of `affected_share` and `affected_months`, and losses forgiven follow from both.",
-        "Fill in the other, or `dis_adj`.",
-    )
-    report_rows(
-        found,
-        (undated & losing)[:, 0],
-        names,
-        "have no `current_start_date`, and the limit of losses rises with the year of the agreement.",
-        "Fill in the year in which it starts.",
-    )
+    _report_losses(inputs, found, halved=halved & losing, undated=undated & losing)
     whole = np.isnan(terms.number("half_year_share", absent=np.nan))
     report_rows(
         found,
@@ -165,6 +153,25 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
         "Correct the year, or put `full_year`.",
     )
     found.raise_if_any()
+
+
+def _report_losses(
+    inputs: Inputs, found: Problems, *, halved: BoolArray, undated: BoolArray
+) -> None:
+    report_rows(
+        found,
+        halved[:, 0],
+        inputs.organizations,
+        "have one of `affected_share` and `affected_months`, and losses forgiven follow from both.",
+        "Fill in the other, or `dis_adj`.",
+    )
+    report_rows(
+        found,
+        undated[:, 0],
+        inputs.organizations,
+        "have no `current_start_date`, and the limit of losses rises with the year of the agreement.",
+        "Fill in the year in which it starts.",
+    )
 
 
 def _half_relief(inputs: Inputs) -> BoolArray:
@@ -200,15 +207,18 @@ def _at_stake(amounts: _Amounts, asked: BoolArray) -> tuple[BoolArray, BoolArray
 
 
 def _minimum_rate(terms: Terms, inputs: Inputs) -> FloatArray:
-    people = inputs.number("n_ab")
-    variable = interpolated(people, terms.table("minimum_rate_table"))
+    people, stated = inputs.number("n_ab"), inputs.number("min_sav_perc")
+    bands = terms.table("minimum_rate_table")
+    variable = interpolated(people, bands)
+    # the table says "at least" for the fewest people, and a file then states the rate
+    variable = np.where(people <= bands[0][1], np.fmax(variable, stated), variable)
     choices = np.array([row[0] for row in terms.table("minimum_rate_choices")])
-    distance = np.abs(inputs.number("min_sav_perc")[..., None] - choices)
-    distance = np.nan_to_num(distance, nan=np.inf)
+    distance = np.nan_to_num(np.abs(stated[..., None] - choices), nan=np.inf)
     nearest = choices[np.argmin(distance, axis=-1)]
-    # a published rate that is none of the fixed ones is the variable rate, rounded
     fixed_choice = np.min(distance, axis=-1) < _CHOICE_WIDTH
-    chosen = np.where(fixed_choice, nearest, variable)
+    # a rate that is none of the fixed ones is the variable rate, rounded, or else holds as stated
+    near = np.abs(stated - variable) < _VARIABLE_WIDTH
+    chosen = np.where(fixed_choice, nearest, np.where(near, variable, stated))
     chosen = np.where(people < terms.number("variable_rate_below", absent=0.0), variable, chosen)
     rule = terms.text("minimum_rate_rule")
     fixed = terms.number("fixed_minimum_rate", absent=np.nan)
@@ -318,12 +328,7 @@ def _losses(
     limit = book.add("loss_limit", _loss_limit(terms, inputs, amounts), "Limit of losses.")
     capped = limited(shared, loss=limit) * amounts.part
     capped = book.add("limited_losses", capped, "Within the limit.")
-    months = inputs.number("affected_months", absent=0.0) / 12
-    relief = -capped * months * inputs.number("affected_share", absent=0.0)
-    published = np.abs(inputs.number("dis_adj", absent=0.0))
-    # whole dollars are published, so losses forgiven in full can differ by half of one
-    published = np.where(-capped - published <= _HALF_DOLLAR, -capped, published)
-    relief = np.minimum(np.where(inputs.known("dis_adj"), published, relief), -capped)
+    relief = np.minimum(_relief(terms, inputs, capped), -capped)
     what = "Losses forgiven for extreme and uncontrollable circumstances."
     relief = book.add("disaster_relief", relief, what)
     if "termination_adj" not in inputs:
@@ -332,6 +337,19 @@ def _losses(
     what = "Losses not owed because the agreement ended during the year."
     ended = book.add("termination_relief", np.minimum(ended, -capped - relief), what)
     return book.add("owed_losses", capped + relief + ended, "Losses owed (negative).")
+
+
+def _relief(terms: Terms, inputs: Inputs, owed: FloatArray) -> FloatArray:
+    months = inputs.number("affected_months", absent=0.0) / 12
+    computed = -owed * months * inputs.number("affected_share", absent=0.0)
+    if "dis_adj" not in inputs:
+        return computed
+    published = np.abs(inputs.number("dis_adj", absent=0.0))
+    # whole dollars are published, so losses forgiven in full can differ by half of one; where all of
+    # a year was affected, relief that is less than the losses says that an unpublished limit was
+    full = -owed - published <= _HALF_DOLLAR
+    full = full | ((published > 0) & terms.flag("relief_is_full", absent=False))
+    return np.where(inputs.known("dis_adj"), np.where(full, -owed, published), computed)
 
 
 def _loss_limit(terms: Terms, inputs: Inputs, amounts: _Amounts) -> FloatArray:

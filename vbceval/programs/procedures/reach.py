@@ -173,6 +173,6 @@ def equity_adjustment(
             "the months of the ten deciles, 0 where nobody is in one."
         )
     refuse_outside("months by decile", low=0.0, high=np.inf, months=counts)
-    terms = program.terms(performance_year, [next(iter(program.open_in(performance_year)))])
+    terms = program.terms(performance_year, program.open_in(performance_year)[:1])
     rows = np.asarray(terms.table("equity_pbpm"), dtype=float)
     return np.asarray(counts @ rows[np.argsort(rows[:, 0]), 1]), terms.used()
