@@ -1,7 +1,7 @@
 """
 Intervals and seconds of general Bayesian packages on cell means, beside the hierarchical model.
 
-    python benchmarks/bayes_peers.py --folder /tmp/peers --replications 10 \
+    python benchmarks/bayes_peers.py --folder peers --replications 10 \
         --bambi-python PYTHON_WITH_BAMBI --causalpy-python PYTHON_WITH_CAUSALPY
 
 Cells of 40 organizations, 2 strata and 6 years, a planted effect of -2 percent, shocks to organizations

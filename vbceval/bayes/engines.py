@@ -35,7 +35,7 @@ class Model(NamedTuple):
     ----------
     cells, parts, priors : Cells, Structure, Priors
         Data, coefficients of the mean, prior scales.
-    active : array of bool, shape (4,)
+    active : array of bool, shape (7,)
         See `vbceval.bayes.model.active_scales`.
     person_log_sd : float
         As in `vbceval.bayes.model.build`.

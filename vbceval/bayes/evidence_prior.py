@@ -15,6 +15,7 @@ from vbceval.bayes.meta_data import Studies
 from vbceval.bayes.meta_posterior import HEAVY_LEVELS, Posterior
 from vbceval.bayes.priors import Priors
 from vbceval.bayes.weighted import WeightedMeta
+from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
@@ -69,6 +70,8 @@ class EvidencePrior:
         own part what differs between rows of a report (cohorts, years).
     used, left_out : DataFrame
         Published effects that went in; and those that did not, with the reason, ``why``.
+    program : tuple of str
+        Names of the program whose results were left out.
     program_type : str
         Type of the program, or "new" for one that no result has.
     meta : mapping
@@ -78,6 +81,7 @@ class EvidencePrior:
     effects: Effects
     used: pd.DataFrame
     left_out: pd.DataFrame
+    program: tuple[str, ...]
     program_type: str
     meta: dict[str, Any]
 
@@ -110,10 +114,12 @@ class EvidencePrior:
         """Return in words what the prior is, what it rests on and what was left out."""
         labels = "label" if "label" in self.left_out else "program"
         why = [f"{row[labels]} ({row['why']})" for row in self.left_out.to_dict("records")]
+        nothing = f"nothing, as no such result of {listed(self.program)} is in the table"
         return (
-            f"effect of a program of type '{self.program_type}' given {len(self.used)} published "
-            f"effects from {self.used['report'].nunique()} reports: mean {self.mean:.2f}, standard "
-            f"deviation {self.sd:.2f} percent of baseline. Left out: {'; '.join(why) or 'nothing'}."
+            f"effect of {listed(self.program)}, of type '{self.program_type}', given "
+            f"{len(self.used)} published effects from {self.used['report'].nunique()} reports: mean "
+            f"{self.mean:.2f}, standard deviation {self.sd:.2f} percent of baseline. Left out: "
+            f"{'; '.join(why) or nothing}."
         )
 
 
@@ -182,8 +188,9 @@ def evidence_prior(
     found = _new_program(model, studies, posterior, program_type, rng)
     seen = program_type in studies.labels["type"]
     return EvidencePrior(
-        effects=found, used=used, left_out=left_out, program_type=program_type if seen else "new",
-        meta=dict(fitted.meta),
+        effects=found, used=used, left_out=left_out,
+        program=(program,) if isinstance(program, str) else tuple(program),
+        program_type=program_type if seen else "new", meta=dict(fitted.meta),
     )  # fmt: skip
 
 

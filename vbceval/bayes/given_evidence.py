@@ -35,12 +35,18 @@ class _Given(NamedTuple):
 
 
 class _Posterior(NamedTuple):
-    """Means (k,), draws (N, k), share of the estimate in the mean (k,), and the prior's draws."""
+    """
+    Posterior of k rows.
+
+    Means (k,), draws (N, k), share of a row's own estimate in its mean (k,), shape of the tail of the
+    weights, the number of independent draws that the draws are worth, and the prior's draws (S, k).
+    """
 
     mean: FloatArray
     draws: FloatArray
     share: FloatArray
     pareto_k: float
+    worth: float
     predicted: FloatArray
 
 
@@ -77,7 +83,8 @@ def given_evidence(
     baseline : float or sequence of float, optional
         Mean outcome that effects in money are a percent of, per person or episode and year or month
         like the estimates: that of the treated before entry. Taken as known. By default column
-        ``baseline`` of the estimates; those in percent need none.
+        ``baseline`` of the estimates; those in percent of a mean need none. For estimates in
+        percentage points state it, in percentage points.
     alternatives : sequence of str or Priors
         Other priors that are reported beside, in ``meta["prior_sensitivity"]``.
     draws : int, default 4000
@@ -92,15 +99,18 @@ def given_evidence(
     Estimates
         With draws: each row in percent of baseline and, where it came in money, in money. Columns
         ``observed``, ``observed_se``, ``baseline`` and ``weight_of_estimate``, the share of the
-        estimate in the posterior mean, the prior having the rest. In ``meta``: the prior in words,
+        row's own estimate in its posterior mean, the prior (and other rows) having the rest. In
+        ``meta``: the prior in words,
         published effects used and left out, ``prior_predictive`` (probability of an estimate at
         least as far from the prior's centre as the one seen: near 0 prior and estimate are in
-        conflict) and ``prior_sensitivity``.
+        conflict), ``prior_sensitivity`` and ``convergence``: draws of a mixture are worth fewer
+        than their number.
 
     Raises
     ------
     DesignError
-        If rows have no error, are combinations of each other, or have no baseline.
+        If rows have no error, are combinations of each other or of several outcomes, or their
+        `baseline` is missing, of another unit or of no use.
     EstimationError
         If the estimate is so far from the prior that its draws cannot stand for the posterior.
 
@@ -133,6 +143,7 @@ def given_evidence(
         "prior_predictive": _surprise(given, found, estimates),
         "prior_sensitivity": _beside(estimates, given, prior, found, alternatives, draws, seed, level),
         "pareto_k": found.pareto_k,
+        "convergence": {"ess_bulk": found.worth},
         "seed": seed,
         "versions": versions("numpy"),
         "warnings": _warnings(estimates),
@@ -148,17 +159,38 @@ def _read(estimates: Estimates, baseline: float | Sequence[float] | None) -> _Gi
     """Put estimates in percent of baseline, and refuse what has no posterior."""
     problems = Problems("the estimates", DesignError)
     frame, k = estimates.frame, len(estimates)
-    percent = frame["unit_of_measure"].astype("string").str.startswith("percent").fillna(False)
-    money = ~percent.to_numpy(bool)
+    units = frame["unit_of_measure"].astype("string").fillna("")
+    # percentage points are the unit of a share, not a percent of it
+    money = ~((units == "percent") | units.str.startswith("percent of")).to_numpy(bool)
     base = np.full(k, np.nan)
     if baseline is not None:
-        base[money] = np.broadcast_to(np.asarray(baseline, dtype=float), (k,))[money]
+        stated = np.asarray(baseline, dtype=float)
+        if stated.shape not in ((), (k,)):
+            problems.add(
+                f"`baseline` has {stated.size} values for {k} rows. Give one, or one a row."
+            )
+        elif not money.any():
+            problems.add(
+                "`baseline` is given, and all rows are in percent already, where it would change "
+                "nothing. Leave it out."
+            )
+        else:
+            base[money] = np.broadcast_to(stated, (k,))[money]
     elif "baseline" in frame:
-        base[money] = frame["baseline"].to_numpy(dtype=float)[money]
-    if not (base[money] > 0).all():
-        units = frame.loc[money, "unit_of_measure"].map(str).unique()
+        # the mean of a share is a share, and effects on it are in points
+        own = money & ~units.str.startswith("percentage").to_numpy(bool)
+        base[own] = frame["baseline"].to_numpy(dtype=float)[own]
+    problems.raise_if_any()
+    outcomes = frame["outcome"].map(str).unique()
+    if len(outcomes) > 1:
         problems.add(
-            f"{int(money.sum())} rows in {listed(units)} have no positive `baseline`, so they cannot "
+            f"rows are of {len(outcomes)} outcomes ({listed(outcomes)}), and would be taken for effects "
+            "on one. Select one with `where(outcome=...)`."
+        )
+    if not (base[money] > 0).all():
+        named_units = frame.loc[money, "unit_of_measure"].map(str).unique()
+        problems.add(
+            f"{int(money.sum())} rows in {listed(named_units)} have no positive `baseline`, so they cannot "
             "be put in percent, in which the prior is. State the mean of the treated before entry, "
             "in the unit of the rows."
         )
@@ -210,6 +242,7 @@ def _posterior(given: _Given, effects: Effects, size: int, seed: int) -> _Poster
         )
     gain = np.linalg.solve(total, prior).swapaxes(1, 2)
     means = centre[:, None] + np.einsum("skj,sj->sk", gain, away)
+    mean, worth = _worth(weight, means, np.einsum("skj,sjk->sk", gain, error), size)
     rows = resampled(weight, size, rng)
     # a draw of effect and error from the prior, moved by what the estimate says of both
     roots = np.linalg.cholesky(prior[rows] + 1e-12 * np.eye(k)), np.linalg.cholesky(error[rows])
@@ -219,7 +252,23 @@ def _posterior(given: _Given, effects: Effects, size: int, seed: int) -> _Poster
     share = weight @ np.einsum("skk->sk", gain)
     anew = np.linalg.cholesky(total)
     predicted = centre[:, None] + np.einsum("skj,sj->sk", anew, rng.standard_normal((n, k)))
-    return _Posterior(weight @ means, drawn, share, shape, predicted)
+    return _Posterior(mean, drawn, share, shape, worth, predicted)
+
+
+def _worth(
+    weight: FloatArray, means: FloatArray, variances: FloatArray, size: int
+) -> tuple[FloatArray, float]:
+    """
+    Return the posterior means and how many independent draws the draws are worth, at least.
+
+    Two errors add up: that of the weights of the prior's draws, in which means differ, and that of
+    `size` draws.
+    """
+    mean = weight @ means
+    away = np.square(means - mean)
+    total = weight @ (variances + away)
+    error = np.square(weight) @ away + total / size
+    return mean, float((total / error).min())
 
 
 def _frame(estimates: Estimates, given: _Given, found: _Posterior) -> pd.DataFrame:
@@ -266,22 +315,30 @@ def _beside(
     """Return the same rows under other priors, percent of baseline, one record a row and prior."""
     own = fitted.priors() if isinstance(fitted, EvidencePrior) else named(fitted)
     name = "evidence" if isinstance(fitted, EvidencePrior) else fitted
-    runs: list[tuple[Any, Priors, _Posterior]] = [(name, own, found)]
+    runs: list[tuple[Any, Priors, _Posterior | str]] = [(name, own, found)]
     for other in alternatives:
         if isinstance(fitted, EvidencePrior) or named(other) != own:
-            again = _posterior(given, of_priors(named(other)), size, seed)
+            try:
+                again: _Posterior | str = _posterior(given, of_priors(named(other)), size, seed)
+            except EstimationError as error:
+                # the posterior that was asked for stands
+                again = f"failed: {error}"
             runs.append((other, named(other), again))
     keys = estimates.frame[[*KEYS]].assign(unit_of_measure=PERCENT).to_dict("records")
     records: list[dict[Any, Any]] = []
     for prior, scales, run in runs:
-        table = summary(run.draws, np.full(size, 1.0 / size), level).assign(estimate=run.mean)
+        law = found if isinstance(run, str) else run
+        table = summary(law.draws, np.full(size, 1.0 / size), level).assign(estimate=law.mean)
         table = table.rename(columns={"below_zero": "probability_below_0"})
+        method, shape = "closed form", law.pareto_k
+        if isinstance(run, str):
+            table, method, shape = table * np.nan, run, np.nan
         for key, row in zip(keys, table.to_dict("records"), strict=True):
             records.append(
                 {
                     **key, "prior": prior if isinstance(prior, str) else "custom",
                     "prior_mean_percent": scales.effect_mean, "prior_sd_percent": scales.effect,
-                    **row, "level": level, "method": "closed form", "pareto_k": run.pareto_k,
+                    **row, "level": level, "method": method, "pareto_k": shape,
                 }
             )  # fmt: skip
     return records

@@ -11,9 +11,6 @@ from vbceval.core.typing import FloatArray
 LANES = 16
 """Clusters worked on at once: the last axis of small arrays, so that one instruction serves several."""
 
-# Machine code of `vbceval.bayes.marginal` is kept on disk and renewed when that file changes, not this:
-# after a change here, clear __pycache__.
-
 
 class Group(NamedTuple):
     """

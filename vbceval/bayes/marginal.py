@@ -23,15 +23,19 @@ The last axis of every small array is `LANES` clusters, and the innermost loop r
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import hashlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vbceval.bayes import lanes, layout
 from vbceval.bayes.lanes import LANES, Group, cholesky, eliminate, room
+from vbceval.bayes.layout import Layout
 from vbceval.core.typing import FloatArray, IntArray
 
-if TYPE_CHECKING:
-    from vbceval.bayes.layout import Layout
+_ELSEWHERE = lanes.__file__, layout.__file__
+"""Files whose code, or order of fields, becomes part of the machine code."""
 
 SPECIFIC, COMMON, LASTING, RHO = range(4)
 """Places in `scales`: three variances and the autocorrelation."""
@@ -353,7 +357,19 @@ def compiled() -> Any:
 
     for part in (
         room, cholesky, eliminate, _project, _score, _specific, _stratum_gradient, _prepare,
-        _posterior, _common_gradient, _stratum_covariance, _levels,
+        _posterior, _common_gradient, _stratum_covariance, _levels, _evaluate,
     ):  # fmt: skip
         register_jitable(error_model="numpy")(part)
-    return njit(_evaluate, nogil=True, cache=True, error_model="numpy")
+    digest = hashlib.sha256(b"".join(Path(name).read_bytes() for name in _ELSEWHERE)).digest()
+    version = int.from_bytes(digest[:7])
+
+    def evaluate(
+        residual: FloatArray, phi: FloatArray, shared: FloatArray, scales: FloatArray,
+        stretch: FloatArray, lay: Layout,
+    ) -> tuple[FloatArray, ...]:  # fmt: skip
+        # the cache on disk is renewed when this file changes or a value that is closed over: without
+        # this one, a change of the other files alone would leave the old code in use
+        _ = version
+        return _evaluate(residual, phi, shared, scales, stretch, lay)
+
+    return njit(evaluate, nogil=True, cache=True, error_model="numpy")

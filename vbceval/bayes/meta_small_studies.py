@@ -52,9 +52,10 @@ def small_study_check(
     Raises
     ------
     DataError
-        If a column is missing.
+        If a column is missing, or a row with a standard error lacks another value.
     DesignError
-        If fewer than four reports with a standard error are there, or all errors are equal.
+        If fewer than four reports with a standard error are there, or all errors are equal, or all
+        but those of one report.
 
     References
     ----------
@@ -71,12 +72,28 @@ def small_study_check(
     problems.raise_if_any()
     known = data[std_error].notna().to_numpy()
     y, se = (data.loc[known, c].to_numpy(dtype=float) for c in (estimate, std_error))
+    for name, wrong, what in (
+        (estimate, ~np.isfinite(y), "missing"), (std_error, ~(np.isfinite(se) & (se > 0)), "not positive"),
+        (report, data.loc[known, report].isna().to_numpy(), "missing"),
+    ):  # fmt: skip
+        if wrong.any():
+            problems.add(
+                f"`{name}` is {what} in {int(wrong.sum())} rows that have a standard error. Correct "
+                "them, or leave them out."
+            )
+    problems.raise_if_any()
     codes = pd.factorize(data.loc[known, report])[0]
     reports = len(np.unique(codes))
     if reports < 4 or np.ptp(se) == 0:
         raise DesignError(
             f"{reports} reports print a standard error, of {len(np.unique(se))} sizes; a slope on "
             "standard errors needs four reports and two sizes. Leave the check out and say so."
+        )
+    if any(np.ptp(se[codes != c]) == 0 for c in range(reports)):
+        # it would be fitted exactly, and its error be taken for none
+        raise DesignError(
+            "all reports but one have the same standard error, so the slope is that one report's "
+            "distance from the others, and nothing tells its error. Leave the check out and say so."
         )
     x = np.column_stack([np.ones(len(y)), se])
     beta, cov, df = clustered_least_squares(y, x, se**2 + reml(y, se).tau2, codes)

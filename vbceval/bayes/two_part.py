@@ -30,6 +30,8 @@ PARTS = ("total", "extensive", "intensive", "any", "if_any")
 """What is reported: the last two are the effects on the parts themselves, in percent."""
 
 _ROUNDING = 1e-6
+_LEVEL = 5.0
+"""Mean of logarithms in each stratum after a shift."""
 
 
 class Changes(NamedTuple):
@@ -169,7 +171,8 @@ class TwoPartDiD:
             Rows of `HierarchicalDiD.fit` for each ``part``: "total", its "extensive" and
             "intensive" part, which add up to it, each in the unit of spending and in percent of
             the mean before entry; and "any" and "if_any", effects on the share with any spending
-            and on the mean of those, in percent. ``meta["parts"]`` says everything of both fits.
+            and on the mean of those, in percent. All are averaged over cohorts, event times and
+            strata with the weights of spending. ``meta["parts"]`` says everything of both fits.
             The DataTree has ``posterior`` with the change of every cohort, event time and stratum.
 
         Raises
@@ -199,14 +202,15 @@ class TwoPartDiD:
         design = replace(design, outcome=self.positive)
         if self.amount == "mean":
             return model.fit(positive, design, limits=limits)
-        # logs about 1 in each stratum, so that percent of a baseline of 1 is a hundredth of a log
+        # percent of a baseline of 1 is a hundredth of a log. Intercepts are free, so the level of the
+        # logs is arbitrary: one at which no treated group looks ten times off that baseline
         j = positive.column(self.positive)
         level = np.zeros(len(positive))
         keys = list(positive.strata)
         groups = positive.cells.groupby(keys).indices.values() if keys else [np.arange(len(level))]
         for i in groups:
             known = i[positive.w[i] > 0]
-            level[i] = np.average(positive.y_mean[known, j], weights=positive.w[known]) - 1.0
+            level[i] = np.average(positive.y_mean[known, j], weights=positive.w[known]) - _LEVEL
         means = positive.y_mean.copy()
         means[:, j] -= level
         design = replace(design, unit_of_measure="log points")
@@ -220,6 +224,11 @@ class TwoPartDiD:
         problems = Problems("the columns of the two parts", DataError)
         spent = _total(spending, design.outcome)
         share, level = _mean(some, self.any), _mean(positive, self.positive)
+        if not np.isclose(some.w.sum(), spending.w.sum(), rtol=_ROUNDING):
+            problems.add(
+                f"`{self.any}` is known in other rows than `{design.outcome}`. It is 0 or 1 where "
+                "spending is known, and missing elsewhere."
+            )
         if not np.isclose(positive.w.sum(), _total(some, self.any), rtol=_ROUNDING):
             problems.add(
                 f"`{self.positive}` is known in other rows than those where `{self.any}` is 1. "

@@ -115,16 +115,19 @@ def narrowing(est: Estimates, *, by: str, reference: str, level: float = 0.95) -
     """
     rows = est.by(by)
     units = rows.frame["unit_of_measure"].astype("string").fillna("")
-    if units.str.startswith("percent").any() or "baseline" not in rows.frame:
+    # means of shares are shares, and effects on them in percentage points: refused as well
+    percent = units.str.startswith("percent").any()
+    if percent or "baseline" not in rows.frame or rows.frame["baseline"].isna().any():
         raise DesignError(
             "whether a gap narrows is asked in the unit of the outcome, with the mean of each stratum "
-            "before entry in column `baseline`: equal percents of unequal means change a gap. Select "
-            "rows with `where(unit_of_measure=...)`, and keep that column."
+            "before entry, in that unit, in column `baseline`: equal percents of unequal means change "
+            "a gap. Select rows with `where(unit_of_measure=...)`, and keep that column."
         )
     found = gaps(rows, by=by, reference=reference)
-    base = rows.frame.drop_duplicates("stratum").set_index("stratum")["baseline"].astype(float)
-    own = found.frame["stratum"].str.removesuffix(f" - {reference}")
-    before = base[own].to_numpy() - float(base[f"{by}={reference}"])
+    # the same differences, of the means before entry of the same rows
+    known = rows.frame.assign(estimate=rows.frame["baseline"].astype(float))
+    means = Estimates(frame=known, covariance=np.zeros((len(known), len(known))))
+    before = gaps(means, by=by, reference=reference).estimate
     if not np.all(np.abs(before) > 0):
         raise DesignError(
             "there is no gap before entry, so none can narrow. Look at `gaps` instead."

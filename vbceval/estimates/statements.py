@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,8 +124,10 @@ def _require_one_unit(
 
 def effective_draws(estimates: Estimates) -> float:
     """Return the smallest effective number of draws that a posterior says it has, at most their number."""
-    seen: Any = estimates.meta.get("convergence") or {}
-    sizes = [float(seen[x]) for x in ("ess_bulk", "ess_tail") if x in seen]
+    seen: dict[str, Any] = dict(estimates.meta.get("convergence") or {})
+    # of a model of several parts it is by part
+    parts = [x for x in seen.values() if isinstance(x, Mapping)] or [seen]
+    sizes = [float(part[x]) for part in parts for x in ("ess_bulk", "ess_tail") if x in part]
     # draws in reflected pairs may be worth more than their number; probabilities are not
     return min([float(len(estimates.draws())), *[s for s in sizes if np.isfinite(s)]])
 

@@ -11,7 +11,8 @@ import pandas as pd
 from vbceval.core.checks import listed, missing_columns
 from vbceval.core.errors import DataError
 
-_YEAR = re.compile(r"(?:19|20)\d\d")
+_YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?!\d)(?:\s*[-\u2013/]\s*(\d\d)(?!\d))?")
+"""A year, and the end of a range that is written in two digits."""
 
 
 def independent_of(
@@ -43,7 +44,9 @@ def independent_of(
     -------
     DataFrame
         One row an effect, same order and index: ``program``, ``first_year``, ``last_year`` (of the
-        years that ``period`` names; missing where it names none), ``kept`` and ``why`` ("" if kept).
+        years that ``period`` names, of 2013-15 the year 2015; missing where it names none), ``kept``
+        and ``why`` ("" if kept). Years before entry that a result also rests on count only where
+        ``period`` names them.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def independent_of(
         raise DataError("`program` names none; results of the same program could not be left out.")
     same = effects["program"].map(_plain).isin([_plain(name) for name in names]).to_numpy(bool)
     period = effects["period"].astype("string").fillna("") if "period" in effects else None
-    found = [[int(y) for y in _YEAR.findall(t)] for t in period] if period is not None else []
+    found = [_years(t) for t in period] if period is not None else []
     table = effects[["program"]].copy()
     table["first_year"] = [float(min(y, default=np.nan)) for y in found] if found else np.nan
     table["last_year"] = [float(max(y, default=np.nan)) for y in found] if found else np.nan
@@ -84,3 +87,13 @@ def independent_of(
 
 def _plain(name: object) -> str:
     return str(name).split("(")[0].strip().casefold()
+
+
+def _years(text: str) -> list[int]:
+    out = []
+    for year, end in _YEAR.findall(text):
+        out.append(int(year))
+        last = int(year[:2] + end) if end else 0
+        # two digits that are no later year are a month
+        out += [last] if last > int(year) else []
+    return out

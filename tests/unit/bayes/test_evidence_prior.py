@@ -11,6 +11,7 @@ from vbceval.bayes import MetaAnalysis, Priors, evidence_prior, given_evidence, 
 from vbceval.bayes.evidence_prior import Effects, EvidencePrior
 from vbceval.core.errors import DataError, DesignError, EstimationError
 from vbceval.estimates import Estimates
+from vbceval.evidence import independent_of
 
 PUBLISHED = pd.DataFrame(
     {
@@ -40,8 +41,9 @@ def mixture(centre: list[float], sd: list[float]) -> EvidencePrior:
     law = Effects(np.repeat(centre, 1000), np.repeat(np.square(sd), 1000), np.zeros(1000 * len(sd)))
     used = PUBLISHED.iloc[3:]
     return EvidencePrior(
-        effects=law, used=used, left_out=used.assign(why="x").iloc[:0], program_type="aco", meta={}
-    )
+        effects=law, used=used, left_out=used.assign(why="x").iloc[:0], program=("A", "Alpha"),
+        program_type="aco", meta={},
+    )  # fmt: skip
 
 
 def test_one_estimate_and_a_normal_prior_are_the_weighted_mean() -> None:
@@ -143,3 +145,77 @@ def test_a_posterior_brings_its_own_prior_and_the_result_says_so() -> None:
     first = given_evidence(one(-2.0, 1.0, unit="percent"), "skeptical")
     assert first.meta["warnings"] == []
     assert "whose prior counts" in given_evidence(first, "skeptical").meta["warnings"][0]
+
+
+def test_percentage_points_are_not_percent_of_a_mean() -> None:
+    points = one(-1.0, 0.5, unit="percentage points")
+    # the mean of a share is a share: it is no baseline of effects in points
+    own = points.with_frame(points.frame.assign(baseline=0.2))
+    for est in (points, own):
+        with pytest.raises(DesignError, match="1 rows in `percentage points` have no positive"):
+            given_evidence(est, "flat")
+    found = given_evidence(own, Priors(effect=2.5), baseline=20.0)
+    # an effect of -5 percent with standard error 2.5
+    assert found.estimate.tolist() == pytest.approx([-2.5, -0.5])
+    assert found.frame["unit_of_measure"].tolist() == ["percent of baseline", "percentage points"]
+
+
+def test_options_and_rows_that_would_be_read_wrongly_are_refused() -> None:
+    percent = one(-2.0, 1.0, unit="percent")
+    with pytest.raises(DesignError, match="would change nothing"):
+        given_evidence(percent, "flat", baseline=1e4)
+    with pytest.raises(DesignError, match="2 values for 1 rows"):
+        given_evidence(one(-200.0, 100.0), "flat", baseline=[1e4, 1e4])
+    frame = pd.DataFrame(
+        {"estimand": "att_overall", "outcome": ["spend", "visits"], "estimate": [-1.0, -2.0],
+         "unit_of_measure": "percent"}
+    )  # fmt: skip
+    with pytest.raises(DesignError, match="rows are of 2 outcomes"):
+        given_evidence(Estimates(frame=frame, covariance=np.eye(2)), "flat")
+
+
+def test_monte_carlo_error_counts_the_draws_of_the_prior() -> None:
+    """Answers from other draws of one prior differ by what `statements` says."""
+    found, said = [], []
+    for seed in range(20):
+        centre = np.random.default_rng(seed).normal(0.0, 1.0, 4000)
+        prior = mixture([0.0], [1.0])
+        law = Effects(centre, np.full(4000, 1e-4), np.zeros(4000))
+        object.__setattr__(prior, "effects", law)
+        est = given_evidence(
+            one(-1.0, 0.2, unit="percent"), prior, alternatives=(), seed=seed, draws=8000
+        )
+        row = est.statements(thresholds=(-1.0,)).set_index("statement").loc["below"]
+        found.append(row["value"])
+        said.append(row["mcse"])
+    assert np.std(found) == pytest.approx(np.mean(said), rel=0.5)
+    # parts that are all the same are no source of error
+    same = given_evidence(one(-1.0, 1.0, unit="percent"), "skeptical")
+    assert same.meta["convergence"]["ess_bulk"] == pytest.approx(4000)
+
+
+def test_another_prior_that_fails_leaves_the_posterior_standing() -> None:
+    frame = pd.DataFrame(
+        {"estimand": "att_cohort", "cohort": [2013.0, 2014.0], "unit_of_measure": "percent",
+         "estimate": [-20.0, 20.0]}
+    )  # fmt: skip
+    prior = mixture([0.0], [1.0])
+    law = Effects(np.zeros(4000), np.ones(4000), np.full(4000, 400.0))
+    object.__setattr__(prior, "effects", law)
+    est = Estimates(frame=frame, covariance=0.01 * np.eye(2))
+    found = given_evidence(est, prior, alternatives=("skeptical",))
+    assert found.estimate == pytest.approx([-20.0, 20.0], abs=0.1)
+    own, other = pd.DataFrame(found.meta["prior_sensitivity"]).groupby("prior", sort=False)
+    assert np.isfinite(own[1]["estimate"]).all()
+    assert other[1]["method"].str.startswith("failed: the estimates are so far").all()
+    assert other[1]["estimate"].isna().all()
+    assert "failed" in headline(found)
+
+
+def test_years_in_two_digits_and_programs_that_the_table_does_not_have() -> None:
+    table = pd.DataFrame({"program": "A", "period": ["2013-15", "2010-07..2011-06", "2012/13"]})
+    found = independent_of(table, "a", years=(2014, 2019))
+    assert found["last_year"].tolist() == [2015.0, 2011.0, 2013.0]
+    assert found["kept"].tolist() == [False, True, True]
+    # a name that no result has is said: it may be spelled otherwise in the table
+    assert "nothing, as no such result of `A`, `Alpha` is in" in mixture([0.0], [1.0]).describe()

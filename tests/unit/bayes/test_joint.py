@@ -308,8 +308,13 @@ def test_bad_input_is_named(planted) -> None:
         JointDiD(person_sd=3.0)
     with pytest.raises(DesignError, match="`concentration` is 0"):
         JointDiD(concentration=0.0)
-    for wrong in (1.2, {("spend", "score"): 0.1}):
-        with pytest.raises(DesignError, match="no correlation matrix"):
+    pair = ("spend", "visits")
+    for wrong, why in (
+        (1.2, "no correlation matrix"), ({pair: 1.1}, "no correlation matrix"),
+        ({pair: 0.3, ("spend", "score"): 0.1}, r"`person_correlation` names .*score"),
+        ({pair: 0.3, pair[::-1]: 0.2}, "in both orders"),
+    ):  # fmt: skip
+        with pytest.raises(DesignError, match=why):
             JointDiD(
                 person_sd={k: SD[k] for k in ("spend", "visits")}, person_correlation=wrong
             ).fit(planted.data, planted.designs)

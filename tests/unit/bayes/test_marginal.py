@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from scipy import special, stats
 
 import vbceval as vbc
+from vbceval.bayes import marginal
 from vbceval.bayes.cells import Cells, from_moments
 from vbceval.bayes.coefficients import Reference, place, pull_back, reference, split, structure
 from vbceval.bayes.draws import prior_effects
@@ -431,3 +434,19 @@ def test_effects_before_entry_alone_are_refused() -> None:
     design = vbc.Design(outcome="spend", anticipation=1, window=(-1, -1))
     with pytest.raises(DesignError, match="no cell at or after entry"):
         from_moments(moments, design, person_sd=900.0)
+
+
+def test_machine_code_on_disk_is_of_every_file_it_is_made_of(tmp_path, monkeypatch) -> None:
+    """numba looks at the file of the function alone; the others are in the key of its cache."""
+
+    def key() -> object:
+        machine = SimpleNamespace(magic_tuple=lambda: ("machine",))
+        return compiled.__wrapped__()._cache._index_key("signature", machine)
+
+    files = [Path(shutil.copy(name, tmp_path)) for name in marginal._ELSEWHERE]
+    assert [x.name for x in files] == ["lanes.py", "layout.py"]
+    before = key()
+    monkeypatch.setattr(marginal, "_ELSEWHERE", files)
+    assert key() == before
+    files[0].write_text(files[0].read_text().replace("1e-14", "1e-13"))
+    assert key() != before

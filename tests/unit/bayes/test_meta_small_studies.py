@@ -49,7 +49,8 @@ def test_a_planted_slope_is_found_and_none_is_not() -> None:
         small_study_check(effects(0.0, seed=s)).loc[1, "p_value"] < 0.05 for s in range(200)
     ]
     # four Monte Carlo standard errors about the nominal size
-    assert abs(np.mean(rejected) - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 100)
+    assert abs(np.mean(rejected) - 0.05) < 4 * np.sqrt(0.05 * 0.95 / len(rejected))
+    assert any(rejected)
 
 
 def test_few_reports_are_said_and_too_few_refused() -> None:
@@ -61,3 +62,25 @@ def test_few_reports_are_said_and_too_few_refused() -> None:
         small_study_check(effects(0.0, reports=3))
     with pytest.raises(DataError, match="no column `std_error`"):
         small_study_check(few.drop(columns="std_error"))
+
+
+def test_rows_that_lack_a_value_are_counted() -> None:
+    bad = effects(0.0, reports=6)
+    bad.loc[[0, 1], "estimate"] = np.nan
+    bad.loc[2, "std_error"] = 0.0
+    bad["report"] = bad["report"].astype(float).replace(5.0, np.nan)
+    with pytest.raises(DataError, match="3 problems") as caught:
+        small_study_check(bad)
+    for word in (
+        "`estimate` is missing in 2 rows",
+        "not positive in 1",
+        "`report` is missing in 2",
+    ):
+        assert word in str(caught.value)
+
+
+def test_a_slope_that_hangs_on_one_report_is_refused() -> None:
+    bad = effects(0.0, reports=12).assign(std_error=0.5)
+    bad.loc[[0, 1], ["std_error", "estimate"]] = [2.0, -6.0]
+    with pytest.raises(DesignError, match="all reports but one"):
+        small_study_check(bad)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import vbceval as vbc
 from vbceval.bayes import Limits, TwoPartDiD, two_part_columns
 from vbceval.bayes.averages import PERCENT
+from vbceval.bayes.cells import from_moments
 from vbceval.bayes.two_part import Changes
 from vbceval.core.errors import DataError, DesignError
 
@@ -104,7 +107,31 @@ def test_columns_that_do_not_fit_are_named() -> None:
         TwoPartDiD(any="one", positive="if_any", amount="mean").fit(
             panel(frame[frame["any"] == 1].assign(one=1.0)), DESIGN
         )
+    lost = (frame["spend"] == 0) & (frame["person"] % 2 == 0)
+    some = panel(frame.assign(some=frame["any"].mask(lost)))
+    with pytest.raises(DataError, match="`some` is known in other rows than `spend`"):
+        TwoPartDiD(any="some", positive="log_if_any").fit(some, DESIGN)
     with pytest.raises(DesignError, match="`amount` is 'gamma'"):
         TwoPartDiD(any="any", positive="if_any", amount="gamma")
     with pytest.raises(DataError, match="`spend` is negative"):
         two_part_columns(pd.DataFrame({"spend": [-1.0, 2.0]}), "spend")
+
+
+def test_treated_with_other_levels_of_spending_have_a_baseline() -> None:
+    """A seventh of the others' spending is no baseline in another unit."""
+    frame = persons(n=6)
+    low = frame["spend"] / np.where(frame["entry"].notna(), 7.0, 1.0)
+    frame = frame.assign(spend=low, **two_part_columns(frame.assign(spend=low), "spend"))
+    seen = {}
+
+    def fit(positive: vbc.Moments, design: vbc.Design, *, baseline: float, limits: object) -> None:
+        seen["cells"] = from_moments(positive, design, baseline=baseline)
+
+    model = TwoPartDiD(any="any", positive="log_if_any")
+    positive = vbc.Moments.from_panel(panel(frame), outcomes=["log_if_any"], by="cluster")
+    model._amounts(SimpleNamespace(fit=fit), positive, DESIGN, None)
+    assert seen["cells"].baseline.tolist() == [1.0]
+    # percent of that baseline are hundredths of a logarithm
+    log = frame.groupby(["aco", "year"])["log_if_any"].mean()
+    y = pd.Series(seen["cells"].y).sort_values().to_numpy()
+    assert np.diff(y) == pytest.approx(100 * np.diff(np.sort(log.to_numpy())))

@@ -43,6 +43,11 @@ def test_monte_carlo_errors_count_effective_draws() -> None:
     below = few["statement"] == "below"
     assert few.loc[below, "mcse"].iloc[0] == pytest.approx(0.05, rel=0.02)
     assert many.loc[below, "mcse"].iloc[0] == pytest.approx(0.01, rel=0.02)
+    # of two parts the one with fewer draws counts
+    parts = {"any": {"ess_bulk": 900.0}, "if_any": {"ess_bulk": 500.0, "ess_tail": 100.0}}
+    both = posterior()
+    both.meta["convergence"] = parts
+    assert both.statements(thresholds=(-1.0,))["mcse"].iloc[0] == pytest.approx(0.05, rel=0.02)
     # no probability is known without error
     sure = posterior(ess=100.0).statements(thresholds=(50.0,))
     assert sure.loc[sure["statement"] == "below", ["value", "mcse"]].to_numpy().ravel() == (
@@ -86,3 +91,20 @@ def test_a_gap_narrows_with_the_probability_that_the_larger_mean_falls_more() ->
     for bad in (strata(unit="percent"), strata(baseline=False)):
         with pytest.raises(DesignError, match="in the unit of the outcome"):
             equity.narrowing(bad, by="dual", reference="no")
+
+
+def test_every_gap_is_before_entry_that_of_its_own_rows() -> None:
+    one = strata()
+    frame = pd.concat(
+        [one.frame.assign(outcome="spend"),
+         one.frame.assign(outcome="visits", baseline=[40.0, 30.0], estimate=one.estimate / 300)],
+        ignore_index=True,
+    )  # fmt: skip
+    samples = np.hstack([one.draws(), one.draws() / 300])
+    both = Estimates(frame=frame, samples=samples, interval="credible")
+    found = equity.narrowing(both, by="dual", reference="no").set_index("outcome")
+    assert found["gap_before"].to_dict() == {"spend": 3_000.0, "visits": 10.0}
+    assert found.loc["spend", "narrows"] == found.loc["visits", "narrows"]
+    lost = one.with_frame(one.frame.assign(baseline=[np.nan, 9_000.0]))
+    with pytest.raises(DesignError, match="in column `baseline`"):
+        equity.narrowing(lost, by="dual", reference="no")

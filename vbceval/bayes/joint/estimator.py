@@ -223,6 +223,17 @@ class JointDiD:
                     f"`{option}` names {listed(other)}, which no design has as outcome "
                     f"({listed(names)}), so it would change nothing."
                 )
+        if isinstance(self.person_correlation, Mapping):
+            pairs = [set(pair) for pair in self.person_correlation]
+            given_pairs = zip(self.person_correlation, pairs, strict=True)
+            other = [str(x) for x, pair in given_pairs if len(pair) < 2 or not pair <= set(names)]
+            if other:
+                problems.add(
+                    f"`person_correlation` names {listed(other)}, which are no two outcomes of the "
+                    f"designs ({listed(names)}), so it would change nothing."
+                )
+            if any(pairs.count(x) > 1 for x in pairs):
+                problems.add("`person_correlation` gives a pair in both orders. Keep one.")
         problems.raise_if_any()
         return names
 
