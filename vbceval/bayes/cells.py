@@ -11,6 +11,7 @@ import pandas as pd
 
 from vbceval.bayes.layout import Layout, arrange
 from vbceval.core.checks import Problems, listed
+from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
@@ -60,7 +61,7 @@ class Cells:
     layout : Layout
         What the likelihood reads.
     dropped : mapping
-        Cells left out, by reason.
+        Cells left out, by reason; missing where they may tell of 1-10 people.
     """
 
     y: FloatArray
@@ -81,7 +82,7 @@ class Cells:
     clusters: pd.Index
     units: pd.Index
     covariates: tuple[str, ...] = ()
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def n_strata(self) -> int:
@@ -245,7 +246,7 @@ def _stratum_labels(moments: Moments) -> tuple[IntArray, tuple[str | None, ...]]
 
 def _table(
     moments: Moments, design: Design, *, stated: bool
-) -> tuple[pd.DataFrame, FloatArray, tuple[str | None, ...], dict[str, int]]:
+) -> tuple[pd.DataFrame, FloatArray, tuple[str | None, ...], dict[str, float]]:
     """Return the usable cells, standardised covariates, stratum labels and drop counts."""
     stratum, labels = _stratum_labels(moments)
     persons = moments.w
@@ -267,11 +268,13 @@ def _table(
     table["event_time"] = table["period"] - table["cohort"]
     table["treated"] = table["event_time"] >= -design.anticipation
     x = moments.x_mean[:, moments.covariate_positions(design.covariates)]
-    dropped: dict[str, int] = {}
+    dropped: dict[str, float] = {}
 
     def keep(mask: Any, why: str) -> None:
         nonlocal table, x
-        dropped[why] = int((~mask).sum())
+        count = int((~mask).sum())
+        # where units are people a cell is one person in a period
+        dropped[why] = float(suppress_small(count)) if moments.people else count
         table, x = table[mask].reset_index(drop=True), x[np.asarray(mask)]
 
     keep(table["y"].notna() & (table["persons"] > 0), "no outcome or weight")
@@ -283,9 +286,13 @@ def _table(
     untreated = (~table["treated"]).groupby([table["unit"], table["stratum"]]).transform("any")
     keep(untreated, "no untreated period of the unit")
     if not (table["treated"] & (table["event_time"] >= 0)).any():
+        gone = ", ".join(
+            f"{why}: {'fewer than 11' if np.isnan(count) else f'{count:,.0f}'}"
+            for why, count in dropped.items()
+        )
         raise DesignError(
             f"no cell at or after entry with an earlier untreated cell of the same unit is left "
-            f"({dropped}), so there is no effect to estimate. Check cohorts, periods and `window`."
+            f"(left out, {gone}), so there is no effect to estimate. Check cohorts, periods and `window`."
         )
     present = np.unique(table["stratum"])
     table["stratum"] = np.searchsorted(present, table["stratum"])

@@ -196,7 +196,8 @@ def predictive_table(estimates: Estimates, *, level: float = 0.9) -> pd.DataFram
     if "observed_by_place" not in found:
         raise EstimationError(
             "these estimates carry no check by stratum and period. Pass the result of "
-            "`HierarchicalDiD.fit`."
+            "`HierarchicalDiD.fit` with family='gaussian'; of counts read "
+            "`meta['posterior_predictive']`."
         )
     observed, replicated = (
         found[f"{name}_by_place"].values[0] for name in ("observed", "replicated")

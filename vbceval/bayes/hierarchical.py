@@ -249,8 +249,7 @@ class HierarchicalDiD:
         """
         if progress is not None and self.engine != "nuts":
             raise DesignError(
-                f"the {self.engine} engine reports no progress: it takes seconds. Leave out "
-                "`progress`."
+                f"the {self.engine} engine reports no progress. Leave out `progress`."
             )
         if self.family != "gaussian":
             return self._counts.fit(
@@ -324,7 +323,8 @@ class HierarchicalDiD:
         """
         Return the effect in each treated organization, shrunken, from a fitted posterior.
 
-        Exact given each draw of the variances: deviations are drawn from their normal law.
+        Exact given each draw of the variances: deviations are drawn from their normal law; those
+        of counts are read from the draws of the fit.
 
         Parameters
         ----------

@@ -111,9 +111,8 @@ def prior_sensitivity(
         rows.append(
             {
                 "prior": prior if isinstance(prior, str) else "custom",
-                # a log of .01 is about one percent
-                "prior_sd_percent": scales.effect
-                * (100.0 if isinstance(scales, RatePriors) else 1.0),
+                # of its own prior, the first line
+                "prior_sd_percent": est.meta["prior_sensitivity"][0]["prior_sd_percent"],
                 **overall_effect(est, thresholds=thresholds, level=level),
             }
         )

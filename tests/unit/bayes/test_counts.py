@@ -18,7 +18,13 @@ from vbceval.bayes.cells import moments_of
 from vbceval.bayes.counts.cells import from_counts
 from vbceval.bayes.counts.draws import conditional
 from vbceval.bayes.counts.engine import Found, laplace_error, require_small
-from vbceval.bayes.counts.families import COUNTS, constant, log_likelihood, slopes
+from vbceval.bayes.counts.families import (
+    COUNTS,
+    constant,
+    log_likelihood,
+    rising_slope,
+    slopes,
+)
 from vbceval.bayes.counts.fit import marginal_of
 from vbceval.bayes.counts.sampled import Sampled
 from vbceval.bayes.hyper import split_point
@@ -323,9 +329,8 @@ def test_the_tree_has_what_checks_read(fitted) -> None:
     assert scaled["prior"].gt(scaled["likelihood"]).any()  # few data: the prior speaks
 
 
-def test_the_likelihood_of_a_cluster_is_that_of_a_quadrature_rule(fitted) -> None:
-    posterior = fitted.to_arviz()["posterior"].isel(chain=0, draw=0)
-    frame = small()[lambda x: x["aco"] == "A1"]
+def linear(posterior) -> np.ndarray:
+    """Linear predictors of an organization that enters in 2016, its own effects left out."""
     cohort = list(posterior["stratum_cohort"].values).index("all, 2016")
     effect = dict.fromkeys((2015, 2016, 2017), 0.0)
     for cell, value in zip(
@@ -334,12 +339,18 @@ def test_the_likelihood_of_a_cluster_is_that_of_a_quadrature_rule(fitted) -> Non
         g, e, _ = (part.strip() for part in str(cell).split(","))
         if g == "2016":
             effect[2016 + int(e)] = float(value)
+    eta = float(posterior["level"][cohort]) + posterior["period_effect"].values[0]
+    return eta + np.array([effect[t] for t in (2015, 2016, 2017)])
+
+
+def test_the_likelihood_of_a_cluster_is_that_of_a_quadrature_rule(fitted) -> None:
+    posterior = fitted.to_arviz()["posterior"].isel(chain=0, draw=0)
+    frame = small()[lambda x: x["aco"] == "A1"]
     nodes, masses = np.polynomial.hermite_e.hermegauss(60)
     masses = masses / np.sqrt(2 * np.pi)
     total = np.ones(60)
-    for k, row in enumerate(frame.itertuples()):
-        eta = float(posterior["level"][cohort] + posterior["period_effect"][0, k]) + effect[row.t]
-        eta = eta + float(posterior["intercept_sd"]) * nodes[:, None]
+    for row, mean in zip(frame.itertuples(), linear(posterior), strict=True):
+        eta = mean + float(posterior["intercept_sd"]) * nodes[:, None]
         p = special.expit(eta + float(posterior["common_shock"]) * nodes)
         mass = special.comb(row.n, row.y) * p**row.y * (1 - p) ** (row.n - row.y)
         total = total * (mass @ masses)
@@ -409,6 +420,17 @@ def test_a_negative_binomial_without_dispersion_is_poisson() -> None:
         np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
+def test_the_slope_by_the_shape_does_not_cancel() -> None:
+    y = np.array([0.0, 3.0, 40.0])
+    for shape in (0.5, 19.0, 21.0):
+        direct = special.digamma(y + shape) - special.digamma(shape) - y / shape
+        np.testing.assert_allclose(rising_slope(y, np.asarray(shape)), direct, atol=1e-13)
+    # leading term for a large shape: 1e-13 is lost in digamma functions of 23
+    np.testing.assert_allclose(
+        rising_slope(y, np.asarray(1e10)), -0.5 * y * (y - 1.0) / 1e20, rtol=1e-3, atol=1e-25
+    )
+
+
 @pytest.mark.parametrize("family", COUNTS)
 def test_derivatives_are_those_of_the_likelihood(family) -> None:
     y, size = np.array([0.0, 3.0, 40.0]), np.array([1.0, 5.0, 100.0])
@@ -429,10 +451,36 @@ def test_effects_in_organizations() -> None:
     est = (hierarchy := model(shocks="none")).fit(small_panel(frame), PLAIN)
     own = hierarchy.organizations(est, small_panel(frame), PLAIN, size=400)
     assert own.frame["cluster"].tolist() == ["A1", "A3", "A5", "A7"]
-    assert own.frame["shrinkage"].between(0, 1).all()
     assert set(own.frame["unit_of_measure"]) == {"log odds"}
     with pytest.raises(EstimationError, match="other cells"):
         hierarchy.organizations(est, small_panel(small(seed=6)), PLAIN)
+    tree = est.to_arviz()
+    whole = tree["posterior"].to_dataset()
+    # law of A1's deviation given everything else, by a rule for it and for the intercept
+    place = whole["organization_sd"].argmax(["chain", "draw"])
+    at = whole.isel(place)
+    nodes, masses = np.polynomial.hermite_e.hermegauss(40)
+    weights = np.log(np.outer(masses, masses))
+    for row, mean in zip(frame[frame["aco"] == "A1"].itertuples(), linear(at), strict=True):
+        eta = mean + float(at["intercept_sd"]) * nodes[:, None]
+        eta = eta + float(at["organization_sd"]) * nodes * (row.t >= 2016)
+        weights = weights + stats.binom.logpmf(row.y, row.n, special.expit(eta))
+    z = special.softmax(weights).sum(axis=0)
+    mean, var = z @ nodes, z @ nodes**2 - (z @ nodes) ** 2
+    one = at.sel(organization="A1")
+    signal, raw = float(one["organization_signal"]), float(one["organization_raw"])
+    assert signal == pytest.approx(1 - var, abs=0.02)
+    assert signal * raw / float(at["organization_sd"]) == pytest.approx(mean, abs=0.05)
+    # shares of a prior variance, and logs that a few dozen trials can show
+    left = 1 - whole["organization_signal"].mean(["chain", "draw"])
+    np.testing.assert_allclose(own.frame["shrinkage"], left, rtol=1e-12)
+    assert left.min() > 0.8
+    assert left.max() < 1
+    assert own.frame["raw"].abs().max() < 3
+    apart = whole["organization_effect"] + 5.0 * (whole["chain"] == 0)
+    tree["posterior"] = whole.assign(organization_effect=apart)
+    with pytest.raises(EstimationError, match="R-hat"):
+        hierarchy.organizations(est, small_panel(frame), PLAIN)
 
 
 def test_what_is_no_count_is_refused() -> None:
@@ -452,12 +500,46 @@ def test_what_is_no_count_is_refused() -> None:
         good.fit(small_panel(frame.assign(w=2.0), weight="w"), PLAIN)
     with pytest.raises(DataError, match="whole number in every row, and so a count"):
         model("poisson").fit(small_panel(frame, exposure=None, weight="n"), PLAIN)
+    both = frame.assign(w=frame["n"].astype(float))
+    with pytest.raises(DataError, match="whole number in every row, and so a count"):
+        model("poisson").fit(small_panel(both, weight="w"), PLAIN)
+    one = frame.assign(n=np.where(frame.index == 0, 1, frame["n"]))
+    with pytest.raises(DataError, match="whole number in every row, and so a count"):
+        model("poisson").fit(small_panel(one, exposure=None, weight="n"), PLAIN)
+    large = frame.assign(y=900_000 + frame["y"], n=4_000_000)
+    with pytest.raises(DataError, match="24 cells of 24 have a sum that is not a whole number"):
+        good.fit(small_panel(large.assign(y=large["y"] + 0.4)), PLAIN)
+    with pytest.raises(DataError, match="more events than trials"):
+        good.fit(small_panel(large.assign(y=large["n"] + 1)), PLAIN)
+    # units may be people, and few of them are not counted
+    below = frame.assign(y=np.where(frame.index < 2, -1, frame["y"]), person=frame["aco"])
+    below["aco"] = below["aco"].map({f"A{i}": i % 4 for i in range(8)})
+    with pytest.raises(DataError, match="fewer than 11 cells of 24 are negative"):
+        good.fit(small_panel(below, unit="person", cluster="aco"), PLAIN)
     with pytest.raises(DesignError, match="baseline mean is not positive"):
         good.fit(small_panel(frame.assign(y=0)), PLAIN)
     with pytest.raises(DesignError, match="at least 3"):
         good.fit(small_panel(frame[frame["aco"].isin(["A0"])].assign(entry=2016.0)), PLAIN)
     with pytest.raises(DesignError, match="no effect to estimate"):
         good.fit(small_panel(frame.assign(entry=np.nan)), PLAIN)
+
+
+def test_organizations_of_too_many_units_are_refused_before_memory_runs_out() -> None:
+    i, t = (x.ravel() for x in np.indices((12_000, 2)))
+    entry = np.where(i % 3 == 1, 1.0, np.nan)
+    frame = pd.DataFrame({"person": i, "aco": i % 3, "t": t, "entry": entry, "y": i % 2, "n": 1})
+    people = small_panel(frame, unit="person", cluster="aco")
+    with pytest.raises(DesignError, match=r"3 organizations have up to 8,000 units .*by='cluster'"):
+        from_counts(moments_of(people, PLAIN), PLAIN, "binomial")
+
+
+def test_a_mode_that_is_not_reached_has_no_density(monkeypatch) -> None:
+    found = density(table(), "poisson")
+    point = np.zeros((1, len(found.names)))
+    assert np.isfinite(found(point)[0].log_density)
+    found._warm.clear()
+    monkeypatch.setattr("vbceval.bayes.counts.laplace.STEPS", 1)
+    assert found(point)[0].log_density == -np.inf
 
 
 def test_a_cell_without_trials_is_left_out_and_one_without_events_is_not() -> None:
@@ -536,5 +618,9 @@ def test_the_overall_effect_is_printed_under_other_priors() -> None:
     est = model(**options, alternatives=("flat",)).fit(small_panel(small()), PLAIN)
     lines = pd.DataFrame(est.meta["prior_sensitivity"])
     logs = lines[lines["unit_of_measure"] == "log odds"].set_index("prior")
-    assert logs["prior_sd_percent"].to_dict() == {"default": 10, "flat": 50}
+    # of the rate before entry, which a small change of log odds moves by p (1 - p)
+    base = next(iter(est.meta["baseline"].values()))
+    change = special.expit(special.logit(base) + np.array([1e-6, -1e-6])) @ [1, -1] / 2e-6 / base
+    assert logs.loc["default", "prior_sd_percent"] == pytest.approx(10 * change)
+    assert logs.loc["flat", "prior_sd_percent"] == pytest.approx(50 * change)
     assert logs.loc["default", "std_error"] < logs.loc["flat", "std_error"]

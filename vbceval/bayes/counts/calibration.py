@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vbceval.bayes.calibration import place_of_truth
-from vbceval.bayes.counts.by_cluster import log_likelihood_by_cluster
+from vbceval.bayes.counts.by_cluster import by_cluster
 from vbceval.bayes.counts.draws import Latent, Reporter, draw_latent, random_effects
 from vbceval.bayes.counts.engine import (
     CountMarginal,
@@ -140,6 +140,6 @@ def _quantities(
     if "organization_sd" in values:
         out["own_effect"] = kept.own[:, owner]
     some = slice(0, _LIKELIHOOD_DRAWS)
-    likelihood = log_likelihood_by_cluster(grid, model.values(points[some]), kept.v[some])
-    out["log_likelihood"] = likelihood.sum(axis=1)
+    found = by_cluster(grid, model.values(points[some]), kept.v[some])
+    out["log_likelihood"] = found.log_likelihood.sum(axis=1)
     return out

@@ -10,13 +10,16 @@ import numpy as np
 from vbceval.bayes.cells import Cells, from_moments
 from vbceval.bayes.counts.families import Counts, link
 from vbceval.core.checks import Problems
+from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.design import Design
 from vbceval.moments import Moments
 
-_WHOLE = 1e-6
-"""How far a sum may be from a whole number, as a share of it, and be rounding."""
+_WHOLE, _MOST = 1e-6, 0.01
+"""How far a sum may be from a whole number and be rounding: as a share of it, and at all."""
+_LARGEST = 1e8
+"""Numbers in the covariances of random effects, over all organizations: a gigabyte an array."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,6 +86,7 @@ def from_counts(
     rates = _rates(moments, design, family)
     # the spread of persons has no place in a model of counts: any number gives the same cells
     cells = from_moments(rates, design, person_sd=1.0, baseline=baseline)
+    _require_room(cells)
     base = cells.baseline
     if family == "binomial" and not (base < 1).all():
         raise DesignError(
@@ -109,40 +113,63 @@ def _rates(moments: Moments, design: Design, family: Counts) -> Moments:
             "differently. Leave the weights out: a count needs its denominator alone."
         )
     single = seen & (moments.n == 1)
+    # with a weight of 1 in every row nothing is multiplied, and one of 0 leaves a row out
     if (
-        moments.exposure is None and single[seen].all() and (w[seen] > 1).all()
+        single[seen].all() and (w[seen & (w > 0)] != 1).any()
         and (outcome[seen] > 0).any() and np.all(outcome[seen] == np.round(outcome[seen]))
     ):  # fmt: skip
         problems.add(
             "it is a whole number in every row, and so a count, but rows have weights by which it "
             "would be multiplied. Pass the denominator as `exposure` and leave `weight` out."
         )
-    away = np.abs(events - np.round(events)) > _WHOLE * np.maximum(1.0, np.abs(events))
-    _add(problems, seen & away, "have a sum that is not a whole number: a weighted or rounded rate "
-         "is not a count. Pass counts with their denominator as `exposure`")  # fmt: skip
-    _add(problems, seen & (events < 0), "are negative. A count is 0 or more")
-    _add(problems, seen & ((size < 0) | ((size == 0) & (np.abs(events) > _WHOLE))),
-         "have events and no trials or exposure, or a negative number of them")  # fmt: skip
+
+    def add(wrong: BoolArray, what: str) -> None:
+        if n := int(wrong.sum()):
+            said = say_people(n, "cells") if moments.people else f"{n:,} cells"
+            problems.add(f"{said} of {len(wrong):,} {what}.")
+
+    add(seen & (np.abs(events - np.round(events)) > _rounding(events)),
+        "have a sum that is not a whole number: a weighted or rounded rate is not a count. Pass "
+        "counts with their denominator as `exposure`")  # fmt: skip
+    add(seen & (events < 0), "are negative. A count is 0 or more")
+    add(seen & ((size < 0) | ((size == 0) & (np.abs(events) > _WHOLE))),
+        "have events and no trials or exposure, or a negative number of them")  # fmt: skip
     if family == "binomial":
-        more = events > size * (1 + _WHOLE)
-        _add(problems, seen & more & (size > 0), "have more events than trials. Use "
-             "family='poisson' where a trial can have several")  # fmt: skip
-        parts = np.abs(size - np.round(size)) > _WHOLE * np.maximum(1.0, size)
-        _add(problems, seen & parts, "have trials that are not whole numbers: weights are no "
-             "counts of trials. Pass trials as `exposure`, or use family='poisson'")  # fmt: skip
-        _add(problems, seen & ~more & _not_zero_or_one(moments, j, outcome),
-             "are of rows with other values than 0 and 1, which are no trials. Use "
-             "family='poisson'")  # fmt: skip
+        more = events > size + _rounding(size)
+        add(
+            seen & more & (size > 0),
+            "have more events than trials. Use family='poisson' where a trial can have several",
+        )
+        parts = np.abs(size - np.round(size)) > _rounding(size)
+        add(seen & parts,
+            "have trials that are not whole numbers: weights are no counts of trials. Pass trials "
+            "as `exposure`, or use family='poisson'")  # fmt: skip
+        add(seen & ~more & _not_zero_or_one(moments, j, outcome),
+            "are of rows with other values than 0 and 1, which are no trials. Pass counts with "
+            "their trials as `exposure`, or use family='poisson'")  # fmt: skip
+        size = np.round(size)
     problems.raise_if_any()
     means = moments.y_mean.copy()
     means[:, j] = np.round(events) / np.where(size > 0, size, np.nan)
     return replace(moments, y_mean=means, w=size, exposure=None)
 
 
-def _add(problems: Problems, wrong: BoolArray, what: str) -> None:
-    n = int(np.sum(wrong))
-    if n:
-        problems.add(f"{n:,} of {len(wrong):,} cells {what}.")
+def _rounding(values: FloatArray) -> FloatArray:
+    """Return how far values may be from whole numbers and be rounding."""
+    return np.clip(_WHOLE * np.abs(values), _WHOLE, _MOST)
+
+
+def _require_room(cells: Cells) -> None:
+    """Refuse organizations of so many units, strata and periods that memory would run out."""
+    pairs = np.unique(np.column_stack([cells.cluster, cells.unit]), axis=0)
+    places = np.bincount(pairs[:, 0]) * float(cells.n_strata * len(cells.periods))
+    if not np.square(places).sum() <= _LARGEST:
+        raise DesignError(
+            f"{len(places):,} organizations have up to {places.max():,.0f} units x strata x "
+            "periods each, and random effects of one are worked on together: more than fits in "
+            "memory. Sum rows to organizations (`Moments.from_panel(..., by='cluster')`), or take "
+            "coarser periods."
+        )
 
 
 def _not_zero_or_one(moments: Moments, j: int, mean: FloatArray) -> BoolArray:
@@ -151,4 +178,4 @@ def _not_zero_or_one(moments: Moments, j: int, mean: FloatArray) -> BoolArray:
         return np.zeros(len(mean), dtype=bool)
     should = moments.w * mean * (1.0 - mean)
     found = moments.yy[:, j]
-    return np.asarray(np.abs(found - should) > _WHOLE * np.maximum(1.0, moments.w))
+    return np.asarray(np.abs(found - should) > 10.0 * _rounding(moments.w))

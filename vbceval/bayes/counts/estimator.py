@@ -16,7 +16,7 @@ from vbceval.bayes.counts.families import Counts
 from vbceval.bayes.counts.fit import CountPosterior, by_laplace, complete, marginal_of, prior_of
 from vbceval.bayes.counts.model import by_nuts
 from vbceval.bayes.counts.predictive import require_dispersion
-from vbceval.bayes.counts.priors import RatePriors, in_rates, named
+from vbceval.bayes.counts.priors import RatePriors, in_percent, in_rates, named
 from vbceval.bayes.counts.rows import Rows, change_in_percent
 from vbceval.bayes.groups import (
     Once,
@@ -154,7 +154,13 @@ class CountModel:
     def _lines(
         self, marginal: CountMarginal, reported: Rows, found: CountPosterior
     ) -> list[dict[str, Any]]:
-        """Return the overall effect under the fitted prior and under others; see `LINE_NODES`."""
+        """
+        Return the overall effect under the fitted prior and under others; see `LINE_NODES`.
+
+        Records have the keys of `vbceval.bayes.alternatives.prior_lines`; the standard deviation of
+        the prior is that of the effect at entry, percent of the baseline over all strata.
+        """
+        base = mean_baseline(marginal.grid.data.cells)
         chosen = np.flatnonzero(reported.frame["estimand"] == OVERALL)
         keys = reported.frame.iloc[chosen][["estimand", "outcome", "unit_of_measure", "stratum"]]
         even = np.full(len(found.draws), 1.0 / len(found.draws))
@@ -182,7 +188,7 @@ class CountModel:
             {
                 **{str(k): v for k, v in key.items()},
                 "prior": prior if isinstance(prior, str) else "custom",
-                "prior_mean_percent": 0.0, "prior_sd_percent": 100.0 * named(prior).effect,
+                "prior_mean_percent": 0.0, "prior_sd_percent": in_percent(named(prior), self.family, base),
                 **{_LINE.get(str(k), str(k)): float(v) for k, v in table.iloc[i].items()},
                 "level": 0.95, "method": method, "pareto_k": k_hat,
             }

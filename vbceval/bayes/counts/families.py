@@ -127,7 +127,24 @@ def _rising(y: FloatArray, shape: FloatArray) -> FloatArray:
     return np.asarray(np.where(shape < _LARGE, near, far))
 
 
+def rising_slope(y: FloatArray, shape: FloatArray) -> FloatArray:
+    """Return the derivative of log gamma(y + shape) - log gamma(shape) - y log shape by shape."""
+    small, large = np.minimum(shape, _LARGE), np.maximum(shape, _LARGE)
+    near = special.digamma(y + small) - special.digamma(small)
+    far = np.log1p(y / large) + 0.5 * y / (large * (large + y))
+    far = far + _tail_slope(large + y) - _tail_slope(large)
+    return np.asarray(np.where(shape < _LARGE, near, far) - y / shape)
+
+
 def _tail(x: FloatArray) -> FloatArray:
     """Return log gamma(x) beyond the leading terms of Stirling's series."""
     square = x * x
     return np.asarray((1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / square) / square) / square) / x)
+
+
+def _tail_slope(x: FloatArray) -> FloatArray:
+    """Return the derivative of `_tail`."""
+    square = x * x
+    return np.asarray(
+        -(1 / 12 - (1 / 120 - (1 / 252 - 1 / 240 / square) / square) / square) / square
+    )

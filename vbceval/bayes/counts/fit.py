@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vbceval.bayes.cells import Cells
 from vbceval.bayes.checks import Convergence, Limits
 from vbceval.bayes.coefficients import structure
-from vbceval.bayes.counts.by_cluster import log_likelihood_by_cluster
+from vbceval.bayes.counts.by_cluster import ByCluster, by_cluster
 from vbceval.bayes.counts.cells import CountCells
 from vbceval.bayes.counts.draws import Reported, Reporter, draw_latent
 from vbceval.bayes.counts.engine import (
@@ -29,10 +30,10 @@ from vbceval.bayes.hyper import split_point
 from vbceval.bayes.sample import one_thread
 from vbceval.bayes.weighted import resampled
 from vbceval.core.rng import generator
-from vbceval.core.typing import BoolArray, FloatArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
 
-OWN = "organization_effect"
+OWN, RAW, SIGNAL = "organization_effect", "organization_raw", "organization_signal"
 CHECKED_DRAWS, PRIOR_DRAWS = 200, 4000
 _COUNT_NAMES = ("intercept_sd", "unit_sd", "dispersion")
 
@@ -156,7 +157,7 @@ def tree_of(
     if cells.covariates:
         extra["covariate_level"] = ((*DIMS, "covariate"), v[..., n : grid.n_fixed])
     extra["rate_effect"] = ((*DIMS, "effect_cell"), kept.percent.reshape(*shape, -1))
-    owners = np.unique(cells.cluster[cells.effect_of_cell >= 0])
+    owners = owners_in(cells)
     if "organization_sd" in values:
         own = kept.own[:, owners].reshape(*shape, -1)
         extra[OWN] = ((*DIMS, "organization"), own)
@@ -169,12 +170,20 @@ def tree_of(
     return xarray.DataTree.from_dict({"posterior": out.assign(extra).assign_coords(coords)})
 
 
+def owners_in(cells: Cells) -> IntArray:
+    """Return the codes of organizations that have a treated cell: those with an own deviation."""
+    return np.unique(cells.cluster[cells.effect_of_cell >= 0])
+
+
 def complete(
     tree: Any, marginal: CountMarginal, values: dict[str, FloatArray], kept: Reported,
     reported: Rows, *, seed: int,
 ) -> Any:  # fmt: skip
     """
     Add the groups of `vbceval.bayes.groups.add_groups`, of counts.
+
+    With organizations' own effects ``posterior`` gets ``organization_raw`` and
+    ``organization_signal`` as well, see `vbceval.bayes.counts.by_cluster.ByCluster`.
 
     Parameters
     ----------
@@ -186,16 +195,24 @@ def complete(
         Seed of draws from the prior.
     """
     grid, n = marginal.grid, len(kept.v)
-    likelihood = np.empty((n, len(grid.data.cells.clusters)))
+    said = ByCluster(*[np.empty((n, len(grid.data.cells.clusters))) for _ in range(3)])
     with one_thread():
         for start in range(0, n, marginal.at_once):
             some = slice(start, start + marginal.at_once)
             at = marginal.at({k: v[some] for k, v in values.items()}, len(kept.v[some]))
-            likelihood[some] = log_likelihood_by_cluster(grid, at, kept.v[some])
+            for whole, part in zip(said, by_cluster(grid, at, kept.v[some]), strict=True):
+                whole[some] = part
+    posterior = tree["posterior"].to_dataset()
+    if OWN in posterior:
+        owners, shape = owners_in(grid.data.cells), posterior[OWN].shape
+        own = {RAW: said.raw[:, owners], SIGNAL: said.signal[:, owners]}
+        tree["posterior"] = posterior.assign(
+            {name: ((*DIMS, "organization"), x.reshape(shape)) for name, x in own.items()}
+        )
     prior = prior_of(marginal, seed=seed)
     return attach_groups(
         tree, grid.data.cells, marginal.priors.coefficients, grid.parts.names[1:],
-        likelihood=likelihood, found=kept.statistics, prior=prior,
+        likelihood=said.log_likelihood, found=kept.statistics, prior=prior,
         averages=reported.values(change_in_percent(grid.data, prior), prior),
     )  # fmt: skip
 
@@ -206,6 +223,6 @@ def prior_of(marginal: CountMarginal, *, seed: int) -> FloatArray:
     return prior_effects(marginal.grid.parts, marginal.priors.coefficients, rng, PRIOR_DRAWS)
 
 
-def _cohort(cells: Any, code: int) -> str:
+def _cohort(cells: Cells, code: int) -> str:
     effects = cells.effects
     return f"{effects.loc[effects['cohort_code'] == code - 1, 'cohort'].iloc[0]:g}"

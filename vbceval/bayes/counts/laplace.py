@@ -17,12 +17,13 @@ import numpy as np
 from vbceval.bayes.counts.curvature import compiled
 from vbceval.bayes.counts.families import Slopes, log_likelihood, slopes
 from vbceval.bayes.counts.field import Block, Field, Spread, covariance
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import BoolArray, FloatArray
 
-_STEPS, _HALVINGS = 60, 25
-_TOLERANCE = 1e-5
-"""Largest last change of a linear predictor; the one after it would be about its square."""
-_MOST = 30.0
+STEPS, HALVINGS = 60, 25
+"""Most Newton steps, and most halvings of one."""
+TOLERANCE = 1e-5
+"""Largest last step of a linear predictor; the one after it would be about its square."""
+MOST = 30.0
 """Linear predictors beyond which no rate lies: a step that goes there is cut short."""
 
 
@@ -129,7 +130,8 @@ class Approximation(NamedTuple):
     state : State
         Its mode.
     log_density : array, shape (P,)
-        Log probability of the counts, up to a constant of them alone.
+        Log probability of the counts, up to a constant of them alone; minus infinity where Newton
+        steps did not reach the mode.
     correction : array, shape (P,)
         What of it is beyond Laplace's approximation.
     root : array, shape (P, Q, Q)
@@ -202,23 +204,29 @@ def approximate(field: Field, at: At, guess: list[FloatArray]) -> Approximation:
     kernels = [
         np.ascontiguousarray(covariance(block, field.steps, at.spread)) for block in field.blocks
     ]
-    state = _mode(field, at, kernels, guess)
-    return _corrected(field, at, kernels, state)
+    state, settled = _mode(field, at, kernels, guess)
+    found = _corrected(field, at, kernels, state)
+    return found._replace(log_density=np.where(settled, found.log_density, -np.inf))
 
 
-def _mode(field: Field, at: At, kernels: list[FloatArray], guess: list[FloatArray]) -> State:
+def _mode(
+    field: Field, at: At, kernels: list[FloatArray], guess: list[FloatArray]
+) -> tuple[State, BoolArray]:
+    """Return the mode, and at which points Newton steps reached it."""
     p, q = at.scale.shape
     # at the prior mean, where the density is finite, so that a wild first step is cut short
     state = _state(field, at, kernels, np.zeros((p, q)), [np.zeros(eta.shape) for eta in guess])
     state = _uphill(field, at, kernels, state, _step(field, at, kernels, guess))
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         ahead = _step(field, at, kernels, state.eta)
-        ahead = _uphill(field, at, kernels, state, ahead)
-        moved = max(float(np.abs(a - b).max()) for a, b in zip(ahead.eta, state.eta, strict=True))
-        state = ahead
-        if not moved > _TOLERANCE:
+        steps = zip(ahead.eta, state.eta, strict=True)
+        # full steps: one that is halved to nothing has reached no mode
+        moved = np.max([np.abs(a - b).max(axis=(1, 2)) for a, b in steps], axis=0)
+        state = _uphill(field, at, kernels, state, ahead)
+        settled = moved <= TOLERANCE
+        if settled.all():
             break
-    return state
+    return state, np.asarray(settled)
 
 
 def factor(
@@ -283,9 +291,9 @@ def _state(
         g = times(kernel[:, block.group], a)
         # infinite or overflowing steps have density zero, and are cut short
         reached = block.centre + mean_of(block, at, v) + g
-        inside = np.clip(reached, -_MOST, _MOST)
+        inside = np.clip(reached, -MOST, MOST)
         found = log_likelihood(field.data.family, inside, block.y, block.size, dispersion)
-        out = ((np.abs(reached) > _MOST) & (block.size > 0)).any(axis=(1, 2))
+        out = ((np.abs(reached) > MOST) & (block.size > 0)).any(axis=(1, 2))
         value = value + np.where(out, -np.inf, found.sum(axis=(1, 2)))
         value = value - 0.5 * (a * g).sum(axis=(1, 2))
         eta.append(reached)
@@ -294,7 +302,7 @@ def _state(
 
 def _uphill(field: Field, at: At, kernels: list[FloatArray], old: State, new: State) -> State:
     """Halve steps that lead down, point by point; the field is concave, so that some length leads up."""
-    for _ in range(_HALVINGS):
+    for _ in range(HALVINGS):
         down = ~(new.value >= old.value - 1e-10 * (1.0 + np.abs(old.value)))
         if not down.any():
             break

@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 
 from vbceval.bayes.cells import Cells
-from vbceval.bayes.counts.fit import OWN
+from vbceval.bayes.checks import Limits, require_converged
+from vbceval.bayes.counts.fit import OWN, RAW, SIGNAL, owners_in
 from vbceval.bayes.draws import flatten
 from vbceval.bayes.organizations import ESTIMAND, chosen_draws, owners_of
 from vbceval.core.typing import FloatArray
+
+_R_HAT = 1.05
+"""Limit for single organizations, as for spending."""
 
 
 def count_effects(
@@ -25,7 +29,7 @@ def count_effects(
     cells : Cells
         The cells of the fit.
     tree : DataTree
-        Its posterior.
+        Its posterior, with what `vbceval.bayes.counts.fit.complete` adds.
     outcome, unit : str
         Name of the outcome, and of the scale.
     size : int
@@ -42,17 +46,19 @@ def count_effects(
     ------
     DesignError
         If `size` leaves fewer than four draws a chain.
+    EstimationError
+        If chains disagree about an organization.
     """
+    from xarray import DataTree
+
+    deviations = DataTree.from_dict({"posterior": tree["posterior"].to_dataset()[[OWN]]})
+    require_converged(deviations, None, Limits(r_hat=_R_HAT, ess=0.0))
     chosen = chosen_draws(tree, size)
     after, weights = owners_of(cells)
-    owners = np.unique(cells.cluster[cells.effect_of_cell >= 0])
-    own = flatten(tree, OWN)[:, np.searchsorted(owners, after)]
+    mine = np.searchsorted(owners_in(cells), after)
+    own, apart, signal = (flatten(tree, name)[:, mine] for name in (OWN, RAW, SIGNAL))
     pooled = flatten(tree, "effect")[chosen] @ weights.T
     draws = pooled + own[chosen]
-    # what data leave of the prior variance of an organization's deviation
-    left = own.var(axis=0) / np.square(flatten(tree, "organization_sd")).mean()
-    shrinkage = np.clip(left, 0.0, 1.0)
-    raw = pooled.mean(axis=0) + own.mean(axis=0) / np.maximum(1.0 - shrinkage, 1e-6)
     cohort = cells.effects["cohort"].to_numpy(dtype=float)
     frame = pd.DataFrame(
         {
@@ -62,8 +68,8 @@ def count_effects(
             "cluster": np.asarray(cells.clusters)[after],
             "cohort": cohort[weights.argmax(axis=1)],
             "estimate": draws.mean(axis=0),
-            "raw": raw,
-            "shrinkage": shrinkage,
+            "raw": (pooled + apart[chosen]).mean(axis=0),
+            "shrinkage": 1.0 - signal.mean(axis=0),
         }
     )
     return frame, draws

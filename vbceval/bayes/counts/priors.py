@@ -155,3 +155,18 @@ def in_rates(priors: RatePriors, family: Counts, baseline: float) -> dict[str, s
             text = f"{scale:g} log rate = {change:.3g} at a baseline of {baseline:.3g}"
         out[name] = f"{'Normal(0, ' if name in _NORMAL else 'HalfNormal('}{text})"
     return out
+
+
+def in_percent(priors: RatePriors, family: Counts, baseline: float) -> float:
+    """
+    Return the standard deviation of the effect at entry, percent of a baseline, to first order.
+
+    Parameters are those of `in_rates`.
+
+    Examples
+    --------
+    >>> in_percent(RatePriors(), "binomial", 0.5), in_percent(RatePriors(), "poisson", 0.5)
+    (5.0, 10.0)
+    """
+    # a change of the log odds moves the log of the rate by the share without an event
+    return 100.0 * priors.effect * (1.0 - baseline if family == "binomial" else 1.0)

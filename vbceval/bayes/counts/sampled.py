@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from vbceval.bayes.counts.draws import Latent
 from vbceval.bayes.counts.engine import CountMarginal
-from vbceval.bayes.counts.families import log_likelihood, slopes
+from vbceval.bayes.counts.families import log_likelihood, rising_slope, slopes
 from vbceval.bayes.counts.field import Block
 from vbceval.core.typing import FloatArray
 
@@ -243,7 +242,6 @@ def _by_dispersion(block: Block, eta: FloatArray, dispersion: FloatArray) -> flo
     """Return the derivative of the log likelihood of negative binomial counts by the dispersion."""
     shape = 1.0 / np.square(dispersion)
     mean = block.size * np.exp(eta)
-    by_shape = special.digamma(block.y + shape) - special.digamma(shape) - block.y / shape
-    by_shape = by_shape - np.log1p(mean / shape)
+    by_shape = rising_slope(block.y, shape) - np.log1p(mean / shape)
     by_shape = by_shape + (block.y + shape) * mean / (shape * (shape + mean))
     return float(by_shape.sum() * -2.0 / dispersion**3)
