@@ -62,7 +62,7 @@ def commands(pages: list[Path]) -> list[tuple[str, list[str]]]:
     found = []
     for page in pages:
         for block in SHELL.findall(page.read_text(encoding="utf-8")):
-            for line in block.splitlines():
+            for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words and Path(words[0]).name == "vbceval":
                     found.append((page.name, words[1:]))

@@ -101,7 +101,12 @@ def to_fixed(name: str, kind: Column, *, scale: int) -> exp.Expression:
         exact = digits <= scale and precision + scale + 1 <= 2 * _DIGITS
         # decimals must be narrow before they are multiplied: Spark rounds a product past 38 digits
         narrow = column(name) if exact else exp.cast(column(name), f"DECIMAL(19, {scale})")
-        power = exp.cast(exp.Literal.number(10**scale), f"DECIMAL({scale + 1}, 0)")
+        # DuckDB holds a product of narrow decimals in 18 digits, and refuses one more: where it may
+        # have more, the power is wide
+        wide = precision + scale + 1 > _DIGITS
+        power = exp.cast(
+            exp.Literal.number(10**scale), f"DECIMAL({_DIGITS + 1 if wide else scale + 1}, 0)"
+        )
         fixed = exp.cast(exp.Mul(this=narrow, expression=power), "BIGINT")
     else:
         power = exp.cast(exp.Literal.number(10**scale), "BIGINT")

@@ -90,6 +90,12 @@ def test_decimals_of_every_width(duck, data, precision: int, scale: int) -> None
             assert abs(row["fixed"] - exact) <= Fraction(1, 2)
 
 
+def test_a_product_of_narrow_decimals_has_more_than_18_digits(duck) -> None:
+    array = pa.array([Decimal("100000.0"), Decimal("-99999.9")], pa.decimal128(7, 1))
+    found = fixed(duck, array, 12)
+    assert [row["fixed"] for row in found] == [100_000 * 10**12, -999_999 * 10**11]
+
+
 @pytest.mark.parametrize(
     "kind",
     [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint64(), pa.bool_()],
