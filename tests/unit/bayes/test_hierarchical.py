@@ -384,7 +384,13 @@ def test_cells_left_out_are_counted() -> None:
     frame = files(0.0, seed=1).assign(last=np.nan)
     frame.loc[frame["aco"] == "A0", "last"] = 2016
     frame.loc[3, "spend"] = np.nan
-    cells = HierarchicalDiD(person_sd=SD)._cells(panel_of(frame, exit="last"), DESIGN, None)[0]
+    panel = panel_of(frame, exit="last")
+    # where units may be people, one cell is not counted
+    assert np.isnan(
+        HierarchicalDiD(person_sd=SD)._cells(panel, DESIGN, None)[0].dropped["no outcome or weight"]
+    )
+    named = replace(panel, people=False)
+    cells = HierarchicalDiD(person_sd=SD)._cells(named, DESIGN, None)[0]
     assert cells.dropped["no outcome or weight"] == 1
     assert cells.dropped["after exit"] == 2
     # the file with the year after exit has no treated cell left, but still base years
