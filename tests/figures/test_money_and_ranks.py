@@ -168,6 +168,8 @@ def test_a_confidence_procedure_gives_no_probability(figure, strata, posterior) 
     twice = posterior.where([0, 0])
     with pytest.raises(DesignError, match="same name"):
         figure(twice)
+    with pytest.raises(DesignError, match="`unit` would be ignored"):
+        figure(posterior.where([0]), unit="USD")
 
 
 def test_half_eye_shows_mean_and_two_intervals_of_the_draws() -> None:

@@ -203,6 +203,11 @@ def from_moments(
     )  # fmt: skip
 
 
+def codes(*keys: IntArray) -> IntArray:
+    """Number the combinations of keys that occur, shape (n,)."""
+    return np.unique(np.column_stack(keys), axis=0, return_inverse=True)[1].ravel()
+
+
 def calendar_steps(periods: Sequence[float]) -> FloatArray:
     """Return periods on the scale of the autocorrelation: themselves if whole, else their rank."""
     steps = np.asarray(periods, dtype=float)

@@ -64,20 +64,45 @@ def organization_effects(
     # share of an organization's own deviation that its data, not the pool, decide
     signal = 1.0 - own[..., 1] ** 2 / lasting[:, None]
     raw = pooled + own[..., 0] / np.maximum(signal, 1e-6)
+    frame = rows_of(cells, owners, weights, draws, outcome=outcome, unit=UNIT)
+    frame = frame.assign(raw=raw.mean(axis=0), shrinkage=1.0 - signal.mean(axis=0))
+    return frame, draws
+
+
+def rows_of(
+    cells: Cells,
+    owners: IntArray,
+    weights: FloatArray,
+    draws: FloatArray,
+    *,
+    outcome: str,
+    unit: str,
+) -> pd.DataFrame:
+    """
+    Return a row a treated organization with the mean of its draws.
+
+    Parameters
+    ----------
+    cells : Cells
+        The data.
+    owners, weights : arrays, shapes (n,), (n, J)
+        As `owners_of` returns them.
+    draws : array, shape (S, n)
+        Effects.
+    outcome, unit : str
+        What the effects are of, and in.
+    """
     cohort = cells.effects["cohort"].to_numpy(dtype=float)
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "estimand": ESTIMAND,
             "outcome": outcome,
-            "unit_of_measure": UNIT,
+            "unit_of_measure": unit,
             "cluster": np.asarray(cells.clusters)[owners],
             "cohort": cohort[weights.argmax(axis=1)],
             "estimate": draws.mean(axis=0),
-            "raw": raw.mean(axis=0),
-            "shrinkage": 1.0 - signal.mean(axis=0),
         }
     )
-    return frame, draws
 
 
 def chosen_draws(tree: Any, size: int) -> IntArray:

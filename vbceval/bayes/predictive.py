@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vbceval.bayes.cells import Cells, calendar_steps
+from vbceval.bayes.cells import Cells, calendar_steps, codes
 from vbceval.bayes.draws import Parameters
 from vbceval.bayes.likelihood import Scales
 from vbceval.core.errors import EstimationError
@@ -113,7 +113,7 @@ def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) ->
         Source of the replicated data.
     """
     cells = parameters.cells
-    block = _codes(cells.unit, cells.stratum)
+    block = codes(cells.unit, cells.stratum)
     shared = restated(cells)
     found: list[list[FloatArray]] = [[], [], [], []]
     for d in chosen:
@@ -129,11 +129,7 @@ def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) ->
 
 def restated(cells: Cells) -> IntArray:
     """Return codes of organization x stratum x period, whose cells share noise, shape (K,)."""
-    return _codes(cells.cluster, cells.stratum, cells.period)
-
-
-def _codes(*keys: IntArray) -> IntArray:
-    return np.unique(np.column_stack(keys), axis=0, return_inverse=True)[1].ravel()
+    return codes(cells.cluster, cells.stratum, cells.period)
 
 
 def _centred(cells: Cells, block: IntArray, residual: FloatArray) -> FloatArray:

@@ -178,6 +178,12 @@ def read_draws(
         frame = pd.DataFrame()
         rows = Source(frame=frame, level=None, interval="credible", meta=meta or {})
         return Posterior(draws=draws, outcome=outcome, unit=unit, source=rows)
+    ignored = [n for n, v in (("outcome", outcome), ("unit", unit), ("meta", meta)) if v]
+    if ignored:
+        raise DesignError(
+            f"{', '.join(f'`{n}`' for n in ignored)} would be ignored: these estimates say it "
+            "themselves. Leave it out, or give draws by name."
+        )
     if source.samples is None or source.interval != "credible":
         raise EstimationError(
             "these estimates are not a posterior, and a confidence procedure gives no probability "

@@ -246,6 +246,12 @@ def _checked(
     without = sorted(set(acos["aco_id"]) - set(measures["aco_id"]))
     if without:
         found.add(f"{len(without)} ACOs have no measures: {listed(without)}. Add or drop them.")
+    unknown = sorted(set(measures["aco_id"]) - set(acos["aco_id"]))
+    if unknown:
+        found.add(
+            f"measures name {len(unknown)} ACOs that the table of ACOs lacks: {listed(unknown)}. Add "
+            "them, or drop their measures."
+        )
     bounds = [("percentile", 100.0, measures), ("weight", np.inf, measures),
               ("improvement", np.inf, measures), ("underserved", 1.0, acos)]  # fmt: skip
     for name, high, table in [*bounds, *([] if by_domain else [("points", 10.0, measures)])]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,10 +67,10 @@ def test_shocks_of_each_stratum_have_the_size_that_was_planted() -> None:
         assert 0.02 < seen[name]["p_value"] < 0.98
 
 
-def drawn(model: object, *, draws: int, chains: int, **_: object) -> xarray.DataTree:
+def drawn(model: Any, *, draws: int, chains: int, **_: object) -> xarray.DataTree:
     """Values in the place of a sampler's: named, shaped and scattered like its draws."""
     rng, shape, out = np.random.default_rng(21), (chains, draws), {}
-    for v in model.free_RVs:  # type: ignore[attr-defined]  # a PyMC model
+    for v in model.free_RVs:
         size = tuple(int(n) for n in v.shape.eval())
         if v.name in ("coordinates", "shock_coordinate"):
             values = rng.standard_normal((*shape, *size))

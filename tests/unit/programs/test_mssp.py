@@ -153,6 +153,8 @@ def test_relief_in_a_year_of_the_pandemic_is_of_all_losses() -> None:
 def test_the_guardrail_pays_no_savings() -> None:
     rows = [{"guardrail": True}, {"guardrail": True, "expenditure": 210e6}]
     assert settle(*rows, year=2025).payment.tolist() == [0.0, -0.3 * 10e6]
+    with pytest.raises(DataError, match="say `guardrail`, and updates of 2023 had none"):
+        settle(*rows, year=2023)
 
 
 def test_a_start_is_a_year_or_a_date_also_written_as_text() -> None:

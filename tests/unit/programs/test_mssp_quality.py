@@ -113,10 +113,10 @@ def test_scores_feed_a_settlement() -> None:
 
 
 def test_what_is_wrong_is_said_together() -> None:
-    table = pd.concat([app(12.0), app(5.0)])
+    table = pd.concat([app(12.0), app(5.0), app(5.0).assign(aco_id="A7")])
     with pytest.raises(DataError) as caught:
         mssp_quality(table, acos({}, {}), performance_year=2026)
-    for part in ("has a measure twice", "1 ACOs have no measures: `A1`", "`points`"):
+    for part in ("has a measure twice", "1 ACOs have no measures: `A1`", "lacks: `A7`", "`points`"):
         assert part in str(caught.value)
     who = acos({"electronic": "no", "underserved": "few"})
     with pytest.raises(DataError) as caught:

@@ -11,7 +11,7 @@ from vbceval.bayes.cells import Cells
 from vbceval.bayes.checks import Limits, require_converged
 from vbceval.bayes.counts.fit import OWN, RAW, SIGNAL, owners_in
 from vbceval.bayes.draws import flatten
-from vbceval.bayes.organizations import ESTIMAND, chosen_draws, owners_of
+from vbceval.bayes.organizations import chosen_draws, owners_of, rows_of
 from vbceval.core.typing import FloatArray
 
 _R_HAT = 1.05
@@ -59,17 +59,8 @@ def count_effects(
     own, apart, signal = (flatten(tree, name)[:, mine] for name in (OWN, RAW, SIGNAL))
     pooled = flatten(tree, "effect")[chosen] @ weights.T
     draws = pooled + own[chosen]
-    cohort = cells.effects["cohort"].to_numpy(dtype=float)
-    frame = pd.DataFrame(
-        {
-            "estimand": ESTIMAND,
-            "outcome": outcome,
-            "unit_of_measure": unit,
-            "cluster": np.asarray(cells.clusters)[after],
-            "cohort": cohort[weights.argmax(axis=1)],
-            "estimate": draws.mean(axis=0),
-            "raw": (pooled + apart[chosen]).mean(axis=0),
-            "shrinkage": 1.0 - signal.mean(axis=0),
-        }
+    frame = rows_of(cells, after, weights, draws, outcome=outcome, unit=unit)
+    frame = frame.assign(
+        raw=(pooled + apart[chosen]).mean(axis=0), shrinkage=1.0 - signal.mean(axis=0)
     )
     return frame, draws

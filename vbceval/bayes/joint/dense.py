@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vbceval.bayes.cells import Cells, calendar_steps
+from vbceval.bayes.cells import Cells, calendar_steps, codes
 from vbceval.bayes.coefficients import Reference, Structure
 from vbceval.bayes.equations import Equations, Terms, arrange
 from vbceval.core.errors import EstimationError
@@ -238,7 +238,7 @@ def arrange_dense(cells: Cells, parts: Structure, group: IntArray) -> DenseEquat
         found.order[at.y_start[first:last, None] + np.arange(size)]
         for first, last, size in zip(at.member_start[:-1], at.member_start[1:], sizes, strict=True)
     ]
-    blocks = [_codes(cells.unit[m[0]], cells.stratum[m[0]]) for m in members]
+    blocks = [codes(cells.unit[m[0]], cells.stratum[m[0]]) for m in members]
     for number, own in enumerate(found.groups):
         for p in range(own.start, own.stop):
             key = (number, members[p].shape[1], int(blocks[p].max()) + 1)
@@ -249,10 +249,6 @@ def arrange_dense(cells: Cells, parts: Structure, group: IntArray) -> DenseEquat
         for key, some in alike.items()
     ]  # fmt: skip
     return DenseEquations(equations=found, batches=tuple(batches), n_clusters=len(cells.clusters))
-
-
-def _codes(*keys: IntArray) -> IntArray:
-    return np.unique(np.column_stack(keys), axis=0, return_inverse=True)[1].ravel()
 
 
 def _batch(

@@ -152,6 +152,15 @@ def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
         f"hold a half-year in `part`, and {terms.performance_year} was settled whole.",
         "Correct the year, or put `full_year`.",
     )
+    guarded = inputs.flag("guardrail")
+    if guarded.any():
+        report_rows(
+            found,
+            (guarded & ~terms.flag("three_way_guardrail", absent=False))[:, 0],
+            names,
+            f"say `guardrail`, and updates of {terms.performance_year} had none.",
+            "Correct the year, or put false.",
+        )
     found.raise_if_any()
 
 
