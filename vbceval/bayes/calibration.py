@@ -17,6 +17,7 @@ from vbceval.bayes.exact import Drawn, draw, integrate_cells
 from vbceval.bayes.hyper import laws, natural_values, scales_at, split_point
 from vbceval.bayes.likelihood import residuals, weights_of_coefficients
 from vbceval.bayes.predictive import restated, simulate
+from vbceval.bayes.sample import one_thread
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 
@@ -89,14 +90,16 @@ def places_of_truth(model: Model, *, nodes: int, draws: int, seed: int) -> dict[
     truth = from_prior(model, generator(seed, "calibration"))
     cells, parts, priors, active, person_log_sd, weights = model._replace(cells=truth.cells)
     found = laws(cells, parts, priors, active, person_log_sd=person_log_sd)
-    marginal, points, _ = integrate_cells(
-        cells, parts, priors, found, weights, nodes=nodes, seed=seed
-    )
-    drawn = draw(marginal, points, size=draws, seed=seed)
-    true = _quantities(model, Drawn(np.zeros(1, dtype=np.int64), {
-        k: np.asarray(v)[None] for k, v in truth.values.items()
-    }, truth.v[None]), truth.cells)  # fmt: skip
-    ours = _quantities(model, drawn, truth.cells)
+    # matrices this small take ten times as long where threads wait for each other
+    with one_thread():
+        marginal, points, _ = integrate_cells(
+            cells, parts, priors, found, weights, nodes=nodes, seed=seed
+        )
+        drawn = draw(marginal, points, size=draws, seed=seed)
+        true = _quantities(model, Drawn(np.zeros(1, dtype=np.int64), {
+            k: np.asarray(v)[None] for k, v in truth.values.items()
+        }, truth.v[None]), truth.cells)  # fmt: skip
+        ours = _quantities(model, drawn, truth.cells)
     return {name: place_of_truth(values, true[name][0]) for name, values in ours.items()}
 
 
