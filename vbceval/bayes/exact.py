@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, special
+from scipy import special
 
 from vbceval.bayes.cells import Cells
-from vbceval.bayes.coefficients import Placed, Structure, place
+from vbceval.bayes.coefficients import Placed, Structure, place, solve_root
 from vbceval.bayes.equations import Equations, Terms, arrange
 from vbceval.bayes.hyper import Law, natural_values, scales_at, split_point
 from vbceval.bayes.likelihood import noise, spread_within, weights_of_coefficients
@@ -118,7 +118,7 @@ class Marginal:
         own = len(self.parts.part)
         pull = np.zeros((len(prior), len(self.averages)))
         pull[-own:] = (self.averages @ self.parts.loading * at.scale[-own:]).T
-        away = linalg.solve_triangular(at.root, pull, lower=True, check_finite=False)
+        away = solve_root(at.root, pull)
         sd = np.sqrt(np.square(away).sum(axis=0))
         mean = at.v @ pull + self.parts.centre * self.averages.sum(axis=1)
         return Conditional(float(value), mean, sd)
@@ -245,7 +245,7 @@ def draw(marginal: Marginal, nodes: Nodes, *, size: int, seed: int) -> Drawn:
         at = marginal.placed({name: x[here[0]] for name, x in values.items()})[0]
         half = rng.standard_normal((len(at.v), (len(here) + 1) // 2))
         both = np.hstack([half, -half])[:, : len(here)]
-        away = linalg.solve_triangular(at.root, both, lower=True, trans=1, check_finite=False)
+        away = solve_root(at.root, both, transposed=True)
         v[here] = at.v + away.T
     return Drawn(picked, values, v)
 
