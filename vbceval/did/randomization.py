@@ -80,8 +80,9 @@ def randomization_test(
     -------
     Estimates
         Those of `fit`, with columns ``randomization_p_value``, ``randomization_low``,
-        ``randomization_high``, ``randomization_level``. ``meta["randomization"]`` says how many
-        assignments there are, and how many were used.
+        ``randomization_high``, ``randomization_level``. `tidy` shows this test in ``p_value``, and
+        its interval at its own level. ``meta["randomization"]`` says how many assignments there
+        are, and how many were used.
 
     Raises
     ------
@@ -194,7 +195,9 @@ def _reported(
         "assignments": total, "used": drawn.value.shape[1], "enumerated": enumerated,
         "statistic": law.statistic, "seed": law.seed, "blocks": law.blocks is not None,
     }  # fmt: skip
-    return replace(observed, frame=frame, meta={**observed.meta, "randomization": said})
+    meta = {**observed.meta, "randomization": said}
+    meta["vcov"] = ", ".join([*filter(None, [meta.get("vcov")]), "randomization inference"])
+    return replace(observed, frame=frame, meta=meta)
 
 
 def _with_treatment(moments: Moments, design: Design) -> Moments:

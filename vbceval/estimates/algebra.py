@@ -13,6 +13,9 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.estimates import columns
 
+TESTS = ("wild", "randomization")
+"""Resampling tests: a row has columns ``<test>_p_value``, ``_low``, ``_high`` and ``_level``."""
+
 
 def _no_plotter(_: Any, **__: Any) -> Any:
     raise EstimationError("figures are not loaded: import vbceval before plotting.")
@@ -205,17 +208,19 @@ def spread(
 
 
 def scaled_frame(frame: pd.DataFrame, factors: FloatArray) -> pd.DataFrame:
-    """Return the rows times constants, with the ends of their bootstrap intervals."""
+    """Return the rows times constants, with the ends of intervals that invert a test."""
     out = frame.assign(estimate=frame["estimate"].to_numpy(dtype=float) * factors)
-    if "wild_low" in out:
-        ends = out[["wild_low", "wild_high"]].to_numpy(dtype=float) * factors[:, None]
-        out[["wild_low", "wild_high"]] = np.sort(ends, axis=1)
+    for test in TESTS:
+        names = [f"{test}_low", f"{test}_high"]
+        if names[0] in out:
+            out[names] = np.sort(out[names].to_numpy(dtype=float) * factors[:, None])
     return out
 
 
 def without_tests(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return rows without bootstrap tests of zero: they are no tests of another value."""
-    return frame.drop(columns=[c for c in frame if str(c).startswith("wild_")])
+    """Return rows without resampling tests of zero: they are no tests of another value."""
+    prefixes = tuple(f"{test}_" for test in TESTS)
+    return frame.drop(columns=[c for c in frame if str(c).startswith(prefixes)])
 
 
 def centre(amounts: FloatArray, samples: FloatArray | None) -> FloatArray:

@@ -44,14 +44,9 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
         out["conf_low"] = estimate - quantile * sd
         out["conf_high"] = estimate + quantile * sd
         out["p_value"] = algebra.t_p_value(estimate / sd, df)
-    if "wild_p_value" in out:
-        # the bootstrap test replaces the t test; its interval is known at its own level only
-        tested = out["wild_p_value"].notna()
-        same = tested & (out["wild_level"] == level)
-        out["p_value"] = out["p_value"].mask(tested, out["wild_p_value"])
-        for side in ("low", "high"):
-            bound = out[f"wild_{side}"].where(same)
-            out[f"conf_{side}"] = out[f"conf_{side}"].mask(tested, bound)
+    for test in algebra.TESTS:
+        if f"{test}_p_value" in out:
+            out = _tested(out, test, level)
     analytic = estimates.samples is None and estimates.multiplier is None
     band = np.full(len(out), np.nan)
     for rows in out.groupby("estimand", sort=False, dropna=False).indices.values():
@@ -66,6 +61,18 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
     out["interval"] = estimates.interval
     first = [*columns.KEYS, *columns.VALUES]
     return out[[*first, *[c for c in out.columns if c not in first]]]
+
+
+def _tested(out: pd.DataFrame, test: str, level: float) -> pd.DataFrame:
+    """Return rows whose resampling test replaces the t test."""
+    tested = out[f"{test}_p_value"].notna()
+    # the interval inverts the test, so it is known at its own level only
+    same = tested & (out[f"{test}_level"] == level)
+    found = {"p_value": out["p_value"].mask(tested, out[f"{test}_p_value"])}
+    for side in ("low", "high"):
+        bound = out[f"{test}_{side}"].where(same)
+        found[f"conf_{side}"] = out[f"conf_{side}"].mask(tested, bound)
+    return out.assign(**found)
 
 
 def _reach(size: FloatArray, level: float) -> FloatArray:

@@ -17,6 +17,7 @@ from vbceval.core.rng import generator
 from vbceval.core.typing import Array, FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.estimates import Estimates
+from vbceval.estimates.algebra import without_tests
 from vbceval.inference import Randomization
 from vbceval.inference.assignments import (
     all_orders,
@@ -298,8 +299,7 @@ def _read(
     if law.statistic == "t":
         noise = runs.estimate / runs.std_error * observed.std_error
     size = len(noise)
-    tests = [c for c in observed.frame if str(c).startswith(("wild_", "randomization_"))]
-    frame = observed.frame.drop(columns=tests).assign(
+    frame = without_tests(observed.frame).assign(
         fit_std_error=observed.std_error, placebo_mean=runs.estimate.mean(axis=0),
         placebo_sd=runs.estimate.std(axis=0, ddof=1), df=np.inf,
     )  # fmt: skip

@@ -156,12 +156,30 @@ def test_as_covariance_of_an_estimator() -> None:
         plain = one.fit(panel(rows), SPEND)
         np.testing.assert_array_equal(est.std_error, plain.std_error)
         assert est.meta["randomization"]["assignments"] == 16
+        assert est.meta["vcov"].endswith("randomization inference")
         tested = np.isfinite(est.std_error)
         assert np.isfinite(est.frame["randomization_p_value"][tested]).all()
     with pytest.raises(DesignError, match="one outcome at a time"):
         vbc.did.TWFE().fit(panel(rows), SPEND, vcov="randomization", outcomes=["spend"])
     with pytest.raises(EstimationError, match="Efficient has no 'randomization'"):
         vbc.did.Efficient().fit(panel(rows), SPEND, vcov="randomization")
+
+
+def test_the_table_shows_the_test() -> None:
+    """Not the t test of the errors that studentise it; scaling moves its interval."""
+    found = randomization_test(quick, panel(frame(1, ENTRY, effect=-1.0)), SPEND,
+                               law=Randomization(level=0.9))  # fmt: skip
+    own, shown = found.frame.iloc[0], found.tidy(0.9).iloc[0]
+    assert shown["p_value"] == own["randomization_p_value"]
+    assert shown["conf_low"] == own["randomization_low"]
+    assert shown["conf_high"] == own["randomization_high"]
+    assert np.isnan(found.tidy(0.95)["conf_low"].item())  # the test was inverted at one level
+    negated = found.scale(-2.0, unit_of_measure="x").tidy(0.9).iloc[0]
+    assert negated["p_value"] == shown["p_value"]
+    assert negated["conf_low"] == -2 * shown["conf_high"]
+    assert negated["conf_high"] == -2 * shown["conf_low"]
+    # a sum of rows is another hypothesis, and so is an effect less a number
+    assert "randomization_p_value" not in found.contrast({"x": {0: 2.0}}).frame
 
 
 def test_what_cannot_be_tested() -> None:
