@@ -189,3 +189,20 @@ def test_half_eye_shows_mean_and_two_intervals_of_the_draws() -> None:
         figures.half_eye(draws, levels=(0.95, 0.5))
     with pytest.raises(DesignError, match="13 posteriors"):
         figures.half_eye({str(k): draws["Flat"] for k in range(13)})
+
+
+def test_half_eye_draws_the_prior_of_each_quantity() -> None:
+    rng = np.random.default_rng(1)
+    draws = {"Aged": rng.normal(-1, 0.5, 4000)}
+    fig = figures.half_eye(draws, prior={"Aged": rng.normal(0, 3, 4000)}, outcome="spending")
+    data = fig.vbceval_data
+    widest = data.loc[data["prior_density"].idxmax(), "value"]
+    assert data["prior_density"].max() == pytest.approx(1 / (3 * np.sqrt(2 * np.pi)), rel=0.05)
+    assert widest == pytest.approx(0, abs=0.8)
+    assert "broken lines: prior densities" in fig.vbceval_note
+    lines = [line.get_linestyle() for line in fig.axes[0].lines if line.get_label() == "_prior"]
+    assert lines == ["--"]
+    with pytest.raises(EstimationError, match="has no draws of: Aged"):
+        figures.half_eye(draws, prior={"Other": draws["Aged"]})
+    with pytest.raises(EstimationError, match="source has none"):
+        figures.half_eye(draws, prior=True)

@@ -2,6 +2,7 @@
 
 from vbceval.bayes.checks import Limits
 from vbceval.bayes.counts.priors import RatePriors
+from vbceval.bayes.elicitation import elicit
 from vbceval.bayes.evidence_prior import EvidencePrior, evidence_prior
 from vbceval.bayes.given_evidence import given_evidence
 from vbceval.bayes.groups import predictive_table
@@ -28,6 +29,7 @@ __all__ = [
     "Reliability",
     "SavingsNoise",
     "TwoPartDiD",
+    "elicit",
     "evidence_prior",
     "given_evidence",
     "headline",

@@ -1,4 +1,4 @@
-"""Half-eye plot: density, mean and two intervals of each posterior, one below the other."""
+"""Half-eye plot: density, mean and two intervals of each posterior, its prior beside it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vbceval.core.errors import DesignError
+from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.typing import FloatArray
+from vbceval.estimates import Estimates
 from vbceval.figures import canvas
 from vbceval.figures.posteriors import (
     Draws,
+    Posterior,
     attach_words,
     densities,
     limit_text,
@@ -35,6 +38,7 @@ def half_eye(
     *,
     threshold: float = 0.0,
     levels: tuple[float, float] = (0.66, 0.95),
+    prior: bool | Mapping[str, FloatArray] = False,
     outcome: str = "",
     unit: str = "",
     style: str | Style = "jama",
@@ -56,6 +60,9 @@ def half_eye(
         Of the printed probability, in the unit of the effect; the density below it is darker.
     levels : (float, float), default (0.66, 0.95)
         Probability of the thick and of the thin interval, equal-tailed.
+    prior : bool or mapping, default False
+        True draws the prior of each quantity as a broken line over its posterior, from the DataTree
+        of a fit; or draws of priors by name, where `source` is draws by name.
     outcome, unit : str
         Name and unit of the quantity, where `source` is not `Estimates`.
     style : str or Style, default "jama"
@@ -75,7 +82,8 @@ def half_eye(
     DesignError
         If there are more than twelve posteriors, or `levels` are not two growing probabilities.
     EstimationError
-        If there are no posterior draws, or some do not vary.
+        If there are no posterior draws, or some do not vary; if priors are asked for and the source
+        has none, or not one for each series.
     """
     inner, outer = levels
     if not 0 < inner < outer < 1:
@@ -87,7 +95,8 @@ def half_eye(
             f"{len(posterior.draws)} posteriors do not fit one page, {_MOST} do. Select rows with "
             "`where`."
         )
-    data = densities(posterior, threshold).merge(_summaries(posterior.draws, inner, outer))
+    priors = _priors(source, posterior, prior)
+    data = densities(posterior, threshold, priors).merge(_summaries(posterior.draws, inner, outer))
     data = data.assign(outcome=posterior.outcome or None, unit_of_measure=posterior.unit or None)
     effect = effect_label(posterior.outcome, posterior.unit, look, labels)
     prefix = currency(posterior.unit)
@@ -100,8 +109,44 @@ def half_eye(
         "intervals; shaded: posterior densities, darker below the threshold, with the share of draws "
         "there"
     )
+    if priors:
+        text += "; broken lines: prior densities"
     return attach_words(fig, "half_eye", data, posterior, look, labels, text,
                         said_of(rows, look, prefix), "Posterior densities and intervals", one_line(effect))  # fmt: skip
+
+
+def _priors(
+    source: Draws, posterior: Posterior, prior: bool | Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Return draws of the prior of each series, or nothing where none are asked for."""
+    names = list(posterior.draws)
+    if prior is False:
+        return {}
+    if prior is not True:
+        missing = [name for name in names if name not in prior]
+        if missing:
+            raise EstimationError(f"`prior` has no draws of: {', '.join(missing)}.")
+        return {name: np.asarray(prior[name], dtype=float) for name in names}
+    tree = source.to_arviz() if isinstance(source, Estimates) and source.tree is not None else {}
+    if "prior" not in tree or "average" not in tree["prior"]:
+        raise EstimationError(
+            "`prior=True` reads the prior from the DataTree of a hierarchical fit, and this source "
+            "has none. Pass draws of the prior by name, or leave it out."
+        )
+    after = tree["posterior"]["average"].values.reshape(-1, tree["posterior"]["average"].shape[-1])
+    before = tree["prior"]["average"].values.reshape(-1, after.shape[1])
+    found = {}
+    for name, draws in posterior.draws.items():
+        # rows may be a selection of the fit: they are told by their draws
+        fitted = len(after) == len(draws)
+        same = np.flatnonzero((after == draws[:, None]).all(0)) if fitted else np.empty(0, int)
+        if not same.size:
+            raise EstimationError(
+                f"'{name or 'the quantity'}' is a combination of the rows that were fitted, and its "
+                "prior was not kept. Draw rows of the fit itself, or pass draws of the prior."
+            )
+        found[name] = before[:, same[0]]
+    return found
 
 
 def _summaries(draws: Mapping[str, Any], inner: float, outer: float) -> pd.DataFrame:
@@ -123,7 +168,8 @@ def _draw(data: pd.DataFrame, style: Style, effect: str, threshold: float, prefi
     series = by_series(data)
     fig = canvas.new_figure(style.page_mm * 0.8, 15.0 * len(series) + 26.0)
     ax = fig.subplots(1, 1)
-    top = float(data["density"].max())
+    heights = [name for name in ("density", "prior_density") if name in data]
+    top = float(data[heights].to_numpy(dtype=float).max())
     shares = []
     for place, (_, part) in enumerate(series):
         _eye(ax, part, -float(place), threshold, top)
@@ -156,6 +202,10 @@ def _eye(ax: Axes, part: pd.DataFrame, base: float, threshold: float, top: float
     ax.fill_between(x, base, y, color=FAINT, alpha=0.45, linewidth=0, zorder=2, label="_density")
     ax.fill_between(x[low], base, y[low], color=PALETTE[2], alpha=0.45, linewidth=0, zorder=2,
                     label="_below")  # fmt: skip
+    if "prior_density" in part:
+        prior = base + _TALL * part["prior_density"].to_numpy(dtype=float) / top
+        ax.plot(x, prior, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=3,
+                label="_prior")  # fmt: skip
     row = part.iloc[0]
     for ends, width in (("conf", 1.0), ("inner", 2.8)):
         span = [float(row[f"{ends}_low"]), float(row[f"{ends}_high"])]

@@ -228,13 +228,18 @@ def _below(draws: FloatArray, grid: FloatArray) -> FloatArray:
     return np.asarray(np.searchsorted(np.sort(draws), grid, side="left") / len(draws))
 
 
-def densities(posterior: Posterior, threshold: float) -> pd.DataFrame:
-    """Return the density of each series on one grid of values that holds the threshold."""
+def densities(
+    posterior: Posterior, threshold: float, priors: Mapping[str, FloatArray] | None = None
+) -> pd.DataFrame:
+    """Return the density of each series, and of its prior, on one grid that holds the threshold."""
     from scipy.stats import gaussian_kde
 
     parts = []
     ends = [np.quantile(d, [0.0005, 0.9995]) for d in posterior.draws.values()]
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
+    if priors:
+        # room to see that a prior is wider, and not so much that the posterior becomes a line
+        low, high = low - (high - low) / 2, high + (high - low) / 2
     grid = np.linspace(min(low, threshold), max(high, threshold), _GRID)
     grid = np.unique(np.r_[grid, threshold])
     for name, draws in posterior.draws.items():
@@ -245,11 +250,12 @@ def densities(posterior: Posterior, threshold: float) -> pd.DataFrame:
             )
         density = gaussian_kde(draws)(grid)
         share = float((draws < threshold).mean())
-        parts.append(
-            pd.DataFrame(
-                {"series": name, "value": grid, "density": density, "probability_below": share}
-            )
+        part = pd.DataFrame(
+            {"series": name, "value": grid, "density": density, "probability_below": share}
         )
+        if priors:
+            part["prior_density"] = gaussian_kde(priors[name])(grid)
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
