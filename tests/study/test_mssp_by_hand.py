@@ -67,8 +67,10 @@ def earned(row: dict[str, Any], year: int) -> tuple[float, int, float]:
         share = min(max(1 - RATE[track] * score, 0.40), most) if passed else most
     by_year = {1: 0.05, 2: 0.075}.get(year - row["start"] + 1, 0.10)
     loss = min(-gross * share, LOSS.get(track, by_year) * benchmark) * part
-    relief = round(loss * row["relief"])
-    return -(loss - relief) if abs(loss - relief) > 0.5 else 0.0, relief, rate
+    # what is printed is of the calendar year, of which a half-year has its part
+    relief = round(loss * row["relief"] / part)
+    owed = loss - relief * part
+    return -owed if abs(owed) > 0.5 else 0.0, relief, rate
 
 
 def published(rows: list[dict[str, Any]], year: int, *, halves: str) -> pd.DataFrame:

@@ -67,13 +67,21 @@ def test_the_later_layout_is_recomputed_to_the_dollar(results_2024: Path) -> Non
 
 def test_columns_of_2024_on_ended_agreements_and_investment_payments(results_2024: Path) -> None:
     frame = pd.read_csv(results_2024, dtype=str).rename(columns={"Adv_Pay_Recoup": "AIPRecoup"})
-    # 45% of 5,000,000, less 100,000 for a disaster and 1,000,000 for the months after the end
-    frame["Impact_Mid_Year_Termination"] = ["0", "0", "-", "1,000,000", "", "0"]
-    frame.loc[3, "EarnSaveLoss"] = "(1,650,000)"
+    # 55% of 5,000,000 for 8 of 12 months, less 100,000 for a disaster
+    frame["Impact_Mid_Year_Termination"] = ["0", "0", "-", "1", "", "0"]
+    frame.loc[3, "EarnSaveLoss"] = "(1,733,333)"
     frame.loc[0, "AIPRecoup"] = "80,000"
     frame.to_csv(results_2024, index=False)
     done = replicate(results_2024)
-    assert done.frame["outcome"].tolist() == ["within_1_dollar"] * 4 + ["zero", "within_1_dollar"]
+    outcomes = ["within_1_dollar"] * 3 + ["unexplained", "zero", "within_1_dollar"]
+    assert done.frame["outcome"].tolist() == outcomes
+    assert done.unexplained()["note"].tolist() == [
+        "the agreement ended during the year; 8.00 months of losses would give it"
+    ]
+    # of savings it shares none
+    frame.loc[0, "Impact_Mid_Year_Termination"] = "1"
+    frame.to_csv(results_2024, index=False)
+    assert replicate(results_2024).frame["computed"][0] == 0
     assert done.settlement["paid_out"][0] == pytest.approx(5.8e6)
 
 
@@ -134,7 +142,9 @@ def test_a_smaller_loss_may_be_at_a_limit_that_is_not_published(
     said = capsys.readouterr().out
     assert "unexplained: 1" in said
     assert "computed -1,400,000.00" in said
-    assert "may be at the limit of revenue, not published" in said
+    # 8% of revenue would limit losses to 1,100,000 less relief of 100,000
+    assert "the limit of losses would give it at a revenue of 13,750,000" in said
+    assert "assumed: 1 organization owing losses: limited by a share of the benchmark alone" in said
 
 
 def main_exits(words: list[str]) -> int:

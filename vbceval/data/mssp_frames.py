@@ -31,7 +31,7 @@ ACO_YEAR = [
     "agreement_period", "agreement_type", "first_agreement", "track", "risk_model", "assign_type",
     "rev_exp_cat", "n_ab", "person_years", "person_years_dual", "person_years_non_dual",
     "per_capita_total", "benchmark", "expenditure", "benchmark_minus_expenditure", "sav_rate",
-    "min_sav_perc", "min_loss_perc", "gen_save_loss", "dis_adj", "termination_adj", "earn_save_loss",
+    "min_sav_perc", "min_loss_perc", "gen_save_loss", "dis_adj", "ended_in_year", "earn_save_loss",
     "qual_score", "qual_status", "met_qps", "max_share_rate", "final_share_rate", "final_loss_rate",
     "updated_bnchmk", "hist_bnchmk", "prior_sav_adj", "reg_adj", "guardrail", "adv_pay", "aim",
     "adv_pay_amt", "adv_pay_recoup",

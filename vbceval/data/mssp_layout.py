@@ -44,8 +44,8 @@ class Column:
     codes : tuple of str
         Accepted spellings, lower case without punctuation; the first present is used.
     kind : str
-        ``text``, ``date``, ``year``, ``flag``, ``number``, ``money``, ``person_years``,
-        ``percent`` or ``rate``.
+        ``text``, ``date``, ``year``, ``flag``, ``nonzero`` (a flag where any number but 0 says
+        yes), ``number``, ``money``, ``person_years``, ``percent`` or ``rate``.
     since : int or None
         First performance year whose file must have the column; None where it may be absent.
     low, high : float

@@ -181,6 +181,11 @@ def read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems
             read[column.name], bad = read_dates(cells)
         elif column.kind == "flag":
             read[column.name], bad = read_flags(cells)
+        elif column.kind == "nonzero":
+            # printed as 0 and 1; the name of the column would also fit an amount
+            amount = read_numbers(cells)
+            marked = pd.Series(amount.numbers, index=cells.index).ne(0).astype("boolean")
+            read[column.name], bad = marked.mask(np.isnan(amount.numbers)), amount.unreadable
         else:
             read[column.name], bad = _read_amount(parsed, column, cells, found)
         _report_text(found, code, cells, bad, column.kind)
@@ -194,7 +199,8 @@ def read_fields(parsed: Parsed, text: pd.DataFrame, lay: Layout, found: Problems
 
 
 def _absent(column: Column, index: pd.Index) -> pd.Series:
-    dtypes = {"text": "str", "year": "str", "date": "datetime64[us]", "flag": "boolean"}
+    dtypes = {"text": "str", "year": "str", "date": "datetime64[us]"}
+    dtypes |= {"flag": "boolean", "nonzero": "boolean"}
     return pd.Series([None] * len(index), index=index, dtype=dtypes.get(column.kind, "float64"))
 
 

@@ -187,6 +187,7 @@ class Program:
             final=book.final,
             used=terms.used(),
             notes=self.notes,
+            assumed=tuple(book.assumed),
         )
         unknown = np.isnan(settled.payment).reshape(len(settled), -1).any(axis=1)
         found = Problems(f"the table for `{self.name}` {performance_year}")

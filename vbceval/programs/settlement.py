@@ -54,6 +54,23 @@ class Worksheet:
         self._n = n
         self.lines: list[Line] = []
         self.final = ""
+        self.assumed: list[str] = []
+
+    def assume(self, rows: Array, what: str) -> None:
+        """
+        Record what is assumed of some organizations because a column is missing.
+
+        Parameters
+        ----------
+        rows : ndarray of bool, shape (organizations,)
+            Of which; nothing is recorded without any.
+        what : str
+            Of which kind, what is assumed and why, the end of a sentence that starts with their
+            number.
+        """
+        n = int(np.count_nonzero(rows))
+        if n:
+            self.assumed.append(f"{n:,} organization{'' if n == 1 else 's'} {what}")
 
     def add(
         self,
@@ -126,7 +143,9 @@ class Settlement:
     used : tuple of Used
         Values of the rules that were looked up, with status and source.
     notes : tuple of str
-        What the settlement assumed, sentences.
+        What the settlement assumes of every organization, sentences.
+    assumed : tuple of str
+        What it assumed of some for want of a column, with their number, sentences.
     """
 
     program: str
@@ -138,6 +157,7 @@ class Settlement:
     final: str
     used: tuple[Used, ...]
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.organizations)
@@ -289,7 +309,8 @@ class Settlement:
             {u.parameter for u in self.used if u.status == "unconfirmed" and variant in u.variants}
         )
         rest = [f"Not confirmed: {listed(doubtful, most=20)}."] if doubtful else []
-        return Explanation("\n".join([head, *steps, *self.notes, *rest]), table)
+        said_of_some = [f"Assumed: {sentence}" for sentence in self.assumed]
+        return Explanation("\n".join([head, *steps, *self.notes, *said_of_some, *rest]), table)
 
 
 def written(line: Line, row: int) -> str:

@@ -32,7 +32,7 @@ class Replication:
     frame : DataFrame
         One row an ACO: ``organization name track published computed low high outcome note``,
         nominal dollars; `low` and `high` bound what the published rounding of the quality score
-        and the sharing rate allows. `note` says what may be behind an unexplained amount.
+        and the sharing rate allows. `note` says what may be behind losses smaller than computed.
     """
 
     settlement: Settlement
@@ -129,22 +129,42 @@ def replicate(
             "outcome": outcome,
         }
     )
-    # losses at the limit of participants' revenue, which is not published, are smaller
-    limited = (outcome == "unexplained") & (published < 0) & (published > computed)
-    limited &= np.isin(settlement.variants, _limited_by_revenue(program, year))
-    compared["note"] = np.where(limited, "may be at the limit of revenue, not published", "")
+    compared["note"] = _notes(program, settlement, compared, frame)
     return Replication(settlement, compared)
+
+
+def _notes(
+    program: Program, settlement: Settlement, compared: pd.DataFrame, frame: pd.DataFrame
+) -> list[str]:
+    """Return what may be behind losses that are smaller than computed, of each ACO; else blank."""
+    year, rule = settlement.performance_year, program.parameters["loss_limit_revenue"]
+    ended = frame["ended_in_year"].fillna(False).to_numpy(dtype=bool)
+    relief = settlement["disaster_relief"]
+    notes = []
+    for i, row in enumerate(compared.to_dict("records")):
+        share = rule.at(row["track"], year)
+        smaller = row["outcome"] == "unexplained" and row["computed"] < row["published"] < 0
+        if smaller and ended[i]:
+            months = 12 * (row["published"] - relief[i]) / settlement["limited_losses"][i]
+            note = (
+                f"the agreement ended during the year; {months:.2f} months of losses would give it"
+            )
+        elif smaller and share is not None:
+            revenue = (relief[i] - row["published"]) / float(str(share.value))
+            note = (
+                "participants' revenue is not published; the limit of losses would give it at a "
+                f"revenue of {revenue:,.0f}"
+            )
+        else:
+            note = ""
+        notes.append(note)
+    return notes
 
 
 def _dollar_rounding(settlement: Settlement) -> FloatArray:
     """Return what the rounding of benchmark, expenditures, relief and result to dollars allows."""
     rate = settlement["sharing_rate"] + settlement["loss_rate"]
     return np.asarray(DOLLAR * rate + DOLLAR / 2 * (1 + (settlement["disaster_relief"] != 0)))
-
-
-def _limited_by_revenue(program: Program, year: int) -> list[str]:
-    rule = program.parameters["loss_limit_revenue"]
-    return [name for name in program.variants if rule.at(name, year) is not None]
 
 
 def _allowed(

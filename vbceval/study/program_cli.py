@@ -114,6 +114,8 @@ def _summary(settled: Settlement) -> Iterator[str]:
     yield f"settled: {counted(len(settled), 'organization')}"
     yield f"paid: {counted(len(paid), 'organization')}, ${paid.sum():,.0f}"
     yield f"owing: {counted(len(owed), 'organization')}, ${abs(owed.sum()):,.0f}"
+    for sentence in settled.assumed:
+        yield f"assumed: {sentence}"
     doubtful = sorted(set(settled.unconfirmed()["parameter"]))
     yield f"unconfirmed values used: {listed(doubtful, most=20) or 'none'}"
 
@@ -129,8 +131,8 @@ def _comparison(compared: Replication) -> Iterator[str]:
     )
     if row["money_due"]:
         yield f"  median half-width of that interval: ${row['median_half_width']:,.0f}"
+    yield f"  no money due, published or computed, but for rounding: {row['zero']}"
     yield f"  unexplained: {row['unexplained']}"
-    yield f"  no money due, published or computed: {row['zero']}"
     for entry in compared.unexplained().to_dict("records"):
         note = f"; {entry['note']}" if entry["note"] else ""
         yield (

@@ -147,7 +147,7 @@ def test_relief_in_a_year_of_the_pandemic_is_of_all_losses() -> None:
     rows = [{"expenditure": 210e6, "dis_adj": d} for d in (-1e6, 0.0, None)]
     assert settle(*rows, year=2021).payment.tolist() == [0.0, -3e6, -3e6]
     assert settle(*rows, year=2023).payment.tolist() == [-2e6, -3e6, -3e6]
-    assert "relief_is_full" in settle(*rows, year=2021).unconfirmed()["parameter"].tolist()
+    assert settle(*rows, year=2021).unconfirmed().empty
 
 
 def test_the_guardrail_pays_no_savings() -> None:
@@ -203,12 +203,54 @@ def test_a_half_year_settled_on_the_whole_year_counts_for_half() -> None:
 
 
 def test_an_agreement_that_ended_during_the_year_shares_no_savings() -> None:
-    row = {"termination_adj": 1e6}
+    ended = {"ended_in_year": True}
     losing = {"expenditure": 210e6, "dis_adj": 0.5e6}
-    rows = [row, {**row, **losing}, {**losing, "termination_adj": 9e9}, {**losing}]
+    rows = [
+        ended,
+        {**ended, **losing, "months_in_program": 8},
+        {**ended, **losing, "months_in_program": 1},
+        {**losing, "months_in_program": 8},
+        {**ended, **losing},
+    ]
     settled = settle(*rows, year=2024)
-    assert settled.payment.tolist() == [0.0, -1.5e6, 0.0, -2.5e6]
-    assert settled["termination_relief"].tolist() == [0.0, 1e6, 2.5e6, 0.0]
+    # 30% of losses of 10 million is 3 million
+    assert settled["months_losses"].tolist() == [0.0, -2e6, -0.25e6, -3e6, -3e6]
+    assert settled.payment.tolist() == [0.0, -1.5e6, 0.0, -2.5e6, -2.5e6]
+    assert any(s.startswith("1 organization owing losses whose") for s in settled.assumed)
+    assert "Assumed: 1 organization owing losses whose" in str(settled.explain("A4"))
+    assert all(line.name != "months_losses" for line in settle(losing, year=2024).lines)
+
+
+def test_relief_of_the_calendar_year_counts_for_half_in_a_half_year() -> None:
+    row = {"expenditure": 210e6, "qual_score": 0.8, "current_start_date": 2019, "dis_adj": 0.4e6}
+    half = {**row, "part": "july_december", "updated_bnchmk": 20_000}
+    settled = settle(half, {**half, "updated_bnchmk": 10_000}, row, year=2019)
+    # the first holds totals of the half-year, the second those of the year
+    assert settled["disaster_relief"].tolist() == [0.2e6, 0.2e6, 0.2e6]
+    whole = settle({**row, "current_start_date": 2018}, year=2019)
+    assert whole["disaster_relief"].tolist() == [0.4e6]
+
+
+def test_the_half_rate_that_cannot_be_told_is_said_with_the_number_of_acos() -> None:
+    near = {"track": "BASIC_A", "expenditure": 199e6, "n_ab": 10_000}
+    low = {"rev_exp_cat": "low", "current_start_date": 2024}
+    rows = [
+        near,
+        {**near, "rev_exp_cat": "low"},
+        {**near, "current_start_date": 2024},
+        {**near, **low},  # has it
+        {**near, "rev_exp_cat": "high"},
+        {**near, "current_start_date": 2023},
+        {**near, "n_ab": 4_999},
+        {**near, "expenditure": 150e6},  # shares savings anyway
+    ]
+    settled = settle(*rows, year=2024)
+    assert [s for s in settled.assumed if "rev_exp_cat" in s] == [
+        "3 organizations with savings below the minimum rate in BASIC: none shared, since "
+        "`rev_exp_cat` or `current_start_date` is missing; if of low revenue in an agreement from "
+        "2024 on, half the rate would be."
+    ]
+    assert not settle(*rows, year=2023).assumed
 
 
 def test_recoupment_is_a_line_after_what_is_earned() -> None:

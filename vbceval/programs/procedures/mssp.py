@@ -34,19 +34,26 @@ class _Quality(NamedTuple):
     score: FloatArray
 
 
+class _Part(NamedTuple):
+    """Part that counts of amounts shared, and of published relief; 1 but for half-years."""
+
+    shared: FloatArray
+    relief: FloatArray
+
+
 class _Amounts(NamedTuple):
     """
     Benchmark and savings (losses if negative) in dollars, and whether the gate is met.
 
-    `half` says who shares savings below the gate at a lower rate; `part` is the part of amounts
-    shared that counts, 1 but for some half-years.
+    `half` says who shares savings below the gate at a lower rate; `part` is what counts of a
+    half-year.
     """
 
     benchmark: FloatArray
     gross: FloatArray
     met: BoolArray
     half: BoolArray
-    part: FloatArray
+    part: _Part
 
 
 def settle(terms: Terms, inputs: Inputs) -> Worksheet:
@@ -55,9 +62,10 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
 
     Savings are shared from the first dollar once they meet the minimum rate. Sequestration comes
     before the limit, so an ACO at the limit is paid all of it. Losses are limited, then reduced
-    for extreme circumstances and for an agreement that ended during the year, whose savings are not
-    shared. A half-year whose totals are those of the calendar year counts for half. Recoupment
-    of advance payments is a line after what is earned.
+    for extreme circumstances and by the months of an agreement that ended during the year, whose
+    savings are not shared. A half-year whose totals are those of the calendar year counts for half.
+    Recoupment of advance payments is a line after what is earned. What is assumed because a
+    column is missing is said with the number of ACOs.
 
     Parameters
     ----------
@@ -102,7 +110,41 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     recouped = np.minimum(np.maximum(earned, 0.0), advance)
     recouped = book.add("recouped", -recouped, "Advance payments recouped from savings earned.")
     book.add("paid_out", earned + recouped, "Paid after recoupment.")
+    _say_assumed(terms, inputs, book, amounts, owing=(earned < 0).any(axis=1))
     return book
+
+
+def _say_assumed(
+    terms: Terms, inputs: Inputs, book: Worksheet, amounts: _Amounts, *, owing: BoolArray
+) -> None:
+    """Say what is assumed of how many ACOs for want of a column, where it can change an amount."""
+    start = terms.number("half_rate_from", absent=np.inf)
+    category, began = inputs.known("rev_exp_cat"), inputs.known("current_start_date")
+    could = (inputs.number("n_ab") >= terms.number("half_rate_people", absent=np.inf)) & ~(
+        category & began
+    )
+    could = could & (~category | (inputs.text("rev_exp_cat") == "low"))
+    could = could & (~began | (inputs.number("current_start_date") >= start))
+    book.assume(
+        ((amounts.gross > 0) & ~amounts.met & could).any(axis=1),
+        "with savings below the minimum rate in BASIC: none shared, since `rev_exp_cat` or "
+        "`current_start_date` is missing; if of low revenue in an agreement from 2024 on, half the "
+        "rate would be.",
+    )
+    by_revenue = np.isfinite(terms.number("loss_limit_revenue", absent=np.inf))
+    by_revenue = by_revenue & inputs.flag("rev_loss_limit", absent=True)
+    by_revenue = by_revenue & ~inputs.known("participant_revenue")
+    book.assume(
+        owing & by_revenue[:, 0],
+        "owing losses: limited by a share of the benchmark alone, since `participant_revenue` is "
+        "missing; a share of revenue may be a smaller limit.",
+    )
+    unknown = inputs.flag("ended_in_year") & ~inputs.known("months_in_program")
+    book.assume(
+        owing & unknown[:, 0],
+        "owing losses whose agreement ended during the year: counted in full, since "
+        "`months_in_program` is missing.",
+    )
 
 
 def _check(terms: Terms, inputs: Inputs, amounts: _Amounts) -> None:
@@ -250,22 +292,21 @@ def _alternative(inputs: Inputs) -> BoolArray:
     return np.asarray(np.where(stated, inputs.flag("met_alternative"), shares), dtype=bool)
 
 
-def _part_of_year(terms: Terms, inputs: Inputs, book: Worksheet) -> FloatArray:
+def _part_of_year(terms: Terms, inputs: Inputs, book: Worksheet) -> _Part:
     # performance years of six months were reconciled on the calendar year and pro-rated; files
-    # may print totals of either, which the benchmark a person tells apart
+    # may print totals of either, which the benchmark a person tells apart, but relief of the year
     year = terms.performance_year
     stated = np.isin(inputs.text("part"), HALVES)
     late = (inputs.number("current_start_date") == year) & (year == _JULY_STARTS)
     with np.errstate(invalid="ignore"):
         people = inputs.number("benchmark") / inputs.number("updated_bnchmk")
         whole = people > _WHOLE_YEAR * inputs.number("n_ab")
-    share = np.where(
-        (stated | late) & whole, terms.number("half_year_share", absent=1.0), np.float64(1.0)
-    )
-    if (share == 1).all():
-        return share
-    what = "Part of shared amounts that counts: a half-year, settled on totals of the year."
-    return book.add("year_share", share, what, unit="rate")
+    half = terms.number("half_year_share", absent=1.0)
+    share = np.where((stated | late) & whole, half, np.float64(1.0))
+    if (share != 1).any():
+        what = "Part of shared amounts that counts: a half-year, settled on totals of the year."
+        book.add("year_share", share, what, unit="rate")
+    return _Part(share, np.where(stated | late, half, np.float64(1.0)))
 
 
 def _half_rate(terms: Terms, inputs: Inputs, gross: FloatArray, met: BoolArray) -> BoolArray:
@@ -304,7 +345,7 @@ def _savings(
     part = np.where(half, terms.number("half_rate", absent=0.0), amounts.met & (amounts.gross > 0))
     # where the guardrail replaced the benchmark, losses count and savings do not; an agreement
     # that ended during the year shares none either
-    none = inputs.flag("guardrail") | (inputs.number("termination_adj", absent=0.0) != 0)
+    none = inputs.flag("guardrail") | inputs.flag("ended_in_year")
     part = np.where(quality.passed & ~none, part, 0.0)
     rate = np.where(part > 0, terms.number("sharing_rate") * quality.factor * part, 0.0)
     what = "Share of savings paid: the track's rate with quality; 0 where nothing is shared."
@@ -315,7 +356,7 @@ def _savings(
     after = book.add("after_sequestration", after, "Shared savings less sequestration.")
     cap = terms.number("gain_cap") * amounts.benchmark
     cap = book.add("gain_limit", cap, "Limit of the payment.")
-    kept = limited(after, gain=cap) * amounts.part
+    kept = limited(after, gain=cap) * amounts.part.shared
     return book.add("earned_savings", kept, "Within the limit.")
 
 
@@ -335,25 +376,25 @@ def _losses(
     shared = np.minimum(amounts.gross, 0.0) * rate
     shared = book.add("shared_losses", shared, "Losses times their share.")
     limit = book.add("loss_limit", _loss_limit(terms, inputs, amounts), "Limit of losses.")
-    capped = limited(shared, loss=limit) * amounts.part
+    capped = limited(shared, loss=limit) * amounts.part.shared
     capped = book.add("limited_losses", capped, "Within the limit.")
-    relief = np.minimum(_relief(terms, inputs, capped), -capped)
+    if inputs.flag("ended_in_year").any():
+        months = inputs.number("months_in_program", absent=12.0) / 12
+        capped = capped * np.where(inputs.flag("ended_in_year"), months, 1.0)
+        what = "Losses of the months in the program, where the agreement ended during the year."
+        capped = book.add("months_losses", capped, what)
+    relief = np.minimum(_relief(terms, inputs, capped, amounts.part.relief), -capped)
     what = "Losses forgiven for extreme and uncontrollable circumstances."
     relief = book.add("disaster_relief", relief, what)
-    if "termination_adj" not in inputs:
-        return book.add("owed_losses", capped + relief, "Losses owed (negative).")
-    ended = np.abs(inputs.number("termination_adj", absent=0.0))
-    what = "Losses not owed because the agreement ended during the year."
-    ended = book.add("termination_relief", np.minimum(ended, -capped - relief), what)
-    return book.add("owed_losses", capped + relief + ended, "Losses owed (negative).")
+    return book.add("owed_losses", capped + relief, "Losses owed (negative).")
 
 
-def _relief(terms: Terms, inputs: Inputs, owed: FloatArray) -> FloatArray:
+def _relief(terms: Terms, inputs: Inputs, owed: FloatArray, part: FloatArray) -> FloatArray:
     months = inputs.number("affected_months", absent=0.0) / 12
     computed = -owed * months * inputs.number("affected_share", absent=0.0)
     if "dis_adj" not in inputs:
         return computed
-    published = np.abs(inputs.number("dis_adj", absent=0.0))
+    published = np.abs(inputs.number("dis_adj", absent=0.0)) * part
     # whole dollars are published, so losses forgiven in full can differ by half of one; where all of
     # a year was affected, relief that is less than the losses says that an unpublished limit was
     full = -owed - published <= _HALF_DOLLAR
