@@ -66,7 +66,7 @@ def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estima
     Cohorts that enter after the first period and not after the last one are counted, all strata
     together. Where clusters are people, counts up to 10 are one class.
     """
-    if not _unprotected(str(estimates.meta.get("vcov"))):
+    if not _unprotected(str(estimates.meta.get("vcov"))) or _reads_a_column(estimates):
         return estimates
     cohorts = estimates.frame["cohort"].to_numpy(dtype=float)
     said = list(_few(data, frozenset(cohorts[np.isfinite(cohorts)].tolist())))
@@ -77,6 +77,12 @@ def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estima
     return replace(
         estimates, meta={**estimates.meta, "warnings": warnings, "few_treated_said": said}
     )
+
+
+def _reads_a_column(estimates: Estimates) -> bool:
+    """Whether treatment is a column of its own, so that cohorts say nothing of it."""
+    replaced = (estimates.meta.get("options") or {}).get("dose") is not None
+    return replaced and estimates.meta.get("estimator") in ("TWFE", "Switching")
 
 
 def _unprotected(vcov: str) -> bool:

@@ -150,6 +150,11 @@ def with_randomization[Fit: Callable[..., Estimates]](fit: Fit) -> Fit:
             raise DesignError(
                 "vcov='randomization' is for one outcome at a time: leave `outcomes` out."
             )
+        if getattr(self, "dose", None) is not None:
+            raise DesignError(
+                f"entry dates change places among clusters, and treatment is read from `{self.dose}`, "
+                "which would not move. Use cohorts, or vcov='wild'."
+            )
         given = {**options, "vcov": "CR1"}
         return randomization_test(
             lambda moments, of: fit(self, moments, of, **given), data, design,
