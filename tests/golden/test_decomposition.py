@@ -51,3 +51,30 @@ def test_single_comparisons(
         row = table.loc[(treated, other)]
         assert row["estimate"] == pytest.approx(expected["estimate"], abs=6e-9)
         assert row["weight"] == pytest.approx(expected["weight"], abs=6e-10)
+
+
+@pytest.fixture(scope="module")
+def castle(shared_dir: Path) -> vbc.Panel:
+    """Log homicide in 50 states; a law in force in any part of a year counts for it."""
+    rows = pd.read_csv(shared_dir / "golden" / "data" / "castle_bacon.csv")
+    rows["entry"] = rows["state"].map(rows[rows["post"] == 1].groupby("state")["year"].min())
+    return vbc.Panel.from_frame(rows, unit="state", period="year", cohort="entry")
+
+
+def test_castle_doctrine(castle: vbc.Panel) -> None:
+    """As R bacondecomp prints it: vignette "bacon" on CRAN, index.ipynb of evanjflack/bacondecomp."""
+    design = vbc.Design(outcome="l_homicide")
+    found = bacon(castle, design)
+    table = found.summary().set_index("comparison")
+    printed = {
+        "earlier_vs_later": (0.05976, -0.00554), "later_vs_earlier": (0.03190, 0.07032),
+        "treated_vs_never": (0.90834, 0.08796),
+    }  # fmt: skip
+    for name, numbers in printed.items():
+        assert table.loc[name, ["weight", "estimate"]].tolist() == pytest.approx(numbers, abs=6e-6)
+    largest = found.comparisons.sort_values("weight").iloc[-1]
+    assert largest["cohort"] == 2006
+    assert largest["estimate"] == pytest.approx(0.06823587, abs=6e-9)
+    assert largest["weight"] == pytest.approx(0.5923947, abs=6e-8)
+    two_way = vbc.did.TWFE().fit(castle, design).estimate.item()
+    assert two_way == pytest.approx(0.0818116169306475, abs=1e-13)
