@@ -1,6 +1,7 @@
 """Payment programs: rules as data, settled step by step over organizations and draws."""
 
-from vbceval.programs.benchmark import MSSPBenchmark, mssp_benchmark
+from vbceval.programs.benchmark import mssp_benchmark
+from vbceval.programs.benchmark_table import MSSPBenchmark
 from vbceval.programs.mssp_quality import MSSPQuality, mssp_quality
 from vbceval.programs.procedures.reach import equity_adjustment
 from vbceval.programs.program import Program

@@ -14,7 +14,7 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.data import MSSPResults
 from vbceval.data.mssp_layout import REFERENCES
 from vbceval.programs import get
-from vbceval.programs.benchmark import historical, updated_in_dollars
+from vbceval.programs.benchmark_steps import historical, updated_in_dollars
 
 _FEWEST = 30
 """ACOs needed to estimate eight growth factors and still have something to check."""

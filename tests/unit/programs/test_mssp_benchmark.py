@@ -13,14 +13,15 @@ import pytest
 from vbceval.core.errors import DataError, DesignError
 from vbceval.data import read_file
 from vbceval.programs import get
-from vbceval.programs.benchmark import (
-    MSSPBenchmark,
+from vbceval.programs.benchmark import mssp_benchmark
+from vbceval.programs.benchmark_steps import (
     blended,
+    capped_region,
     capped_risk,
     guardrail,
-    mssp_benchmark,
     prior_savings_adjustment,
 )
+from vbceval.programs.benchmark_table import MSSPBenchmark
 from vbceval.study.mssp_historical import check_historical, check_updated
 
 BASE: dict[str, Any] = {
@@ -203,8 +204,123 @@ def test_everything_wrong_with_baseline_data_is_said() -> None:
         "`proration` is not a number from 0 on",
     ):  # fmt: skip
         assert part in str(caught.value)
-    with pytest.raises(DesignError, match="start in 2016 are not declared"):
-        build({}, start=2016)
+    with pytest.raises(DesignError, match="start in 2028 are not declared"):
+        build({}, start=2028)
+
+
+OLD = {name: value for name, value in BASE.items() if not name.startswith(("national", "acpt"))}
+
+
+def before(start: int, *rows: dict[str, Any]) -> MSSPBenchmark:
+    return mssp_benchmark(pd.DataFrame([{**OLD, **row} for row in rows]), agreement_start=start)
+
+
+def test_first_agreements_before_2019_are_updated_by_dollars() -> None:
+    row = {"national_dollars": 400.0, "new_hcc_ratio": 1.10, "new_share": 0.2}
+    built = before(2017, row, {**row, "aco_id": "A2", "hcc_ratio": 0.98})
+    # weights 10, 30 and 60; HCC scores of those newly assigned, the lower ratio of the others
+    ratio = [0.2 * 1.10 + 0.8 * 1.01, 0.2 * 1.10 + 0.8 * 0.98]
+    assert built.types["historical"].tolist() == pytest.approx([10_767.336] * 2)
+    assert built.organizations["updated"].tolist() == pytest.approx(
+        [10_767.336 * r + 400.0 for r in ratio]
+    )
+    assert built.organizations["adjustment_kind"].tolist() == ["none", "none"]
+    assert not built.assumed
+
+
+def test_rebased_agreements_of_2017_and_2018_are_those_of_their_region() -> None:
+    later = {"rebased": 1, "agreement": 1}
+    rows = [
+        {**later, "aco_id": "A1"},
+        {**later, "aco_id": "A2", "agreement": 2},
+        {**later, "aco_id": "A3", "regional_per_capita": 9_000.0},
+        {**later, "aco_id": "A4", "regional_per_capita": 9_000.0, "agreement": 2},
+        {**later, "aco_id": "A5", "regional_per_capita": 9_000.0, "agreement": 5},
+    ]
+    built = before(2018, *rows)
+    base = (11_016.0 + 10_819.12 + 10_700.0) / 3
+    above, below = 11_500 - base, 9_000 - base
+    added = [0.35 * above, 0.70 * above, 0.25 * below, 0.50 * below, 0.70 * below]
+    assert built.organizations["adjustment"].tolist() == pytest.approx(added)
+    # growth of the region alone, and the demographic ratio, which is the lower
+    assert built.organizations["updated"].tolist() == pytest.approx(
+        [(base + a) * 1.06 * 1.01 for a in added]
+    )
+    assert built.assumed[0].startswith("5 ACOs: all people taken for assigned before")
+    assert {u.status for u in built.used if u.parameter == "regional_weight"} == {"unconfirmed"}
+
+
+def test_first_and_rebased_agreements_of_one_year_are_built_together() -> None:
+    one = {"national_dollars": 300.0, "rebased": 0}
+    two = {**one, "aco_id": "A0", "rebased": 1}
+    both = before(2016, one, {**two, "prior_savings": 200.0}, {**one, "enrollment_type": "esrd"})
+    assert both.organizations["aco_id"].tolist() == ["A0", "A1"]
+    base = (11_016.0 + 10_819.12 + 10_700.0) / 3
+    assert both.organizations["updated"].tolist() == pytest.approx(
+        [(base + 200.0) * 1.01 + 300.0, 10_767.336 * 1.01 + 300.0]
+    )
+    assert both.organizations["adjustment_kind"].tolist() == ["prior savings", "none"]
+    alone = before(2016, one).organizations["updated"].iloc[0]
+    assert alone == pytest.approx(both.organizations["updated"].iloc[1])
+
+
+def test_what_a_start_year_has_no_rule_for_is_not_ignored() -> None:
+    with pytest.raises(DataError, match="1 columns are missing: `national_dollars`"):
+        before(2015, {})
+    with pytest.raises(DataError, match="`prior_savings` would be ignored"):
+        before(2018, {"rebased": 1, "prior_savings": 100.0})
+    with pytest.raises(DataError, match="`agreement` would be ignored"):
+        before(2014, {"national_dollars": 1.0, "agreement": 2})
+    with pytest.raises(DesignError, match="no `update_rule_rebased`"):
+        before(2014, {"national_dollars": 1.0, "rebased": 1})
+    region = {"regional_hcc_ratio": 1.1, "regional_demographic_ratio": 1.0}
+    with pytest.raises(DataError, match=r"`regional_hcc_ratio`.* would be ignored"):
+        build(region, start=2023)
+    with pytest.raises(DataError, match="missing: `regional_demographic_ratio`"):
+        build({"regional_hcc_ratio": 1.1})
+    with pytest.raises(DataError, match="`new_share` is missing, negative or zero or above 1"):
+        before(2015, {"national_dollars": 1.0, "new_hcc_ratio": 1.0, "new_share": 1.5})
+
+
+def test_growth_of_the_regions_risk_scores_beyond_the_cap_is_growth_of_expenditures() -> None:
+    assert "growth of the region's own risk scores not capped" in build({}).assumed[0]
+    region = {"regional_hcc_ratio": 1.10, "regional_demographic_ratio": 1.02}
+    built = build(region)
+    # limit 1.05, and a fifth, the ACO's share of its region, of the 0.05 beyond it
+    regional = 1.06 * 1.10 / 1.06
+    two_way = 0.2 * 1.05 + 0.8 * regional
+    assert built.types["update"][0] == pytest.approx(1.049 / 3 + 2 * two_way / 3)
+    assert built.organizations["regional_risk_growth"][0] == pytest.approx(1.10)
+    assert built.organizations["regional_risk_limit"][0] == pytest.approx(1.06)
+    assert not built.assumed
+    low = build({**region, "regional_hcc_ratio": 1.05})
+    assert low.types["update"][0] == pytest.approx(1.055)
+    # an ACO that is all of its region has no cap on it
+    alone = build({**region, "national_share": 1.0})
+    assert alone.organizations["regional_risk_limit"][0] == pytest.approx(1.10)
+
+
+def test_the_cap_of_the_region_is_that_of_the_aco_without_a_share_of_it() -> None:
+    got = capped_region(HCC, DEMOGRAPHIC, DOLLARS, 0 * HCC, cap=0.03, by_share=True)
+    wanted = capped_risk(HCC, DEMOGRAPHIC, DOLLARS, cap=0.03, together=True)
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other)
+
+
+@pytest.mark.parametrize(
+    ("regional", "prior", "kind"),
+    # `RegAdj`, `PriorSavAdj` and `FinalAdjCat` of ACOs in the CMS result file of 2024
+    [(192, 156, "regional"), (391, 262, "regional"), (62, 130, "prior savings"),
+     (-11, 64, "prior savings"), (-19, 234, "prior savings"), (49, 35, "regional"),
+     (-120, 0, "none"), (4, 0, "regional")],
+)  # fmt: skip
+def test_the_adjustment_that_is_higher_is_the_one_published(
+    regional: float, prior: float, kind: str
+) -> None:
+    base = build({}).types["historical"][0]
+    share = 0.35 if regional > 0 else 0.15
+    row = {"regional_per_capita": base + regional / share, "prior_savings": 2 * prior}
+    assert build(row).organizations["adjustment_kind"].tolist() == [kind]
 
 
 def test_published_historical_benchmarks_follow_from_published_baselines(shared_dir: Path) -> None:
