@@ -151,6 +151,23 @@ def test_team_track_1_never_owes() -> None:
     assert paid[1] == pytest.approx(182_511.2016 - 1e6)
 
 
+def test_team_hospitals_that_came_late_are_deferred_for_a_full_year() -> None:
+    came = TEAM.iloc[[2] * 5].assign(
+        hospital=list("abcde"),
+        first_eligible=["2024-12-31", "2025-06-01", "2026-02-01", "2027-01-01", None],
+        post_episode_excess=1_000.0,
+    )
+    for year, deferred in ((2026, "bcd"), (2027, "cd"), (2028, "d"), (2029, "")):
+        settled = get("team").settle(came, performance_year=year)
+        held = "".join(settled.organizations[settled["deferred"]])
+        assert held == deferred, year
+        paid = np.isin(settled.organizations, list(held), invert=True)
+        assert settled.payment.tolist() == pytest.approx(np.where(paid, 305_582.87112 - 1e3, 0))
+    lost = get("team").settle(came.assign(actual=1e9), performance_year=2026)
+    assert (lost.payment < 0).tolist() == [True, False, False, False, True]
+    assert "deferred_years" in lost.unconfirmed()["parameter"].tolist()
+
+
 def test_bpci_advanced_medical_discount_and_trend_cap_change_in_2023() -> None:
     frame = pd.DataFrame(
         {

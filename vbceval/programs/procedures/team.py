@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.programs.conditions import refuse
 from vbceval.programs.inputs import Inputs
 from vbceval.programs.reconciliation import reconcile
@@ -17,6 +17,8 @@ _CENT = 0.01  # sums of rounded amounts
 def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     """
     Settle hospitals: reconciliation of one performance year over the categories of episodes.
+
+    Nothing is reconciled for hospitals that came into the program later and are still deferred.
 
     Raises
     ------
@@ -34,13 +36,21 @@ def settle(terms: Terms, inputs: Inputs) -> Worksheet:
     relief = _low_volume_relief(terms, inputs, book, target)
     raw = book.add("reconciliation", target - actual + relief, "Target amount less spending.")
     owes = terms.flag("losses")
-    counted = book.add(
-        "after_track",
-        np.where(owes, raw, np.maximum(raw, 0.0)),
-        "Losses only in two-sided tracks.",
-    )
+    counted = np.where(owes, raw, np.maximum(raw, 0.0))
+    if "first_eligible" in inputs:
+        deferred = _deferred(terms, inputs, book)
+        counted, owes = np.where(deferred, 0.0, counted), owes & ~deferred
+    counted = book.add("after_track", counted, "Losses only in two-sided tracks.")
     reconcile(terms, inputs, book, amount=counted, target=target, owes=owes)
     return book
+
+
+def _deferred(terms: Terms, inputs: Inputs, book: Worksheet) -> BoolArray:
+    came = inputs.number("first_eligible", absent=-np.inf)
+    late = came >= terms.number("deferred_from", absent=np.inf)
+    deferred = late & (terms.performance_year - came <= terms.number("deferred_years", absent=0.0))
+    what = "Whether participation is deferred, because the hospital came into the program late."
+    return np.asarray(book.add("deferred", deferred, what, unit="flag"), dtype=bool)
 
 
 def _low_volume_relief(
