@@ -15,9 +15,10 @@ from scipy import optimize, special, stats
 import vbceval as vbc
 from vbceval.bayes import HierarchicalDiD, RatePriors
 from vbceval.bayes.cells import moments_of
+from vbceval.bayes.counts import engine, laplace
 from vbceval.bayes.counts.cells import from_counts
 from vbceval.bayes.counts.draws import conditional
-from vbceval.bayes.counts.engine import Found, laplace_error, require_small
+from vbceval.bayes.counts.engine import Found, integrate_counts, laplace_error, require_small
 from vbceval.bayes.counts.families import (
     COUNTS,
     constant,
@@ -25,6 +26,7 @@ from vbceval.bayes.counts.families import (
     rising_slope,
     slopes,
 )
+from vbceval.bayes.counts.field import arrange
 from vbceval.bayes.counts.fit import marginal_of
 from vbceval.bayes.counts.sampled import Sampled
 from vbceval.bayes.hyper import split_point
@@ -242,6 +244,56 @@ def model(family: str = "binomial", **options: object) -> HierarchicalDiD:
     # a few draws: point estimates on the scale of the model do not depend on their number
     settled: dict = {"nodes": 128, "draws": 250, "alternatives": (), **options}
     return HierarchicalDiD(family=family, **settled)
+
+
+def test_organizations_in_parts_and_by_group_have_the_same_density(monkeypatch) -> None:
+    frame = pd.concat([small(seed=k).assign(k=k) for k in range(3)])
+    frame["aco"] += frame["k"].astype(str)
+    found = marginal_of(
+        from_counts(moments_of(small_panel(frame), PLAIN), PLAIN, "binomial"), PLAIN, PRIORS,
+        np.array([False, True, True, True]),
+    )[0]  # fmt: skip
+    points = np.random.default_rng(1).normal(size=(3, len(found.names)))
+    assert [len(block.start) for block in found.grid.blocks] == [3]
+    whole = found(points)
+    monkeypatch.setattr(laplace, "_CHUNK", 3 * 9 * 5)
+    monkeypatch.setattr(
+        laplace, "of_group", lambda block, kernel, a: laplace.times(kernel[:, block.group], a)
+    )
+    for one, other in zip(whole, found(points), strict=True):
+        assert one.log_density == pytest.approx(other.log_density, abs=1e-10)
+        np.testing.assert_allclose(one.shift, other.shift, atol=1e-12)
+
+
+def test_a_first_search_on_some_organizations_does_not_change_the_posterior(monkeypatch) -> None:
+    frame = pd.concat([small(seed=k).assign(k=k) for k in range(3)])
+    frame["aco"] += frame["k"].astype(str)
+    data = from_counts(moments_of(small_panel(frame), PLAIN), PLAIN, "poisson")
+    found = marginal_of(data, PLAIN, PRIORS, np.array([False, True, False, False]))[0]
+    seen: list[int] = []
+    evaluate = type(found).__call__
+
+    def watched(self, points):
+        seen.append(sum(len(block.cluster) for block in self.grid.blocks))
+        return evaluate(self, points)
+
+    monkeypatch.setattr(type(found), "__call__", watched)
+    means, sds = [], []
+    for sample in (64, 6):
+        monkeypatch.setattr(engine, "_SAMPLE", sample)
+        nodes, _ = integrate_counts(found, nodes=256, seed=1)
+        at = np.array([x.mean for x in nodes.found])
+        means.append(nodes.weights @ at)
+        sds.append(np.sqrt(nodes.weights @ (np.square(at - means[-1])
+                           + np.square([x.sd for x in nodes.found]))))  # fmt: skip
+        assert set(seen) == ({24} if sample == 64 else {6, 24})
+    assert np.abs((means[1] - means[0]) / sds[0]).max() < 0.03
+    np.testing.assert_allclose(sds[1], sds[0], rtol=0.03)
+    some = arrange(data, found.grid.parts, every=4)
+    kept = np.sort(np.concatenate([block.cluster for block in some.blocks]))
+    entry = frame.drop_duplicates("aco").sort_values("aco")["entry"].to_numpy()[kept]
+    # of each cohort in proportion
+    assert pd.Series(entry).value_counts(dropna=False).tolist() == [3, 2, 1]
 
 
 @pytest.fixture(scope="module")

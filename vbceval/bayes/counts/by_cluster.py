@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vbceval.bayes.counts.curvature import compiled
 from vbceval.bayes.counts.families import constant, log_likelihood
 from vbceval.bayes.counts.field import Block, Field, covariance
 from vbceval.bayes.counts.laplace import (
@@ -17,6 +18,8 @@ from vbceval.bayes.counts.laplace import (
     factor,
     first_guess,
     mean_of,
+    of_group,
+    over,
     times,
 )
 from vbceval.core.typing import FloatArray
@@ -70,10 +73,10 @@ def by_cluster(field: Field, at: At, v: FloatArray) -> ByCluster:
 def _of_block(field: Field, block: Block, at: At, v: FloatArray, guess: FloatArray) -> ByCluster:
     family, dispersion = field.data.family, at.spread.dispersion[:, None, None]
     kernel = np.ascontiguousarray(covariance(block, field.steps, at.spread))
-    k, mean = kernel[:, block.group], block.centre + mean_of(block, at, v)
+    mean = block.centre + mean_of(block, at, v)
 
     def density(alpha: FloatArray) -> tuple[FloatArray, FloatArray]:
-        g = times(k, alpha)
+        g = of_group(block, kernel, alpha)
         eta = mean + g
         inside = np.clip(eta, -MOST, MOST)
         value = log_likelihood(family, inside, block.y, block.size, dispersion)
@@ -92,20 +95,23 @@ def _of_block(field: Field, block: Block, at: At, v: FloatArray, guess: FloatArr
             if not down.any():
                 break
             share = np.where(down, 0.5 * share, share)
-        moved = float(np.abs(onward - eta).max())
+        change = float(np.abs(onward - eta).max())
         alpha, eta, value, start = reached, onward, better, onward
-        if not moved > TOLERANCE:
+        if not change > TOLERANCE:
             break
     found = factor(field, block, kernel, at, eta, mean)
-    cov = k - k @ found.m @ k
-    third, variance = found.slopes.third, np.diagonal(cov, axis1=-2, axis2=-1)
+    weight, third = found.slopes.weight, found.slopes.third
+    variance, cubic = np.empty_like(eta), np.empty_like(value)
+    # coefficients are known, so that the covariance is that of random effects
+    compiled().next_order(0, weight, third, found.m, variance, cubic)
     bend = 0.5 * third * variance
-    terms = 0.125 * found.slopes.fourth * variance**2 + 0.5 * bend * times(cov, bend)
-    terms += third * times(cov * cov * cov, third) / 12.0
+    moved = over(bend - times(found.m, over(bend, weight)), weight)
+    terms = 0.125 * found.slopes.fourth * variance**2 + 0.5 * bend * moved
     terms += constant(family, block.y, block.size)
     treated = block.treated[block.group]
     known = (treated * times(found.m, np.broadcast_to(treated, mean.shape))).sum(axis=2)
     toward = (treated * alpha).sum(axis=2)
     raw = np.divide(toward, known, out=np.full_like(known, np.nan), where=known > 0)
     signal = at.spread.lasting[:, None] * known
-    return ByCluster(value - 0.5 * found.logdet + terms.sum(axis=2), raw, signal)
+    whole = value - 0.5 * found.logdet + terms.sum(axis=2) + cubic / 12.0
+    return ByCluster(whole, raw, signal)

@@ -173,7 +173,7 @@ def covariance(
     return np.asarray(shared[:, None] + wide(spread.lasting)[..., None] * own)
 
 
-def arrange(data: CountCells, parts: Structure) -> Field:
+def arrange(data: CountCells, parts: Structure, *, every: int = 1) -> Field:
     """
     Lay cells out on grids.
 
@@ -183,6 +183,8 @@ def arrange(data: CountCells, parts: Structure) -> Field:
         Counts.
     parts : Structure
         Coefficients of the mean.
+    every : int, default 1
+        Keep one cluster in so many, of each number of units, evenly over cohorts.
     """
     cells = data.cells
     cohort = _cohort_of_cell(cells)
@@ -195,7 +197,9 @@ def arrange(data: CountCells, parts: Structure) -> Field:
     blocks: list[Block] = []
     for n_units in sorted({len(units) for units in owned}):
         members = [c for c, units in enumerate(owned) if len(units) == n_units]
-        blocks += _blocks(data, parts, members, [owned[c] for c in members], cohort, effect, levels)
+        blocks += _blocks(
+            data, parts, members, [owned[c] for c in members], cohort, effect, levels, every
+        )
     return Field(
         data=data, parts=parts, blocks=tuple(blocks), levels=levels,
         steps=calendar_steps(cells.periods),
@@ -213,7 +217,7 @@ def _cohort_of_cell(cells: Cells) -> IntArray:
 
 def _blocks(
     data: CountCells, parts: Structure, members: list[int], owned: list[IntArray],
-    cohort: IntArray, effect: IntArray, levels: IntArray,
+    cohort: IntArray, effect: IntArray, levels: IntArray, every: int,
 ) -> Iterator[Block]:  # fmt: skip
     """Yield the blocks of clusters that have the same number of units."""
     cells = data.cells
@@ -237,7 +241,7 @@ def _blocks(
     x[row[cells.cluster[mine]], at // t] = cells.x[mine]
     keys = np.hstack([of_unit, x.reshape(len(members), -1)])
     distinct, group = np.unique(keys, axis=0, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
+    order = np.argsort(group.ravel(), kind="stable")[::every]
     regressors = [_regressors(data, parts, places, row[:u], row[u:].reshape(u * s, p), effect, levels)
                   for row in distinct]  # fmt: skip
     length = max(1, _CHUNK // (u * s * t) ** 2)

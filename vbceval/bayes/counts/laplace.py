@@ -23,6 +23,10 @@ STEPS, HALVINGS = 60, 25
 """Most Newton steps, and most halvings of one."""
 TOLERANCE = 1e-5
 """Largest last step of a linear predictor; the one after it would be about its square."""
+_NO_WEIGHT = 1e-200
+"""Weights of the likelihood below which its derivatives are zero."""
+_CHUNK = 200_000
+"""Numbers in the covariances of clusters that are worked on at once: few enough for fast memory."""
 MOST = 30.0
 """Linear predictors beyond which no rate lies: a step that goes there is cut short."""
 
@@ -77,10 +81,10 @@ class Factor(NamedTuple):
 
     Parameters
     ----------
-    kernel : array, shape (P, G, n, n)
-        K of each group.
     m : array, shape (P, C, n, n)
         M.
+    gram : array, shape (P, G, n, n)
+        Its sum over the clusters of each group.
     slopes : Slopes
         Derivatives, each (P, C, n).
     target : array, shape (P, C, n)
@@ -89,8 +93,8 @@ class Factor(NamedTuple):
         Log det (I + W^1/2 K W^1/2).
     """
 
-    kernel: FloatArray
     m: FloatArray
+    gram: FloatArray
     slopes: Slopes
     target: FloatArray
     logdet: FloatArray
@@ -99,7 +103,7 @@ class Factor(NamedTuple):
         """Return one of the points."""
         at = slice(i, i + 1)
         derivatives = Slopes(*[d[at] for d in self.slopes])
-        return Factor(self.kernel[at], self.m[at], derivatives, self.target[at], self.logdet[at])
+        return Factor(self.m[at], self.gram[at], derivatives, self.target[at], self.logdet[at])
 
 
 class Curvature(NamedTuple):
@@ -235,9 +239,12 @@ def factor(
     """Return the curvature of a block at linear predictors whose known part is `mean`."""
     found = slopes(field.data.family, eta, block.y, block.size, at.spread.dispersion[:, None, None])
     p, c, n = eta.shape
-    m, target, logdet = np.empty((p, c, n, n)), np.empty((p, c, n)), np.zeros((p, c))
-    compiled()(kernel, block.group, found.weight, found.score, eta - mean, m, target, logdet)
-    return Factor(kernel, m, found, target, logdet)
+    m, gram = np.empty((p, c, n, n)), np.zeros(kernel.shape)
+    target, logdet = np.empty((p, c, n)), np.zeros((p, c))
+    compiled().eliminate(
+        kernel, block.group, found.weight, found.score, eta - mean, m, gram, target, logdet
+    )
+    return Factor(m, gram, found, target, logdet)
 
 
 def _step(field: Field, at: At, kernels: list[FloatArray], eta: list[FloatArray]) -> State:
@@ -256,8 +263,7 @@ def _curvature(field: Field, at: At, kernels: list[FloatArray], eta: list[FloatA
     for block, kernel, values in zip(field.blocks, kernels, eta, strict=True):
         found = factor(field, block, kernel, at, values, block.centre)
         factors.append(found)
-        gram = block.by_group(found.m)
-        precision += (block.x.transpose(0, 2, 1) @ (gram @ block.x)).sum(axis=1)
+        precision += (block.x.transpose(0, 2, 1) @ (found.gram @ block.x)).sum(axis=1)
         target += _pulled(block, found.target)
     precision *= at.scale[:, :, None] * at.scale[:, None, :]
     precision[:, np.arange(q), np.arange(q)] += at.prior
@@ -275,6 +281,17 @@ def mean_of(block: Block, at: At, v: FloatArray) -> FloatArray:
     return np.asarray(by_group[..., 0][:, block.group])
 
 
+def of_group(block: Block, kernel: FloatArray, vector: FloatArray) -> FloatArray:
+    """Return products of the matrix of each cluster's group, (P, G, n, n), with vectors (P, C, n)."""
+    if 4 * len(block.start) > len(block.group):
+        return times(kernel[:, block.group], vector)
+    ends = [*block.start[1:], len(block.group)]
+    return np.concatenate([
+        vector[:, begin:end] @ kernel[:, g].transpose(0, 2, 1)
+        for g, (begin, end) in enumerate(zip(block.start, ends, strict=True))
+    ], axis=1)  # fmt: skip
+
+
 def times(matrix: FloatArray, vector: FloatArray) -> FloatArray:
     """Return products of matrices (..., n, n) with vectors (..., n)."""
     return np.asarray((matrix @ vector[..., None])[..., 0])
@@ -288,7 +305,7 @@ def _state(
     eta = []
     dispersion = at.spread.dispersion[:, None, None]
     for block, kernel, a in zip(field.blocks, kernels, alpha, strict=True):
-        g = times(kernel[:, block.group], a)
+        g = of_group(block, kernel, a)
         # infinite or overflowing steps have density zero, and are cut short
         reached = block.centre + mean_of(block, at, v) + g
         inside = np.clip(reached, -MOST, MOST)
@@ -321,42 +338,53 @@ def _corrected(field: Field, at: At, kernels: list[FloatArray], state: State) ->
     logdet = 2.0 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
     logdet = logdet - np.log(at.prior).sum(axis=1)
     logdet = logdet + sum(f.logdet.sum(axis=1) for f in factors)
-    bends, covariances = [], []
+    bends, cubes, followed = [], [], []
     target = np.zeros_like(state.v)
     for block, f in zip(field.blocks, factors, strict=True):
-        cov = _covariance(block, f, at, inverse)
-        bend = 0.5 * f.slopes.third * np.diagonal(cov, axis1=-2, axis2=-1)
-        target += _pulled(block, _followed(block, f, bend))
-        bends.append(bend)
-        covariances.append(cov)
+        variance, cubic = _covariance(block, f, at, inverse)
+        bends.append(0.5 * f.slopes.third * variance)
+        cubes.append(cubic / 12.0 + (0.125 * f.slopes.fourth * variance**2).sum(axis=2))
+        # what is left of a pull once random effects gave way to it, (I - M K) bend
+        followed.append(times(f.m, over(bends[-1], f.slopes.weight)))
+        target += _pulled(block, followed[-1])
     shift = times(inverse.transpose(0, 2, 1), times(inverse, at.scale * target))
     correction = np.zeros(len(logdet))
     gamma = []
-    for block, f, bend, cov in zip(field.blocks, factors, bends, covariances, strict=True):
-        mean = mean_of(block, at, shift)
-        gamma.append(_followed(block, f, bend) - times(f.m, mean))
-        change = mean + times(f.kernel[:, block.group], gamma[-1])
-        variance, third = np.diagonal(cov, axis1=-2, axis2=-1), f.slopes.third
-        terms = 0.125 * f.slopes.fourth * variance**2 + 0.5 * bend * change
-        # pairs of one cluster: those of two have a covariance through coefficients alone
-        terms += third * times(cov * cov * cov, third) / 12.0
-        correction += terms.sum(axis=(1, 2))
+    for block, f, bend, cube, kept in zip(
+        field.blocks, factors, bends, cubes, followed, strict=True
+    ):
+        gamma.append(kept - times(f.m, mean_of(block, at, shift)))
+        # the mean moves by X shift + K gamma = W^-1 (bend - gamma)
+        change = over(bend - gamma[-1], f.slopes.weight)
+        correction += (cube + (0.5 * bend * change).sum(axis=2)).sum(axis=1)
     log_density = state.value - 0.5 * logdet + correction
     return Approximation(state, log_density, correction, root, shift, factors, gamma)
 
 
-def _covariance(block: Block, f: Factor, at: At, inverse: FloatArray) -> FloatArray:
-    """Return the posterior covariance of linear predictors in each cluster, (P, C, n, n)."""
-    kernel = f.kernel[:, block.group]
+def over(values: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return values divided by weights of the likelihood; 0 where there is none."""
+    return np.divide(values, weight, out=np.zeros_like(values), where=weight > _NO_WEIGHT)
+
+
+def _covariance(
+    block: Block, f: Factor, at: At, inverse: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Return variances of linear predictors and sums of their cubed covariances.
+
+    The posterior covariance in a cluster is W^-1 - W^-1 (M - M X V X'M) W^-1, V being that of
+    coefficients; sums are over pairs of places, times both third derivatives. Pairs of two clusters,
+    which have a covariance through coefficients alone, are left out. Places without weight have no
+    derivatives, and get zero.
+    """
     away = (block.x * at.scale[:, None, None, :]) @ inverse.transpose(0, 2, 1)[:, None]
-    of_mean = (away @ away.transpose(0, 1, 3, 2))[:, block.group]
-    # what a change of the mean does to linear predictors once random effects have followed
-    left = -kernel @ f.m
-    n = left.shape[-1]
-    left[..., np.arange(n), np.arange(n)] += 1.0
-    return np.asarray(left @ (kernel + of_mean @ left.transpose(0, 1, 3, 2)))
-
-
-def _followed(block: Block, f: Factor, score: FloatArray) -> FloatArray:
-    """Return a pull on linear predictors after random effects gave way to it: (I - M K) score."""
-    return np.asarray(score - times(f.m, times(f.kernel[:, block.group], score)))
+    of_mean = away @ away.transpose(0, 1, 3, 2)
+    p, c, n = f.target.shape
+    variance, cubic = np.empty((p, c, n)), np.empty((p, c))
+    step = max(1, _CHUNK // (p * n * n))
+    for begin in range(0, c, step):
+        some = slice(begin, begin + step)
+        m = f.m[:, some]
+        left = m - m @ (of_mean[:, block.group[some]] @ m)
+        compiled().next_order(begin, f.slopes.weight, f.slopes.third, left, variance, cubic)
+    return variance, cubic
