@@ -34,6 +34,7 @@ HEAVY = frozenset(
         "seaborn",
         "sqlglot",
         "statsmodels",
+        "stochtree",
         "typer",
         "xarray",
     )

@@ -151,6 +151,7 @@ def test_every_package_that_is_imported_is_declared(sources: dict[str, str], pro
     entries = [
         *project["project"]["dependencies"],
         *project["project"]["optional-dependencies"]["spark"],
+        *project["project"]["optional-dependencies"]["trees"],
     ]
     names = {canonicalize_name(Requirement(entry).name) for entry in entries}
     declared = {

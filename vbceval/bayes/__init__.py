@@ -14,10 +14,12 @@ from vbceval.bayes.meta_small_studies import small_study_check
 from vbceval.bayes.prior_checks import headline, power_scaling, prior_sensitivity
 from vbceval.bayes.priors import Priors
 from vbceval.bayes.reliability import Reliability
+from vbceval.bayes.trees import EffectTrees, organization_estimates
 from vbceval.bayes.two_part import TwoPartDiD, two_part_columns
 from vbceval.bayes.viability import viability, viable_size
 
 __all__ = [
+    "EffectTrees",
     "EvidencePrior",
     "HierarchicalDiD",
     "JointDiD",
@@ -33,6 +35,7 @@ __all__ = [
     "evidence_prior",
     "given_evidence",
     "headline",
+    "organization_estimates",
     "paid_by_luck",
     "power_scaling",
     "predictive_table",
