@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
 from vbceval.core.errors import DesignError
+from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.estimates import Estimates
 from vbceval.sensitivity.event_path import one_comparison
 
@@ -30,9 +33,11 @@ def pretrends(est: Estimates, *, level: float = 0.95) -> pd.DataFrame:
 
         - ``joint``: all leads are zero (Wald; rank-deficient covariances, as when two cohorts are
           each other's comparison, are tested in the directions that are identified).
-        - ``entry_dip``: mean lead at e = -1 less the mean of earlier leads. Entry that follows
-          unusually high spending shows as a rise before entry, and regression to the mean would
-          then look like savings.
+        - ``entry_dip``: the change into the last period before entry less the mean of earlier
+          changes: with a varying base the lead at e = -1 less the mean of earlier leads, with one
+          base period from differences of its leads. Entry that follows unusually high spending
+          shows as a rise, and regression to the mean would then look like savings. Two changes
+          are needed.
         - ``equivalence``: the smallest bound eps such that every lead is inside +/- eps at level
           .95 (two one-sided tests), in the unit of the outcome.
 
@@ -60,10 +65,8 @@ def pretrends(est: Estimates, *, level: float = 0.95) -> pd.DataFrame:
         )
     leads = est.where(rows)
     out = [_joint(leads)]
-    last = -1 - anticipation
-    lead_e = leads.frame["event_time"].to_numpy(dtype=float)
-    if (lead_e == last).any() and (lead_e < last).any():
-        out.append(_dip(leads, lead_e, last, level))
+    dip = _dip(est, e, live, -1 - anticipation, level)
+    out += [] if dip is None else [dip]
     table = leads.tidy(0.9)
     bound = float(np.maximum(table["conf_high"].abs(), table["conf_low"].abs()).max())
     note = f"every lead is inside +/- this bound ({len(rows)} leads, 5% one-sided each)"
@@ -86,16 +89,45 @@ def _joint(leads: Estimates) -> dict[str, object]:
     }
 
 
-def _dip(leads: Estimates, e: np.ndarray, last: int, level: float) -> dict[str, object]:
-    weights = np.where(e == last, 1 / np.sum(e == last), -1 / np.sum(e < last))
-    dip = leads.contrast(weights).tidy(level).iloc[0]
+def _dip(
+    est: Estimates, e: FloatArray, live: BoolArray, last: int, level: float
+) -> dict[str, object] | None:
+    """Return the test of the change into the last period before entry, where leads show it."""
+    if (live & (e == last)).any():
+        # leads are changes themselves (varying base), or relative to earlier periods
+        now, before = live & (e == last), live & (e < last)
+        if not before.any():
+            return None
+        weights = now / now.sum() - before / before.sum()
+        note = f"mean of leads at e = {last} less mean of earlier leads"
+    else:
+        changes = _changes(est, e, live, last)
+        if not any(is_last for is_last, _ in changes) or all(is_last for is_last, _ in changes):
+            return None
+        weights = np.mean([w for is_last, w in changes if is_last], axis=0) - np.mean(
+            [w for is_last, w in changes if not is_last], axis=0
+        )
+        note = f"change to e = {last} less mean of earlier changes, from leads of one base period"
+    row = est.contrast(weights).tidy(level).iloc[0]
     return {
-        "check": "entry_dip",
-        "statistic": dip["estimate"] / dip["std_error"],
-        "df": dip["df"],
-        "p_value": dip["p_value"],
-        "estimate": dip["estimate"],
-        "conf_low": dip["conf_low"],
-        "conf_high": dip["conf_high"],
-        "note": f"mean of leads at e = {last} less mean of earlier leads",
-    }
+        "check": "entry_dip", "statistic": row["estimate"] / row["std_error"], "df": row["df"],
+        "p_value": row["p_value"], "estimate": row["estimate"], "conf_low": row["conf_low"],
+        "conf_high": row["conf_high"], "note": note,
+    }  # fmt: skip
+
+
+def _changes(
+    est: Estimates, e: FloatArray, live: BoolArray, last: int
+) -> list[tuple[bool, FloatArray]]:
+    """Return rows' weights of each change between neighbouring leads, and whether it is the last."""
+    cohort = est.frame["cohort"].to_numpy(dtype=float)
+    known = live | (e == last)  # the base period is zero
+    unit, out = np.eye(len(e)), []
+    for g in np.unique(cohort[known]):
+        own = np.flatnonzero(
+            known & (e <= last) & ((cohort == g) | (np.isnan(g) & np.isnan(cohort)))
+        )
+        own = own[np.argsort(e[own])]
+        for i, j in pairwise(own):
+            out.append((bool(e[j] == last), unit[j] * live[j] - unit[i]))
+    return out

@@ -69,6 +69,35 @@ def test_pretrends_by_hand() -> None:
     assert table["estimate"]["equivalence"] == pytest.approx(max(abs(b) + 1.6448536 * se), rel=1e-6)
 
 
+@pytest.mark.parametrize("comparison", ["never_treated", "not_yet_treated"])
+def test_entry_dip_is_that_of_changes_whatever_the_base(comparison: str) -> None:
+    """One cohort: differences of leads with one base are the leads of a varying base."""
+    rng = np.random.default_rng(11)
+    rows = pd.DataFrame(
+        {"aco": np.repeat(np.arange(30), 7), "year": np.tile(range(2012, 2019), 30)}
+    )
+    rows["entry"] = np.where(rows["aco"] < 12, 2017.0, np.nan)
+    rows["spend"] = rng.normal(size=len(rows)) + 2 * ((rows["aco"] < 12) & (rows["year"] == 2016))
+    panel = vbc.Panel.from_frame(rows, unit="aco", period="year", cohort="entry")
+    found = []
+    for base in ("varying", "universal"):
+        design = vbc.Design(outcome="spend", base_period=base, comparison=comparison)
+        est = vbc.did.GroupTime().fit(panel, design)
+        for shown in (est, est.aggregate("event_time")):
+            found.append(sensitivity.pretrends(shown).set_index("check").loc["entry_dip"])
+    names = ["statistic", "p_value", "estimate", "conf_low", "conf_high"]
+    for other in found[1:]:
+        np.testing.assert_allclose(other[names].astype(float), found[0][names].astype(float))
+    study = vbc.did.EventStudy().fit(panel, vbc.Design(outcome="spend"))
+    dip = sensitivity.pretrends(study).set_index("check").loc["entry_dip"]
+    assert dip["estimate"] == pytest.approx(found[0]["estimate"])
+    assert dip["estimate"] > 1
+    assert dip["p_value"] < 0.05
+    # one change is none to compare with
+    short = est.where("event_time >= -2")
+    assert "entry_dip" not in set(sensitivity.pretrends(short)["check"])
+
+
 def test_mirrored_leads_are_tested_in_identified_directions() -> None:
     psi = np.random.default_rng(2).normal(size=(50, 3))
     psi[:, 1] = -psi[:, 0]
