@@ -153,6 +153,47 @@ def main_exits(words: list[str]) -> int:
     return int(caught.value.code or 0)
 
 
+def test_what_is_wrong_is_said_in_words(
+    tmp_path: Path, results_2024: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    semicolons = tmp_path / "table.csv"
+    semicolons.write_text("aco_id;track\nA1;ENHANCED\n")
+    twice = tmp_path / "twice.csv"
+    twice.write_text("aco_id,track,n_ab,benchmark,expenditure\n" + "A1,BASIC_A,9000,1e8,-1\n" * 2)
+    settle = ["program", "settle", "mssp", "--year", "2024"]
+    for words, wanted in (
+        ([*settle, str(semicolons)], "has one column: its fields are not separated by commas"),
+        ([*settle, str(tmp_path)], "is a folder. Name a file in it"),
+        (
+            [*settle, str(twice)],
+            "1 organization appears more than once (`A1`), so it would be paid",
+        ),
+        (
+            [*settle, str(twice)],
+            "hold a `expenditure` (expenditures of the performance year, total",
+        ),
+        ([*settle, str(twice)], "that is not 0 or more. Correct them."),
+        ([*settle, str(results_2024), "--explain", "A9"], "`A9` is not among the 6 organizations"),
+        (
+            ["program", "show", "mssp", "--year", "2030"],
+            "no performance year 2030; its rules cover",
+        ),
+    ):
+        assert main_exits(words) == 1
+        said = capsys.readouterr()
+        assert wanted in said.err, words
+        assert not said.out
+
+
+def test_a_year_in_the_name_that_is_not_the_one_given_is_said(
+    results_2024: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_exits(["program", "settle", "mssp", "--year", "2025", str(results_2024)])
+    assert "is called after 2024; it is settled under the rules of 2025" in capsys.readouterr().out
+    main_exits(["program", "settle", "mssp", "--year", "2024", str(results_2024)])
+    assert "is called after" not in capsys.readouterr().out
+
+
 def test_every_missing_column_is_named_at_once(
     results_2024: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -202,9 +202,11 @@ def _organizations(frame: pd.DataFrame, column: str, found: Problems) -> Array:
     twice = pd.Series(names).duplicated(keep=False).to_numpy()
     if twice.any():
         again = sorted(set(names[twice]))
+        one = len(again) == 1
         found.add(
-            f"{len(again)} organizations appear more than once ({listed(again)}), so they would be "
-            "paid twice. Keep one row for each."
+            f"{'1 organization appears' if one else f'{len(again)} organizations appear'} more than "
+            f"once ({listed(again)}), so {'it' if one else 'they'} would be paid twice. Keep one row "
+            "for each."
         )
     return names
 
@@ -297,7 +299,9 @@ def _check_bounds(entry: Input, values: FloatArray, names: Array, found: Problem
     low = 0.0 if entry.kind in ("rate", "people", "flag") and entry.low == -np.inf else entry.low
     high = 1.0 if entry.kind in ("rate", "flag") and entry.high == np.inf else entry.high
     outside = (values < low) | (values > high) | np.isinf(values)
-    bounds = f"between {low:g} and {high:g}"
+    bounds = f"{low:g} or more" if high == np.inf else f"between {low:g} and {high:g}"
+    if low == -np.inf:
+        bounds = "finite" if high == np.inf else f"{high:g} or less"
     if entry.above is not None:
         outside |= values <= entry.above
         bounds = f"above {entry.above:g}"

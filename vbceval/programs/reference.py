@@ -26,7 +26,14 @@ def page(program: Program, *, performance_year: int | None = None) -> str:
     -------
     str
         Markdown.
+
+    Raises
+    ------
+    DesignError
+        If the program has no such performance year.
     """
+    if performance_year is not None:
+        program.terms(performance_year, [])
     return "\n".join(_lines(program, performance_year)) + "\n"
 
 

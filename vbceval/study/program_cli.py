@@ -13,6 +13,7 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
 from vbceval.core.files import atomic_path
 from vbceval.data.mssp_settlement import is_results_file
+from vbceval.data.mssp_vintage import year_in_name
 from vbceval.programs import Settlement, get, names
 from vbceval.programs.reference import page
 from vbceval.programs.values import write_years
@@ -74,6 +75,8 @@ def program_settle(
     A results file of the Shared Savings Program is also compared with what was earned and owed.
     """
     program = get(name)
+    if file.is_dir():
+        raise DataError(f"`{file}` is a folder. Name a file in it.")
     if not file.is_file():
         raise DataError(f"there is no file `{file}`. Check the path.")
     if out is not None and not out.parent.is_dir():
@@ -85,10 +88,16 @@ def program_settle(
     else:
         table = _table(file, names=program.organization)
         settled = program.settle(table, performance_year=year)
+    explained = [settled.explain(organization) for organization in explain or ()]
+    named = year_in_name(file.name)
+    if compared is not None and named not in (None, year):
+        typer.echo(
+            f"`{file.name}` is called after {named}; it is settled under the rules of {year}."
+        )
     for line in (*_summary(settled), *(_comparison(compared) if compared else ())):
         typer.echo(line)
-    for organization in explain or ():
-        typer.echo(f"\n{settled.explain(organization)}")
+    for explanation in explained:
+        typer.echo(f"\n{explanation}")
     if out is not None:
         with atomic_path(out) as target:
             settled.tidy().to_csv(target, index=False)
@@ -100,11 +109,17 @@ def _table(file: Path, *, names: str) -> pd.DataFrame:
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        return pd.read_csv(file, dtype={names: "string"})
+        table = pd.read_csv(file, dtype={names: "string"})
     except (ValueError, OSError) as error:
         raise DataError(
             f"`{file}` cannot be read as a table: {error}. Give CSV or Parquet."
         ) from error
+    if len(table.columns) == 1 and any(mark in str(table.columns[0]) for mark in ";\t|"):
+        raise DataError(
+            f"`{file}` has one column: its fields are not separated by commas. Save it as CSV with "
+            "commas."
+        )
+    return table
 
 
 def _summary(settled: Settlement) -> Iterator[str]:

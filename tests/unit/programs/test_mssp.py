@@ -279,7 +279,7 @@ def test_everything_wrong_with_a_table_is_said_at_once() -> None:
         get("mssp").settle(frame, performance_year=2024)
     said = str(caught.value)
     for part in (
-        "`expenditure`: expenditures of the performance year", "`A1`), so they would be paid twice",
+        "`expenditure`: expenditures of the performance year", "`A1`), so it would be paid twice",
         "`TRACK_1`, which did not exist in 2024", "`BASIC_F`, which is none of the program's",
         "(`A3`) holds a `benchmark`", "(`A4`) holds a `n_ab`", "(`A5`) holds a `qual_score`",
         "Rates are fractions: divide percents by 100.",
