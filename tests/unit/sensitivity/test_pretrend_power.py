@@ -136,11 +136,17 @@ def test_equivalence_refuses() -> None:
 def test_precheck_shows_everything() -> None:
     table = precheck(EST, baseline=10.0).set_index("check")
     assert list(table.index) == [
-        "joint", "equivalence_max", "equivalence_mean", "equivalence_slope", "slope_power_50",
-        "slope_power_80", "breakdown_relative", "breakdown_smoothness",
+        "joint", "entry_dip", "equivalence_max", "equivalence_mean", "equivalence_slope", 
+        "slope_power_50", "slope_power_80", "breakdown_relative", "breakdown_smoothness",
     ]  # fmt: skip
     wald = BETA[:3] @ np.linalg.solve(V[:3, :3], BETA[:3])
     assert table["statistic"]["joint"] == pytest.approx(wald)
+    # the change into the reference, less the mean of the two changes before it
+    weights = np.array([0.5, 0.0, -1.5])
+    assert table["estimate"]["entry_dip"] == pytest.approx(weights @ BETA[:3])
+    assert table["statistic"]["entry_dip"] ** 2 == pytest.approx(
+        (weights @ BETA[:3]) ** 2 / (weights @ V[:3, :3] @ weights)
+    )
     assert "% of baseline" in table["note"]["equivalence_max"]
     assert table["estimate"][1:].notna().all()
 
