@@ -136,7 +136,7 @@ def test_equivalence_refuses() -> None:
 def test_precheck_shows_everything() -> None:
     table = precheck(EST, baseline=10.0).set_index("check")
     assert list(table.index) == [
-        "joint", "entry_dip", "equivalence_max", "equivalence_mean", "equivalence_slope", 
+        "joint", "entry_dip", "equivalence_max", "equivalence_mean", "equivalence_slope",
         "slope_power_50", "slope_power_80", "breakdown_relative", "breakdown_smoothness",
     ]  # fmt: skip
     wald = BETA[:3] @ np.linalg.solve(V[:3, :3], BETA[:3])
