@@ -9,7 +9,8 @@ from scipy import linalg, optimize
 from scipy.linalg import lapack
 
 from vbceval.bayes.cells import Cells
-from vbceval.bayes.marginal import COMMON, LASTING, RHO, SPECIFIC, compiled
+from vbceval.bayes.elimination import COMMON, LASTING, RHO, SPECIFIC
+from vbceval.bayes.marginal import compiled
 from vbceval.bayes.priors import Priors
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray

@@ -9,6 +9,7 @@ tridiagonal precision, T operations a column; intercepts, one unit at a time; (t
 only matrix of size T + 1 that is factorised, once a cluster.
 
 The functions are plain Python on arrays, and slow as such; `compiled` returns them as machine code.
+That is kept on disk and renewed when this file changes, so nothing of another file may be part of it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vbceval.bayes.marginal import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.core.typing import FloatArray, IntArray
+
+SPECIFIC, COMMON, LASTING, RHO = range(4)
+"""Places in `scales`: three variances and the autocorrelation."""
 
 
 class Patterns(NamedTuple):

@@ -10,8 +10,8 @@ from scipy import special
 
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.coefficients import Structure
+from vbceval.bayes.elimination import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.bayes.likelihood import Scales
-from vbceval.bayes.marginal import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.bayes.priors import Priors
 from vbceval.core.typing import BoolArray, FloatArray
 

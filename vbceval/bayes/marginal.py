@@ -29,16 +29,14 @@ from typing import Any
 
 import numpy as np
 
-from vbceval.bayes import lanes, layout
+from vbceval.bayes import elimination, lanes, layout
+from vbceval.bayes.elimination import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.bayes.lanes import LANES, Group, cholesky, eliminate, room
 from vbceval.bayes.layout import Layout
 from vbceval.core.typing import FloatArray, IntArray
 
-_ELSEWHERE = lanes.__file__, layout.__file__
-"""Files whose code, or order of fields, becomes part of the machine code."""
-
-SPECIFIC, COMMON, LASTING, RHO = range(4)
-"""Places in `scales`: three variances and the autocorrelation."""
+_ELSEWHERE = lanes.__file__, layout.__file__, elimination.__file__
+"""Files whose code, order of fields or constants become part of the machine code."""
 
 
 def _project(

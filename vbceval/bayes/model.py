@@ -8,10 +8,10 @@ import numpy as np
 
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.coefficients import Reference, Structure
+from vbceval.bayes.elimination import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.bayes.heavy import local_scales, shock_stretch
 from vbceval.bayes.hyper import BY_STRATUM, HORSESHOE, SHOCKS, STUDENT, Law, laws
 from vbceval.bayes.likelihood import Scales, density, operation
-from vbceval.bayes.marginal import COMMON, LASTING, RHO, SPECIFIC
 from vbceval.bayes.priors import Priors
 from vbceval.core.checks import Problems
 from vbceval.core.errors import DesignError

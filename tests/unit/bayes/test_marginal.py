@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,10 @@ import pytest
 from scipy import special, stats
 
 import vbceval as vbc
-from vbceval.bayes import marginal
+from vbceval.bayes import elimination, marginal
 from vbceval.bayes.cells import Cells, from_moments
 from vbceval.bayes.coefficients import Reference, place, pull_back, reference, split, structure
+from vbceval.bayes.counts import curvature
 from vbceval.bayes.draws import prior_effects
 from vbceval.bayes.layout import arrange
 from vbceval.bayes.likelihood import Scales, density, joint
@@ -444,9 +446,17 @@ def test_machine_code_on_disk_is_of_every_file_it_is_made_of(tmp_path, monkeypat
         return compiled.__wrapped__()._cache._index_key("signature", machine)
 
     files = [Path(shutil.copy(name, tmp_path)) for name in marginal._ELSEWHERE]
-    assert [x.name for x in files] == ["lanes.py", "layout.py"]
+    assert [x.name for x in files] == ["lanes.py", "layout.py", "elimination.py"]
     before = key()
     monkeypatch.setattr(marginal, "_ELSEWHERE", files)
     assert key() == before
     files[0].write_text(files[0].read_text().replace("1e-14", "1e-13"))
     assert key() != before
+
+
+@pytest.mark.parametrize("module", [elimination, curvature])
+def test_machine_code_on_disk_without_a_key_is_of_its_own_file_alone(module) -> None:
+    tree = ast.parse(Path(module.__file__).read_text())
+    found = [x.module or "" for x in ast.walk(tree) if isinstance(x, ast.ImportFrom)]
+    found += [name.name for x in ast.walk(tree) if isinstance(x, ast.Import) for name in x.names]
+    assert {x for x in found if x.startswith("vbceval")} == {"vbceval.core.typing"}
