@@ -233,6 +233,38 @@ def test_what_was_earned_must_be_there_to_compare(results_2024: Path) -> None:
         replicate(results_2024)
 
 
+def test_a_results_file_without_what_was_earned_is_settled_alone(
+    results_2024: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_csv(results_2024, dtype="str").drop(columns="EarnSaveLoss")
+    frame.to_csv(results_2024, index=False)
+    assert main_exits(["program", "settle", "mssp", "--year", "2024", str(results_2024)]) == 0
+    said = capsys.readouterr().out
+    assert "settled: 6 organizations" in said
+    assert "not compared: the file has no amounts earned or owed" in said
+
+
+def test_a_table_of_ones_own_may_be_parquet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example, file = get("mssp").examples[0], tmp_path / "own.parquet"
+    pd.DataFrame([example.table]).to_parquet(file)
+    year = str(example.performance_year)
+    assert main_exits(["program", "settle", "mssp", "--year", year, str(file)]) == 0
+    assert "paid: 1 organization, $1,881,600" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ENHANCED", "ENHANCED Track", "EN ", "en"])
+@pytest.mark.parametrize("level", ["BASIC Track Level {}", "Basic {}", "Level {}", " {}"])
+def test_tracks_are_told_in_any_of_their_names(results_2024: Path, name: str, level: str) -> None:
+    frame = pd.read_csv(results_2024, dtype="str")
+    short = frame["Current_Track"]
+    frame["Current_Track"] = [name if t == "EN" else level.format(t) for t in short]
+    frame.to_csv(results_2024, index=False)
+    got = read_settlement_rows(results_2024).frame["track"]
+    assert got.tolist() == ["ENHANCED" if t == "EN" else f"BASIC_{t}" for t in short]
+
+
 def test_a_table_of_ones_own_is_settled_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

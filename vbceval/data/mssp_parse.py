@@ -290,8 +290,8 @@ def _tracks(text: pd.DataFrame, lay: Layout, found: Problems) -> pd.Series:
     track = pd.Series([None] * len(text), index=text.index, dtype="str")
     if "currenttrack" in text:
         letters = text["currenttrack"].str.strip().str.upper()
-        # "E", "Level E" and "BASIC Level E" are one; tracks with a number were open until 2021
-        short = letters.str.replace(r"[^A-Z0-9+]|^BASIC|^TRACK|LEVEL", "", regex=True)
+        # "E", "Level E" and "BASIC Track Level E" are one; tracks with a number were open until 2021
+        short = letters.str.replace(r"[^A-Z0-9+]|BASIC|TRACK|LEVEL", "", regex=True)
         known = short.map(_TRACK_NAMES).astype("str")
         bad = (known.isna() & ~letters.str.lower().isin(MISSING)).to_numpy(dtype=bool)
         _report_text(found, "currenttrack", letters, bad, "track")

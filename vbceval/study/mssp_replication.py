@@ -97,13 +97,32 @@ def replicate(
         Listing what is wrong with the file, or if it does not hold what was earned.
     """
     rows = read_settlement_rows(path, performance_year)
-    program, year, frame = program or get("mssp"), rows.performance_year, rows.frame
-    settlement = program.settle(frame, performance_year=year)
-    if frame["earn_save_loss"].isna().all():
+    if not has_published(rows):
         raise DataError(
             f"`{Path(path).name}` has no amounts earned or owed (`EarnSaveLoss`), so there is "
             "nothing to compare with. Settle it without the comparison."
         )
+    return compare(rows, program=program)
+
+
+def has_published(rows: SettlementRows) -> bool:
+    """Return whether a file says what any ACO earned or owed."""
+    return bool(rows.frame["earn_save_loss"].notna().any())
+
+
+def compare(rows: SettlementRows, *, program: Program | None = None) -> Replication:
+    """
+    Settle rows that were read, and compare; see `replicate`.
+
+    Parameters
+    ----------
+    rows : SettlementRows
+        Rows of a results file with what was earned and owed.
+    program : Program, optional
+        Rules other than those of ``mssp``, settled by the same procedure.
+    """
+    program, year, frame = program or get("mssp"), rows.performance_year, rows.frame
+    settlement = program.settle(frame, performance_year=year)
     published = frame["earn_save_loss"].fillna(0.0).to_numpy(dtype=float)
     computed = settlement.payment
     low, high = _allowed(program, settlement, rows)

@@ -12,12 +12,12 @@ import typer
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
 from vbceval.core.files import atomic_path
-from vbceval.data.mssp_settlement import is_results_file
+from vbceval.data.mssp_settlement import is_results_file, read_settlement_rows
 from vbceval.data.mssp_vintage import year_in_name
 from vbceval.programs import Settlement, get, names
 from vbceval.programs.reference import page
 from vbceval.programs.values import write_years
-from vbceval.study.mssp_replication import Replication, replicate
+from vbceval.study.mssp_replication import Replication, compare, has_published
 from vbceval.study.terminal import counted
 
 program_app = typer.Typer(
@@ -81,21 +81,28 @@ def program_settle(
         raise DataError(f"there is no file `{file}`. Check the path.")
     if out is not None and not out.parent.is_dir():
         raise DataError(f"there is no folder `{out.parent}`. Make it first.")
-    compared = None
-    if program.procedure == "mssp" and is_results_file(file):
-        compared = replicate(file, performance_year=year, program=program)
+    compared, rows = None, None
+    published = program.procedure == "mssp" and file.suffix != ".parquet" and is_results_file(file)
+    if published:
+        rows = read_settlement_rows(file, year)
+        compared = compare(rows, program=program) if has_published(rows) else None
+    if compared is not None:
         settled = compared.settlement
+    elif rows is not None:
+        settled = program.settle(rows.frame, performance_year=year)
     else:
         table = _table(file, names=program.organization)
         settled = program.settle(table, performance_year=year)
     explained = [settled.explain(organization) for organization in explain or ()]
     named = year_in_name(file.name)
-    if compared is not None and named not in (None, year):
+    if rows is not None and named not in (None, year):
         typer.echo(
             f"`{file.name}` is called after {named}; it is settled under the rules of {year}."
         )
     for line in (*_summary(settled), *(_comparison(compared) if compared else ())):
         typer.echo(line)
+    if rows is not None and compared is None:
+        typer.echo("not compared: the file has no amounts earned or owed (`EarnSaveLoss`)")
     for explanation in explained:
         typer.echo(f"\n{explanation}")
     if out is not None:
