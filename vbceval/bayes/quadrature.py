@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy import linalg, special, stats
+from scipy import special
 
+from vbceval.bayes.proposals import Proposal
 from vbceval.bayes.weighted import smoothed
 from vbceval.core.errors import EstimationError
-from vbceval.core.rng import generator
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
-_DF = 7.0
 _PASSES = {"first": (1, 1.2), "second": (2, 1.2), "third": (2, 1.6)}
 """Families of each pass, as a multiple, and how much wider than the posterior the proposal is."""
+_REACH = (1.5, 3.0)
+"""Steps from the mode, in the standard deviations of its curvature, at which sides are measured."""
+_WIDEST = 3.0
+"""Largest width of a side, in the same unit."""
 _STEP = 1e-4
 _EDGE, _FAR = 8.0, 6.0
 """Coordinates searched for a mode, and beyond which a mode counts as at the boundary."""
@@ -128,70 +131,6 @@ class Integration:
     mode: dict[str, float]
 
 
-class _Student(NamedTuple):
-    """Student t law with `_DF` degrees of freedom: lower root of its scale matrix; centre zero."""
-
-    root: FloatArray
-
-    def away(self, u: FloatArray) -> FloatArray:
-        """Return the points of the law that belong to points u of the unit cube, one more wide."""
-        radius = np.sqrt(_DF / stats.chi2(_DF).ppf(u[:, -1]))
-        return np.asarray((special.ndtri(u[:, :-1]) @ self.root.T) * radius[:, None])
-
-    def log_density(self, away: FloatArray) -> FloatArray:
-        """Return the log density of rows, up to a constant that depends on their length alone."""
-        d = len(self.root)
-        solved = linalg.solve_triangular(self.root, away.T, lower=True)
-        tail = np.log1p(np.square(solved).sum(axis=0) / _DF)
-        return np.asarray(-0.5 * (_DF + d) * tail - np.log(np.diag(self.root)).sum())
-
-
-class _Proposal:
-    """
-    Law of costly coordinates, and of the others given them; both Student t.
-
-    Parameters
-    ----------
-    centre, spread : array, shapes (d,), (d, d)
-        Mean and covariance to be covered.
-    wider : float
-        By how much the law is wider than that.
-    costly : array of bool, shape (d,)
-        Which coordinates are costly.
-    """
-
-    def __init__(
-        self, centre: FloatArray, spread: FloatArray, wider: float, costly: BoolArray
-    ) -> None:
-        self.centre, self.costly = centre, costly
-        outer = spread[np.ix_(costly, costly)]
-        self.slope = np.linalg.solve(outer, spread[np.ix_(costly, ~costly)])
-        inner = spread[np.ix_(~costly, ~costly)] - spread[np.ix_(~costly, costly)] @ self.slope
-        self.outer = _Student(wider * np.linalg.cholesky(outer))
-        self.inner = _Student(wider * np.linalg.cholesky(inner))
-
-    def points(self, families: int, each: int, seed: int, name: str) -> FloatArray:
-        """Return scrambled Sobol points pushed through the law; a family's one after another."""
-        first, d = len(self.outer.root) + 1, len(self.centre)
-        out = np.empty((families, each, d))
-        for k in range(each):
-            # every round has directions of its own for the inner coordinates, so that with the
-            # outer ones of the first round they are one even sequence
-            sobol = stats.qmc.Sobol(d + 2, rng=generator(seed, "nodes", name, k))
-            u = np.clip(sobol.random(families), 1e-12, 1.0 - 1e-12)
-            if k == 0:
-                outer = self.outer.away(u[:, :first])
-            out[:, k, self.costly] = outer
-            out[:, k, ~self.costly] = self.inner.away(u[:, first:]) + outer @ self.slope
-        return out.reshape(-1, d) + self.centre
-
-    def log_density(self, points: FloatArray) -> FloatArray:
-        """Return the log density, up to a constant."""
-        away = points - self.centre
-        outer, inner = away[:, self.costly], away[:, ~self.costly]
-        return self.outer.log_density(outer) + self.inner.log_density(inner - outer @ self.slope)
-
-
 def integrate(
     density: Density, start: Start, *, families: int, each: int, seed: int,
     k_hat: float = 0.7, least_ess: float = 50.0,
@@ -229,7 +168,9 @@ def integrate(
     ----------
     .. [1] Vehtari, A., Simpson, D., Gelman, A., Yao, Y. and Gabry, J. (2024). Pareto smoothed
        importance sampling. *Journal of Machine Learning Research* 25(72), 1-58.
-    .. [2] Veach, E. and Guibas, L. (1995). Optimally combining sampling techniques for Monte Carlo
+    .. [2] Geweke, J. (1989). Bayesian inference in econometric models using Monte Carlo integration.
+       *Econometrica* 57(6), 1317-1339. Section 4 (a law of two sides; here without its step).
+    .. [3] Veach, E. and Guibas, L. (1995). Optimally combining sampling techniques for Monte Carlo
        rendering. *SIGGRAPH*, 419-428. (The passes as one mixture.)
     """
     costly, d = density.costly, len(density.names)
@@ -243,12 +184,14 @@ def integrate(
         # nothing is shared that is worth sharing
         families, each, costly = families * each, 1, ~costly
     mode, curved = centre, spread = _mode(density, start)
-    proposals: list[_Proposal] = []
+    proposals: list[Proposal] = []
     sizes: list[int] = []
     points, family = np.empty((0, d)), np.empty(0, dtype=np.int64)
     found: list[Any] = []
     for name, (multiple, wider) in _PASSES.items():
-        proposals.append(_Proposal(centre, spread, wider, costly))
+        proposals.append(Proposal(centre, spread, wider, costly))
+        if name == "first":
+            proposals[0].split(*_sides(density, proposals[0]))
         n = multiple * families
         sizes.append(n)
         more = proposals[-1].points(n, each, seed, name)
@@ -269,6 +212,24 @@ def integrate(
     return nodes, Integration(
         k_hat=shape, node_ess=nodes.ess, nodes=len(points), passes=len(proposals), mode=named
     )
+
+
+def _sides(density: Density, around: Proposal) -> tuple[FloatArray, FloatArray]:
+    """
+    Return how wide the density is on both sides of its mode, along the axes of a proposal.
+
+    The posterior of a small standard deviation is as wide as its prior towards zero, and falls off
+    quickly on the other side: a law that is as wide as the curvature at the mode would leave few
+    points for what is near zero.
+    """
+    d = len(around.centre)
+    steps = [sign * c for sign in (-1.0, 1.0) for c in _REACH]
+    points = np.vstack([around.centre, *[around.centre + c * around.axes for c in steps]])
+    found = _losses(density, points)
+    drop = np.maximum(found[1:].reshape(2, len(_REACH), d) - found[0], 1e-12)
+    width = np.array(_REACH)[:, None] / np.sqrt(2.0 * drop)
+    below, above = np.clip(width.max(axis=1), 1.0, _WIDEST)
+    return below, above
 
 
 def _moments(nodes: Nodes, before: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -371,7 +332,7 @@ def _mode(density: Density, start: Start) -> tuple[FloatArray, FloatArray]:
 def _weigh(
     points: FloatArray,
     found: Sequence[Evaluated],
-    proposals: Sequence[_Proposal],
+    proposals: Sequence[Proposal],
     sizes: Sequence[int],
 ) -> tuple[FloatArray, float]:
     """Return smoothed weights, and the shape of their tail before that."""
