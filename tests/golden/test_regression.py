@@ -120,7 +120,7 @@ def voters(table) -> tuple[Fit, Groups, np.ndarray]:
 def test_clubsandwich_cross_section(golden, voters, kind) -> None:
     fit, groups, contrast = voters
     made = bias_reduced(
-        ClusterProducts(fit, groups.n), fit.inverse, contrast, kind, [fit.scores(0, groups)]
+        ClusterProducts(fit, groups.n), fit.inverse, contrast, kind, [fit.scores(groups)[0]]
     )
     se = np.linalg.norm(made.influence[0], axis=0)
     for i, name in enumerate(("treatment", "log_income")):
@@ -133,7 +133,7 @@ def test_clubsandwich_cross_section(golden, voters, kind) -> None:
 @pytest.mark.parametrize(("name", "ssc"), [("CR1", SSC.cluster()), ("CR1S", SSC.statsmodels())])
 def test_cluster_factors_of_a_cross_section(golden, voters, name, ssc) -> None:
     fit, groups, contrast = voters
-    psi = fit.scores(0, groups) @ (fit.inverse @ contrast)
+    psi = fit.scores(groups)[0] @ (fit.inverse @ contrast)
     factor = ssc.factor(n_clusters=groups.n, n_rows=fit.n_rows, n_params=fit.n_full)
     expected = [golden("r_cr2_voters")[f"{v} {name}"]["se"] for v in ("treatment", "log_income")]
     np.testing.assert_allclose(np.linalg.norm(psi, axis=0) * factor**0.5, expected, rtol=1e-9)
@@ -143,11 +143,11 @@ def test_wild_bootstrap(golden, voters) -> None:
     fit, groups, contrast = voters
     row = golden("wild_voters")["treatment"]
     direction = (fit.inverse @ contrast)[:, [0]]
-    part = fit.products(fit.project(direction)[:, 0], groups).toarray()
+    (part,) = (x.toarray() for x in fit.products(direction, groups))
     draws, law = Wild(weights="rademacher").multipliers(groups.n)
     assert law == "rademacher"
     ((found,),) = wild_tests(
-        [fit.scores(0, groups).toarray()], [part], fit.inverse, contrast[:, :1],
+        [fit.scores(groups)[0].toarray()], [part], fit.inverse, contrast[:, :1],
         contrast[:, :1].T @ fit.beta, draws, level=0.95,
     )  # fmt: skip
     factor = SSC.statsmodels().factor(n_clusters=groups.n, n_rows=fit.n_rows, n_params=fit.n_full)

@@ -14,7 +14,7 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.inputs import few_treated_refusal
-from vbceval.did.least_squares import Fit
+from vbceval.did.least_squares import Fit, Groups, inside_sums
 from vbceval.did.regressors import joint_codes
 from vbceval.inference import SSC, FewTreated, Multiplier, Randomization
 from vbceval.inference.few_treated import few_treated_options
@@ -169,21 +169,35 @@ class ClusterProducts:
 
     @cached_property
     def _rows(self) -> _Rows:
-        """Pairs of rows: cell means, slopes inside cells, and what eliminated effects take out."""
-        fit, h = self.fit, self.fit.cells.absorbed
-        left, right = [fit.z.rows], [_moved_rows(fit)]
-        owner = [np.tile(fit.cells.block.cluster, 1 + len(fit.z.inner))]
-        if h is not None:
-            left.append(fit.level_z)
-            right.append(sparse.csr_array(sparse.diags_array(-1 / fit.level) @ fit.level_z))
-            owner.append(np.zeros(len(fit.level), dtype=np.int64))
-            owner[1][h] = fit.cells.block.cluster
+        """Pairs of rows: cell means, and slopes inside cells, by kind of cells of a cluster."""
+        fit, cluster = self.fit, self.fit.cells.block.cluster
+        moved = sparse.csr_array(sparse.diags_array(fit.cells.block.w) @ fit.z.mean)
+        left, right, owner = [fit.z.mean], [moved], [cluster]
+        if fit.z.inner:
+            inside, q = (
+                inside_sums(fit.cells, fit.z, Groups(cluster, self.n_clusters)),
+                len(fit.z.inner),
+            )
+            left.append(fit.z.slopes[(inside.kind[:, None] * q + np.arange(q)).ravel()])
+            right.append(inside.moved(fit.z.slopes))
+            owner.append(np.repeat(inside.group, q))
         together = np.concatenate(owner)
         order = np.argsort(together, kind="stable")
         return _Rows(
             _stacked(left)[order], _stacked(right)[order],
             np.searchsorted(together[order], np.arange(self.n_clusters + 1)),
         )  # fmt: skip
+
+    @cached_property
+    def _levels(self) -> tuple[sparse.csr_array, IntArray]:
+        """What eliminated effects take out: rows in the order of clusters, and where these begin."""
+        fit, h = self.fit, self.fit.cells.absorbed
+        owner = np.zeros(len(fit.level), dtype=np.int64)
+        if h is not None:
+            owner[h] = fit.cells.block.cluster
+        order = np.argsort(owner, kind="stable")
+        scaled = sparse.csr_array(sparse.diags_array(1 / np.sqrt(fit.level)) @ fit.level_z)
+        return scaled[order], np.searchsorted(owner[order], np.arange(self.n_clusters + 1))
 
     def patterns(self) -> list[Pattern]:
         """Return clusters by the columns in which they have values, dropped ones left out."""
@@ -219,7 +233,16 @@ class ClusterProducts:
         # all other columns fall into one more, which is cut off
         place = np.full(len(self.fit.kept), len(columns), dtype=np.int64)
         place[columns] = np.arange(len(columns))
-        return _products_by_cluster(self._rows, clusters, place, len(columns) + 1)[:, :-1, :-1]
+        out = _products_by_cluster(self._rows, clusters, place, len(columns) + 1)
+        levels, bounds = self._levels
+        rows = levels[_ranges(bounds, clusters)]
+        taken = np.zeros((rows.shape[0], len(columns) + 1))
+        row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        taken[row, place[rows.indices]] = rows.data
+        ends = np.cumsum(bounds[clusters + 1] - bounds[clusters])
+        for product, part in zip(out, np.split(taken, ends[:-1]), strict=True):
+            product -= part.T @ part
+        return out[:, :-1, :-1]
 
 
 class _Rows(NamedTuple):
@@ -260,22 +283,6 @@ def _apart(rows: sparse.csr_array, start: IntArray, place: IntArray, size: int) 
     """Move columns to their place behind where those of the row's cluster start."""
     column = np.repeat(start, np.diff(rows.indptr)) + place[rows.indices]
     return sparse.csr_array((rows.data, column, rows.indptr), shape=(rows.shape[0], size))
-
-
-def _moved_rows(fit: Fit) -> sparse.csr_array:
-    """Rows of the columns times weights, and times the cross-products inside cells."""
-    z, block = fit.z, fit.cells.block
-    size, q = len(block.w), len(z.inner)
-    parts = [sparse.csr_array(sparse.diags_array(block.w) @ z.mean)]
-    if q and block.xx is not None:
-        xx = block.xx[:, z.inner][:, :, z.inner]
-        slopes = [z.rows[size * (i + 1) : size * (i + 2)] for i in range(q)]
-        for f in range(q):
-            total = sparse.diags_array(np.ascontiguousarray(xx[:, f, 0])) @ slopes[0]
-            for i in range(1, q):
-                total = total + sparse.diags_array(np.ascontiguousarray(xx[:, f, i])) @ slopes[i]
-            parts.append(sparse.csr_array(total))
-    return _stacked(parts)
 
 
 def _stacked(parts: Sequence[sparse.csr_array]) -> sparse.csr_array:

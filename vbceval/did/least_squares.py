@@ -8,17 +8,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
-from vbceval.core.checks import listed
-from vbceval.core.errors import EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.did.blocks import Block
-from vbceval.did.regressors import Regressors
+from vbceval.did.pivots import invert_in_order
+from vbceval.did.regressors import Regressors, joint_codes
 
-COLLINEAR = 1e-9
-"""A column is dropped when what is left of its square, given those before it, is less."""
-_LARGEST_CONDITION = 1e12
 _FEW = 16
 """Directions below which products with sparse scores are quick."""
 
@@ -68,25 +64,52 @@ class Groups:
     n: int
 
     @cached_property
-    def _sorted(self) -> tuple[IntArray, IntArray]:
-        order = np.argsort(self.codes, kind="stable")
+    def _sorted(self) -> tuple[IntArray | None, IntArray]:
+        """Cells by group, None where they are in this order, and where groups begin."""
         sizes = np.bincount(self.codes, minlength=self.n)
+        in_order = bool((self.codes[1:] >= self.codes[:-1]).all())
+        order = None if in_order else np.argsort(self.codes, kind="stable")
         return order, np.concatenate([[0], np.cumsum(sizes)])
 
-    @cached_property
-    def _orders(self) -> dict[int, IntArray]:
-        return {}
-
     def sums(self, values: FloatArray) -> sparse.csr_array:
-        """Return the matrix that multiplies by values, (K times any,), and adds up in groups."""
-        size = len(self.codes)
-        times = len(values) // max(size, 1)
-        first, bounds = self._sorted
-        if times not in self._orders:
-            self._orders[times] = (first[:, None] + size * np.arange(times)).ravel()
-        order = self._orders[times]
-        shape = (self.n, len(values))
-        return sparse.csr_array((values[order], order, bounds * times), shape=shape)
+        """Return the matrix that multiplies rows of cells by values, (K,), and adds up in groups."""
+        order, bounds = self._sorted
+        if order is None:
+            order = np.arange(len(values))
+        else:
+            values = values[order]
+        return sparse.csr_array((values, order, bounds), shape=(self.n, len(order)))
+
+
+class Inside(NamedTuple):
+    """
+    Sums over cells of one group and kind (see `Regressors`), of which there are P.
+
+    Parameters
+    ----------
+    group, kind : int array, shape (P,)
+        Group, not decreasing, and kind.
+    xx : array, shape (P, q, q)
+        Centred cross-products of the q covariates that vary inside cells.
+    xy : array, shape (P, q, m)
+        The same with outcomes.
+    """
+
+    group: IntArray
+    kind: IntArray
+    xx: FloatArray
+    xy: FloatArray
+
+    def left(self, slopes: FloatArray) -> FloatArray:
+        """Return products of covariates with residuals, for slopes of kinds, (kinds, q, m)."""
+        return np.asarray(self.xy - self.xx @ slopes[self.kind])
+
+    def moved(self, slopes: sparse.csr_array) -> sparse.csr_array:
+        """Return cross-products times the columns that move with covariates, shape (P q, p)."""
+        n, q, _ = self.xx.shape
+        column = np.broadcast_to((self.kind[:, None] * q + np.arange(q))[:, None], self.xx.shape)
+        made = self.xx.ravel(), column.ravel(), np.arange(n * q + 1) * q
+        return sparse.csr_array(sparse.csr_array(made, shape=(n * q, slopes.shape[0])) @ slopes)
 
 
 class Fit(NamedTuple):
@@ -111,8 +134,10 @@ class Fit(NamedTuple):
         Coefficients; zero for dropped columns.
     residual : array, shape (K, m)
         Of the means of cells, eliminated effects taken out.
-    weighted : array, shape (K (1 + q), m)
-        Weighted residuals that go with `Regressors.rows`: at means, then inside cells.
+    weighted : array, shape (K, m)
+        Residuals times weights.
+    inside : Inside
+        Sums inside cells of each kind.
     dependent : dict of int to array
         For each dropped column, coefficients (p,) of the earlier columns that span it.
     """
@@ -126,6 +151,7 @@ class Fit(NamedTuple):
     beta: FloatArray
     residual: FloatArray
     weighted: FloatArray
+    inside: Inside
     dependent: dict[int, FloatArray]
 
     @property
@@ -159,59 +185,57 @@ class Fit(NamedTuple):
 
         Returns
         -------
-        array, shape (K (1 + q), r)
-            Combinations at cell means, unweighted, then the centred sums inside cells of each
-            covariate with the combination.
+        array, shape (K, r)
+            Combinations at cell means.
         """
-        out = self.z.rows @ columns
-        size = len(self.cells.block.w)
+        out = self.z.mean @ columns
         if self.cells.absorbed is not None:
-            out[:size] -= ((self.level_z @ columns) / self.level[:, None])[self.cells.absorbed]
-        return self._moved(out)
+            out -= ((self.level_z @ columns) / self.level[:, None])[self.cells.absorbed]
+        return np.asarray(out)
 
-    def _moved(self, out: FloatArray) -> FloatArray:
-        """Multiply what is inside cells by the centred cross-products there."""
-        if self.z.inner:
-            size = len(self.cells.block.w)
-            xx = _inner(self.cells.block.xx, self.z)
-            inside = np.moveaxis(out[size:].reshape(len(self.z.inner), size, -1), 0, 1)
-            out[size:] = np.moveaxis(xx @ inside, 1, 0).reshape(out[size:].shape)
-        return out
+    def slopes(self, columns: FloatArray) -> FloatArray:
+        """Return how combinations move with covariates inside cells, shape (kinds, q, r)."""
+        shape = (len(self.inside.kind), len(self.z.inner), columns.shape[1])
+        return np.asarray((self.z.slopes @ columns).reshape(shape))
 
-    def scores(self, outcome: int, groups: Groups) -> sparse.csr_array:
+    def scores(self, groups: Groups) -> list[sparse.csr_array]:
         """
-        Return X'We summed in groups of cells, shape (n, p).
+        Return X'We summed in groups of cells, shape (n, p), of each outcome.
 
         The groups must nest the eliminated effect; see `influence` for others.
         """
-        return sparse.csr_array(groups.sums(self.weighted[:, outcome]) @ self.z.rows)
+        inside = inside_sums(self.cells, self.z, groups)
+        left = inside.left(self.slopes(self.beta))
+        return [
+            self._by_group(groups, self.weighted[:, j], inside, left[:, :, j])
+            for j in range(left.shape[2])
+        ]
 
-    def combined(self, outcome: int, direction: FloatArray, groups: Groups) -> FloatArray:
-        """Return `scores` times columns of `direction`, (p, r): shape (n, r)."""
-        scores = self.scores(outcome, groups)
-        if direction.shape[1] < _FEW:
-            return np.asarray(scores @ direction)
-        out = np.zeros((groups.n, direction.shape[1]))
-        blocks, rest = _dense_blocks(scores)
-        for block in blocks:
-            out[block.rows] = block.values @ direction[block.columns]
-        out[rest] = scores[rest] @ direction
-        return out
+    def _by_group(
+        self, groups: Groups, at_mean: FloatArray, inside: Inside, left: FloatArray
+    ) -> sparse.csr_array:
+        """Add up columns times values at means, (K,), and inside cells, (P, q): shape (n, p)."""
+        out = groups.sums(at_mean) @ self.z.mean
+        if self.z.inner:
+            out = out + _placed(inside, left, groups.n, self.z) @ self.z.slopes
+        return sparse.csr_array(out)
 
-    def products(self, projected: FloatArray, groups: Groups) -> sparse.csr_array:
-        """Return X_c'WX_c times a direction, from its `project`, (K (1 + q),): shape (n, p)."""
-        values = projected.copy()
-        size = len(self.cells.block.w)
-        values[:size] *= self.cells.block.w
-        return sparse.csr_array(groups.sums(values) @ self.z.rows)
+    def products(self, columns: FloatArray, groups: Groups) -> Iterator[sparse.csr_array]:
+        """Yield X_c'WX_c times each column of combinations, (p, r), in groups: shape (n, p)."""
+        at_mean = self.cells.block.w[:, None] * self.project(columns)
+        inside = inside_sums(self.cells, self.z, groups)
+        moved = inside.xx @ self.slopes(columns)[inside.kind]
+        for j in range(columns.shape[1]):
+            yield self._by_group(groups, at_mean[:, j], inside, moved[:, :, j])
 
     def influence(self, outcome: int, direction: FloatArray, groups: Groups) -> FloatArray:
         """Return scores times columns of `direction`, (p, r), in any groups: (n, r)."""
-        at = self.z.rows @ direction
-        size = len(self.cells.block.w)
-        if self.cells.absorbed is not None:
-            at[:size] -= ((self.level_z @ direction) / self.level[:, None])[self.cells.absorbed]
-        return np.asarray(groups.sums(self.weighted[:, outcome]) @ at)
+        out = groups.sums(self.weighted[:, outcome]) @ self.project(direction)
+        if self.z.inner:
+            inside = inside_sums(self.cells, self.z, groups)
+            left = inside.left(self.slopes(self.beta))[:, :, outcome]
+            out += _placed(inside, left, groups.n, self.z) @ (self.z.slopes @ direction)
+        return np.asarray(out)
 
     def residual_squares(self) -> FloatArray:
         """Return the weighted residual sum of squares of each outcome, shape (m,)."""
@@ -221,20 +245,39 @@ class Fit(NamedTuple):
             return np.asarray(total)
         total = total + cells.yy.sum(axis=0)
         if self.z.inner:
-            size = len(cells.block.w)
-            shape = (len(self.z.inner), size, -1)
-            slope = (self.z.rows[size:] @ self.beta).reshape(shape)
-            left = self.weighted[size:].reshape(shape)
-            xy = np.moveaxis(cells.xy[:, list(self.z.inner)], 1, 0)
-            total = total - (slope * (xy + left)).sum(axis=(0, 1))
+            slopes = self.slopes(self.beta)
+            both = self.inside.xy + self.inside.left(slopes)
+            total = total - (slopes * both).sum(axis=(0, 1))
         return np.asarray(total)
 
 
-def _inner(xx: FloatArray | None, z: Regressors) -> FloatArray:
-    """Centred cross-products of the covariates in use, shape (K, q, q)."""
-    assert xx is not None  # columns move inside cells only where cells have variation
+def _placed(inside: Inside, values: FloatArray, n_groups: int, z: Regressors) -> sparse.csr_array:
+    """Return the matrix that multiplies slopes by values, (P, q), and adds up in groups."""
+    q = len(z.inner)
+    column = inside.kind[:, None] * q + np.arange(q)
+    bounds = np.searchsorted(inside.group, np.arange(n_groups + 1)) * q
+    return sparse.csr_array((values.ravel(), column.ravel(), bounds), (n_groups, z.slopes.shape[0]))
+
+
+def inside_sums(cells: Cells, z: Regressors, groups: Groups) -> Inside:
+    """Add up what varies inside cells, by group and kind."""
     used = list(z.inner)
-    return xx if used == list(range(xx.shape[1])) else xx[:, used][:, :, used]
+    size, q, m = len(z.kind), len(used), cells.y.shape[1]
+    if not q:
+        none = np.zeros(0, dtype=np.int64)
+        return Inside(none, none, np.zeros((0, 0, 0)), np.zeros((0, 0, m)))
+    xx, xy = cells.block.xx, cells.xy
+    # columns move inside cells only where cells have variation
+    assert xx is not None
+    assert xy is not None
+    if q < xx.shape[1]:
+        xx, xy = xx[:, used][:, :, used], xy[:, used]
+    of, first = joint_codes([groups.codes, z.kind])
+    together = Groups(of, len(first)).sums(np.ones(size))
+    return Inside(
+        groups.codes[first], z.kind[first], (together @ xx.reshape(size, q * q)).reshape(-1, q, q),
+        (together @ xy.reshape(size, q * m)).reshape(-1, q, m),
+    )  # fmt: skip
 
 
 def least_squares(cells: Cells, z: Regressors) -> Fit:
@@ -266,59 +309,59 @@ def least_squares(cells: Cells, z: Regressors) -> Fit:
     w, h = cells.block.w, cells.absorbed
     y, level = cells.y, np.zeros(0)
     level_z = sparse.csr_array((0, len(z.names)))
-    cross = _cross(cells, z)
+    inside = inside_sums(cells, z, Groups(np.zeros(len(w), dtype=np.int64), 1))
+    cross = _cross(w, z, inside)
     if h is not None:
         level = np.bincount(h, weights=w)
         y = y - _means(y, w, h, level)[h]
         level_z = sparse.csr_array(Groups(h, len(level)).sums(w) @ z.mean)
         cross -= _squares(sparse.csr_array(sparse.diags_array(1 / np.sqrt(level)) @ level_z))
-    kept, inverse, dependent = _invert(cross, z)
+    kept, inverse, dependent = invert_in_order(cross, z)
     beta = np.zeros((len(z.names), y.shape[1]))
     fit = Fit(
-        cells._replace(y=y), z, level, level_z, kept, inverse, beta, y, _outcomes(cells, z, y),
+        cells._replace(y=y), z, level, level_z, kept, inverse, beta, y, w[:, None] * y, inside,
         dependent,
     )  # fmt: skip
     for _ in range(2):
-        beta = beta + inverse @ (z.rows.T @ fit.weighted)
-        fitted = fit.project(beta)
-        residual = y - fitted[: len(w)]
-        weighted = _outcomes(cells, z, residual)
-        weighted[len(w) :] -= fitted[len(w) :]
-        fit = fit._replace(beta=beta, residual=residual, weighted=weighted)
+        beta = beta + inverse @ _sums(fit)
+        residual = y - fit.project(beta)
+        fit = fit._replace(beta=beta, residual=residual, weighted=w[:, None] * residual)
     return fit
 
 
-def _outcomes(cells: Cells, z: Regressors, at_mean: FloatArray) -> FloatArray:
-    """Weighted outcomes at means, then their centred sums with covariates inside cells."""
-    parts = [cells.block.w[:, None] * at_mean]
-    if z.inner and cells.xy is not None:
-        parts += [cells.xy[:, s] for s in z.inner]
-    return np.concatenate(parts)
+def _sums(fit: Fit) -> FloatArray:
+    """X'We, shape (p, m)."""
+    out = fit.z.mean.T @ fit.weighted
+    if fit.z.inner:
+        left = fit.inside.left(fit.slopes(fit.beta))
+        out += fit.z.slopes.T @ left.reshape(-1, left.shape[2])
+    return np.asarray(out)
 
 
-def _cross(cells: Cells, z: Regressors) -> FloatArray:
+def _cross(w: FloatArray, z: Regressors, inside: Inside) -> FloatArray:
     """X'WX from moments of cells, before effects are eliminated."""
-    w, size = cells.block.w, len(cells.block.w)
     mean = z.mean
     cross = (mean.T @ (sparse.diags_array(w) @ mean)).toarray()
     if not z.inner:
         return np.asarray(cross)
-    # cells of one kind have the same columns, so their sums stand for them
-    xx, q = _inner(cells.block.xx, z), len(z.inner)
-    kinds = Groups(z.kind, int(z.kind.max()) + 1)
-    total = (kinds.sums(np.ones(size)) @ xx.reshape(size, q * q)).reshape(-1, q, q)
-    one = np.zeros(kinds.n, dtype=np.int64)
-    one[z.kind] = np.arange(size)
-    slopes = sparse.csr_array(z.rows[(one + size * np.arange(1, q + 1)[:, None]).ravel()])
-    weights = sparse.block_array(
-        [[sparse.diags_array(total[:, f, i].copy()) for i in range(q)] for f in range(q)]
-    )
-    return np.asarray(cross + (slopes.T @ (weights @ slopes)).toarray())
+    return np.asarray(cross + (z.slopes.T @ (inside.moved(z.slopes))).toarray())
 
 
 def _means(y: FloatArray, w: FloatArray, codes: IntArray, total: FloatArray) -> FloatArray:
     sums = [np.bincount(codes, weights=w * column) for column in y.T]
     return np.column_stack(sums) / total[:, None]
+
+
+def combined(scores: sparse.csr_array, direction: FloatArray) -> FloatArray:
+    """Return scores, (n, p), times columns of `direction`, (p, r): shape (n, r)."""
+    if direction.shape[1] < _FEW:
+        return np.asarray(scores @ direction)
+    out = np.zeros((scores.shape[0], direction.shape[1]))
+    blocks, rest = _dense_blocks(scores)
+    for block in blocks:
+        out[block.rows] = block.values @ direction[block.columns]
+    out[rest] = scores[rest] @ direction
+    return out
 
 
 def _squares(rows: sparse.csr_array) -> FloatArray:
@@ -361,76 +404,3 @@ def _dense_blocks(rows: sparse.csr_array) -> tuple[Iterator[_Block], IntArray]:
         for same in groups if len(same)
     )  # fmt: skip
     return blocks, np.flatnonzero(~alike)
-
-
-def _invert(
-    cross: FloatArray, z: Regressors
-) -> tuple[BoolArray, FloatArray, dict[int, FloatArray]]:
-    """Return which columns are kept, the inverse of their cross-product, and what spans others."""
-    p = len(z.names)
-    left = np.diag(cross)
-    live = left > COLLINEAR * z.own
-    scale = np.where(live, 1 / np.sqrt(np.where(live, left, 1.0)), 0.0)
-    scaled = cross * np.outer(scale, scale)
-    # a column that others absorb is measured against its own square, not what absorption left
-    limit = COLLINEAR * np.maximum(z.own * scale**2, 1.0)
-    kept, root, dependent = _pivots(scaled, live, limit)
-    rows = np.flatnonzero(kept)
-    inverse = np.zeros((p, p))
-    if len(rows):
-        half = linalg.lapack.dpotri(root, lower=1)[0]
-        half *= scale[rows, None]
-        half *= scale[rows]
-        inverse[rows[:, None], rows] = np.tril(half) + np.tril(half, -1).T
-        norm = np.linalg.norm(scaled[np.ix_(rows, rows)], 1)
-        condition = 1 / linalg.lapack.dpocon(root.T, norm)[0]
-        if condition > _LARGEST_CONDITION:
-            raise EstimationError(
-                "regressors are nearly collinear (condition number of their scaled cross-product "
-                f"{condition:.0e}), so fewer than four digits would be left. The columns least "
-                f"distinguished from others are {listed(_nearly(root, z, rows))}. Leave one out."
-            )
-    for j, combination in dependent.items():
-        back = np.where(scale > 0, scale, 0.0)
-        dependent[j] = combination * back / (scale[j] if scale[j] > 0 else 1.0)
-    return kept, inverse, dependent
-
-
-def _nearly(root: FloatArray, z: Regressors, rows: IntArray) -> list[str]:
-    worst = np.argsort(np.diag(root))[:3]
-    return [z.names[rows[i]] for i in worst]
-
-
-def _pivots(
-    scaled: FloatArray, live: BoolArray, limit: FloatArray
-) -> tuple[BoolArray, FloatArray, dict[int, FloatArray]]:
-    """Factor in the order of columns, leaving out those that earlier ones span."""
-    if live.all():
-        root, failed = linalg.lapack.dpotrf(scaled, lower=1)
-        if failed == 0 and (np.diag(root) ** 2 > limit).all():
-            return live, np.tril(root), {}
-    p = len(scaled)
-    kept = np.zeros(p, dtype=bool)
-    factor = np.zeros((p, p))
-    dependent = {}
-    used = 0
-    for j in range(p):
-        if not live[j]:
-            dependent[j] = np.zeros(p)
-            continue
-        column = scaled[:, j] - factor[:, :used] @ factor[j, :used]
-        if column[j] > limit[j]:
-            factor[:, used] = column / np.sqrt(column[j])
-            kept[j] = True
-            used += 1
-            continue
-        before = np.flatnonzero(kept)
-        combination = np.zeros(p)
-        root = factor[before][:, :used]
-        if used:
-            combination[before] = linalg.solve_triangular(
-                root, factor[j, :used], lower=True, trans="T"
-            )
-        dependent[j] = combination
-    rows = np.flatnonzero(kept)
-    return kept, factor[rows][:, :used], dependent

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -48,17 +50,18 @@ class Term(NamedTuple):
     nested: bool = False
 
 
-class Regressors(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Regressors:
     """
     The design matrix of cells, sparse.
 
     Parameters
     ----------
-    rows : sparse array, shape (K (1 + q), p)
-        Value of each column at the mean of the cell; then, for each of q covariates that vary
-        inside cells, by how much the column moves with it there.
+    rows : sparse array, shape (K + kinds q, p)
+        Value of each column at the mean of each cell; then, kind of cells by kind, by how much it
+        moves inside them with each of q covariates.
     inner : tuple of int, length q
-        Positions of these covariates; empty when cells are single rows.
+        Positions of the covariates that vary inside cells; empty when cells are single rows.
     names : tuple of str, length p
         Columns, effects first, then covariates, then treatments.
     roles : array of str, shape (p,)
@@ -82,10 +85,22 @@ class Regressors(NamedTuple):
     own: FloatArray
     kind: IntArray
 
-    @property
+    @cached_property
     def mean(self) -> sparse.csr_array:
         """Value of each column at the mean of each cell, shape (K, p)."""
-        return self.rows[: self.rows.shape[0] // (1 + len(self.inner))]
+        return self._part(0, len(self.kind))
+
+    @cached_property
+    def slopes(self) -> sparse.csr_array:
+        """By how much columns move with covariates inside cells of a kind, shape (kinds q, p)."""
+        return self._part(len(self.kind), self.rows.shape[0])
+
+    def _part(self, start: int, end: int) -> sparse.csr_array:
+        """Return some rows one after the other, without a copy."""
+        bounds = self.rows.indptr[start : end + 1]
+        inside = slice(bounds[0], bounds[-1])
+        found = self.rows.data[inside], self.rows.indices[inside], bounds - bounds[0]
+        return sparse.csr_array(found, shape=(end - start, self.rows.shape[1]))
 
     def where(self, role: Role) -> IntArray:
         """Return positions of the columns with a role."""
@@ -111,48 +126,66 @@ def regressors(block: Block, terms: Sequence[Term]) -> Regressors:
     order: tuple[Role, ...] = ("effect", "covariate", "treatment")
     terms = [t for role in order for t in terms if t.role == role]
     size = len(block.w)
-    p = sum(len(t.names) for t in terms)
-    grand = np.average(block.x, axis=0, weights=block.w) if size else np.zeros(block.x.shape[1])
-    rows, columns, values = [], [], []
-    inner: dict[int, list[tuple[IntArray, IntArray]]] = {}
-    own, offset = np.zeros(p), 0
-    for term in terms:
-        inside = np.flatnonzero(term.codes >= 0)
-        column = term.codes[inside] + offset
-        value, square = np.ones(len(inside)), block.w[inside]
+    ends = np.cumsum([0, *[len(t.names) for t in terms]])
+    p = int(ends[-1])
+    squares = _Squares(block)
+    own = np.zeros(p)
+    # a row a cell, a column a term: what is there is in the order of a sparse matrix
+    columns, values = np.empty((size, len(terms)), dtype=np.int32), np.ones((size, len(terms)))
+    for i, term in enumerate(terms):
+        live = term.codes >= 0
+        columns[:, i] = np.where(live, term.codes + ends[i], -1)
         if term.variable != CONSTANT:
-            x = block.x[inside, term.variable]
-            value = x if term.centre is None else x - term.centre[inside]
-            square = square * (x - grand[term.variable]) ** 2
-            if block.xx is not None:
-                square = square + block.xx[inside, term.variable, term.variable]
-                inner.setdefault(term.variable, []).append((inside, column))
-        rows.append(inside)
-        columns.append(column)
-        values.append(value)
-        own += np.bincount(column, weights=square, minlength=p)
-        offset += len(term.names)
-    for i, (_, parts) in enumerate(sorted(inner.items()), 1):
-        rows += [inside + i * size for inside, _ in parts]
-        columns += [column for _, column in parts]
-        values += [np.ones(len(inside)) for inside, _ in parts]
-    shape = (size * (1 + len(inner)), p)
-    found = [np.concatenate(x) if x else np.zeros(0) for x in (values, rows, columns)]
-    matrix = sparse.csr_array((found[0], (found[1].astype(int), found[2].astype(int))), shape=shape)
+            x = block.x[:, term.variable]
+            values[:, i] = x if term.centre is None else x - term.centre
+        own[ends[i] : ends[i + 1]] = np.bincount(
+            term.codes[live], squares.of(term.variable)[live], minlength=len(term.names)
+        )
+    moving = [i for i, t in enumerate(terms) if t.variable != CONSTANT and block.xx is not None]
+    inner = tuple(sorted({terms[i].variable for i in moving}))
+    kind, first = _kinds([terms[i].codes for i in moving], size)
+    # a row a kind and covariate: what moves is its own column
+    slopes = np.full((len(first), len(inner), len(terms)), -1, dtype=np.int32)
+    for i in moving:
+        slopes[:, inner.index(terms[i].variable), i] = columns[first, i]
+    there, move = columns >= 0, slopes >= 0
+    counts = np.concatenate([[0], there.sum(axis=1), move.sum(axis=2).ravel()])
+    found = (
+        np.concatenate([values[there], np.ones(int(move.sum()))]),
+        np.concatenate([columns[there], slopes[move]]), np.cumsum(counts),
+    )  # fmt: skip
     return Regressors(
-        matrix, tuple(sorted(inner)),
+        sparse.csr_array(found, shape=(size + len(first) * len(inner), p)), inner,
         tuple(name for t in terms for name in t.names),
         np.array([t.role for t in terms for _ in t.names], dtype=object),
         np.array([t.nested for t in terms for _ in t.names], dtype=bool),
-        np.repeat(np.arange(len(terms)), [len(t.names) for t in terms]), own,
-        _kinds([t.codes for t in terms if inner and t.variable != CONSTANT], size),
+        np.repeat(np.arange(len(terms)), [len(t.names) for t in terms]), own, kind,
     )  # fmt: skip
 
 
-def _kinds(codes: Sequence[IntArray], size: int) -> IntArray:
-    """Codes of cells by the columns of terms they are in; one kind when there is no term."""
+class _Squares:
+    """Weighted squares of variables about their overall mean in each cell, made once for each."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self._found: dict[int, FloatArray] = {CONSTANT: block.w}
+
+    def of(self, variable: int) -> FloatArray:
+        """Return squares of a covariate or of the constant, shape (K,)."""
+        if variable not in self._found:
+            w, x, xx = self._block.w, self._block.x[:, variable], self._block.xx
+            grand = np.average(x, weights=w) if len(w) else 0.0
+            square = w * (x - grand) ** 2
+            self._found[variable] = square if xx is None else square + xx[:, variable, variable]
+        return self._found[variable]
+
+
+def _kinds(codes: Sequence[IntArray], size: int) -> tuple[IntArray, IntArray]:
+    """Codes of cells by the columns of terms they are in, and a cell of each kind."""
     distinct = {id(c): c + 1 for c in codes}
-    return joint_codes([*distinct.values()])[0] if distinct else np.zeros(size, dtype=np.int64)
+    if not distinct:
+        return np.zeros(size, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    return joint_codes([*distinct.values()])
 
 
 def joint_codes(keys: Sequence[IntArray]) -> tuple[IntArray, IntArray]:

@@ -21,7 +21,7 @@ from vbceval.did.covariances import (
 )
 from vbceval.did.equal_variances import EqualVariances
 from vbceval.did.equation import Equation
-from vbceval.did.least_squares import Fit, Groups
+from vbceval.did.least_squares import Fit, Groups, combined
 from vbceval.did.untreated_noise import untreated_draws
 from vbceval.inference.bias_reduced import Adjusted, BiasReduced, Correction, bias_reduced
 from vbceval.inference.satterthwaite import Origin, Satterthwaite, Source
@@ -57,11 +57,6 @@ class Piece(NamedTuple):
     def influence(self, groups: Groups) -> FloatArray:
         """Return influence of groups of cells, shape (n, r)."""
         return self.fit.influence(self.outcome, self.fit.inverse @ self.contrast, groups)
-
-    def by_cluster(self, groups: Groups, direction: FloatArray) -> FloatArray:
-        """Return influence of clusters, that through estimated means included, shape (G, r)."""
-        out = self.fit.combined(self.outcome, direction, groups)
-        return out if self.equation.estimated is None else out + self.estimated(groups.n)
 
     def estimated(self, n_clusters: int) -> FloatArray:
         """Return influence through estimated means or weights, shape (G, r)."""
@@ -177,11 +172,7 @@ def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
             return Errors(None, None, None, df, {}, [], said, draws=np.concatenate(draws, axis=1))
         return _by_rows(pieces, law)
     clusters = _cluster_groups(pieces, n_clusters)
-    # outcomes of one regression have the same combinations
-    turned = {id(p.contrast): p.fit.inverse @ p.contrast for p in _distinct(pieces)}
-    psi = np.concatenate(
-        [p.by_cluster(clusters[id(p.fit)], turned[id(p.contrast)]) for p in pieces], axis=1
-    )
+    psi = _by_cluster(pieces, clusters)
     if law.kind in ("CR2", "CR3"):
         return _adjusted(pieces, law, psi, clusters)
     sizes = [int(p.clusters(n_clusters).sum()) for p in pieces]
@@ -192,6 +183,20 @@ def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
     columns, drawn = _wild_columns(pieces, law.wild, n_clusters)
     said = {"wild": {**asdict(law.wild), "drawn": drawn}}
     return Errors(psi, psi * roots, None, df, columns, [], said)
+
+
+def _by_cluster(pieces: Sequence[Piece], clusters: Mapping[int, Groups]) -> FloatArray:
+    """Influence of clusters, that through estimated means included, shape (G, R)."""
+    # outcomes of one regression have the same combinations
+    turned = {id(p.contrast): p.fit.inverse @ p.contrast for p in _distinct(pieces)}
+    found: dict[int, FloatArray] = {}
+    for same in _by_fit(pieces):
+        groups = clusters[id(same[0].fit)]
+        scores = same[0].fit.scores(groups)
+        for p in same:
+            made = combined(scores[p.outcome], turned[id(p.contrast)])
+            found[id(p)] = made if p.equation.estimated is None else made + p.estimated(groups.n)
+    return np.concatenate([found[id(p)] for p in pieces], axis=1)
 
 
 def _cluster_groups(pieces: Sequence[Piece], n_clusters: int) -> dict[int, Groups]:
@@ -240,9 +245,10 @@ def _reduced(pieces: Sequence[Piece], law: Law, groups: Groups) -> tuple[Source,
         equal = _equal_variances(piece, groups)
         return equal, equal.adjusted(piece.contrast, [p.outcome for p in pieces])
     correction: Correction = "CR3" if law.kind == "CR3" else "CR2"
+    scores = piece.fit.scores(groups)
     made = bias_reduced(
         ClusterProducts(piece.fit, groups.n), piece.fit.inverse, piece.contrast, correction,
-        [p.fit.scores(p.outcome, groups) for p in pieces],
+        [scores[p.outcome] for p in pieces],
     )  # fmt: skip
     live = np.flatnonzero((piece.contrast != 0).any(axis=0))
     lost = live[made.own[live] > 0]
@@ -387,10 +393,10 @@ def _wild_fit(
     """Test the rows of one regression that are not zero by construction, for all outcomes."""
     fit, contrast = pieces[0].fit, pieces[0].contrast
     live = np.flatnonzero((contrast != 0).any(axis=0))
-    projected = fit.project(fit.inverse @ contrast[:, live])
+    scores = fit.scores(groups)
     return live, wild_tests(
-        [fit.scores(p.outcome, groups).toarray() for p in pieces],
-        (fit.products(column, groups).toarray() for column in projected.T),
+        [scores[p.outcome].toarray() for p in pieces],
+        (x.toarray() for x in fit.products(fit.inverse @ contrast[:, live], groups)),
         fit.inverse, contrast[:, live], np.stack([p.estimate[live] for p in pieces]),
         multipliers, level=level,
     )  # fmt: skip

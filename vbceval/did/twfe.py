@@ -149,7 +149,7 @@ class TWFE(LeastSquares):
             fit, sample = piece.fit, piece.equation.sample
             j = fit.z.where("treatment")[0]
             block = fit.cells.block
-            v = block.w * fit.project(fit.inverse[:, [j]])[:, 0, 0]
+            v = block.w * fit.project(fit.inverse[:, [j]])[:, 0]
             if self.dose is not None:
                 if block.xx is not None:
                     continue  # weights inside cells are not known

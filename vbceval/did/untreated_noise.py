@@ -122,7 +122,7 @@ def _by_cluster_and_time(piece: Piece, law: FewTreated, ever: IntArray, n_cluste
     shape = (n_clusters, len(first))
     weight = np.zeros((len(ever), len(first), piece.contrast.shape[1]))
     cells = np.flatnonzero(np.isin(cluster, ever))
-    v = w[:, None] * fit.project(fit.inverse @ piece.contrast)[: len(w)]
+    v = w[:, None] * fit.project(fit.inverse @ piece.contrast)
     np.add.at(weight, (np.searchsorted(ever, cluster[cells]), time[cells]), v[cells])
     # rounding is no weight: it would ask for clusters that are seen there
     weight[np.abs(weight) <= _ROUNDING * np.abs(weight).max(axis=(0, 1), initial=0.0)] = 0.0

@@ -104,11 +104,14 @@ def _scores(
     groups: Groups,
 ) -> FloatArray:
     """Sums by cluster of the fitted dose times the structural residual, shape (G,)."""
-    size = len(fit.cells.block.w)
     pure = fit.inverse[:, instruments] @ cross
     # residuals of the reduced forms, then what instruments explain beyond the dose
-    weighted = fit.weighted[:, 0] - effect * fit.weighted[:, 1]
-    beyond = fit.project(pure @ gap[:, None])[:, 0]
-    beyond[:size] *= fit.cells.block.w
-    residual = fit._replace(weighted=(weighted + beyond)[:, None])
+    gap = pure @ gap[:, None]
+    weighted = fit.weighted[:, [0]] - effect * fit.weighted[:, [1]]
+    weighted += fit.cells.block.w[:, None] * fit.project(gap)
+    beta = fit.beta[:, [0]] - effect * fit.beta[:, [1]] - gap
+    cells, xy = fit.cells, fit.cells.xy
+    if xy is not None:
+        cells = cells._replace(y=cells.y[:, :1], xy=xy[:, :, [0]] - effect * xy[:, :, [1]])
+    residual = fit._replace(cells=cells, weighted=weighted, beta=beta)
     return np.asarray(residual.influence(0, pure @ first[:, None], groups)[:, 0])

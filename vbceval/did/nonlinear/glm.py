@@ -316,7 +316,7 @@ class GLMDiD(Regression):
         mass = cluster_sums(sample, w, equation.support, (n_clusters, rows))
         value, psi = mass.sum(axis=0), mass if self.weights_random else None
         if self.scale == "percent":
-            scores = fit.scores(0, Groups(sample.cells.block.cluster, n_clusters))
+            scores = fit.scores(Groups(sample.cells.block.cluster, n_clusters))[0]
             psi = np.asarray(scores @ (fit.inverse @ without.gradient)) * value
             if self.weights_random:
                 level = w * Family(name=self.family, power=self.power).mean(index.without)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -163,8 +164,9 @@ def _regressed(
     cells: Cells, z: Regressors, rows: np.ndarray, family: Family, name: str
 ) -> Regressed:
     """Fit on some rows of the columns, and evaluate in all."""
-    own = sparse.csr_array(z.rows[rows])
-    first = least_squares(cells, z._replace(rows=own, own=_squares(own, cells.block.w)))
+    own = sparse.csr_array(z.mean[rows])
+    some = replace(z, rows=own, own=_squares(own, cells.block.w), kind=z.kind[rows])
+    first = least_squares(cells, some)
     lost = [z.names[j] for j in z.where("treatment") if not first.kept[j]]
     if lost:
         raise DesignError(

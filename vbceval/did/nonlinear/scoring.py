@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -74,8 +75,8 @@ def score(cells: Cells, first: Fit, family: Family, outcome: str) -> Scored:
     _refuse_separated(first, y, block.w, family)
     # dropped columns stay in place, but are zero: positions of contrasts do not move
     keep = sparse.diags_array(first.kept.astype(float))
-    z = first.z._replace(
-        rows=sparse.csr_array(first.z.rows @ keep), inner=(), own=np.zeros(len(first.kept))
+    z = replace(
+        first.z, rows=sparse.csr_array(first.z.mean @ keep), inner=(), own=np.zeros(len(first.kept))
     )
     plain = block._replace(xx=None, xy=None)
     eta = family.start(y, block.w)
