@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from vbceval.programs import get
 from vbceval.study.cli import main
 from vbceval.study.mssp_replication import Replication, replicate
 
@@ -104,3 +105,16 @@ def test_the_command_prints_the_counts(capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr().out
     assert "money due (paid or owing): 18" in said
     assert "no money due, published or computed, but for rounding: 8" in said
+
+
+@pytest.mark.parametrize(
+    ("year", "met"), [(2022, "Met_30pctl"), (2023, "Met_30pctl"), (2024, "Met_40pctl")]
+)
+def test_the_standard_of_the_rules_is_the_one_printed(year: int, met: str) -> None:
+    rows = pd.read_csv(ROWS / f"py{year}_results.csv", dtype=str)
+    scores = rows["QualScore"].str.rstrip("%").astype(float) / 100
+    threshold = get("mssp").value("quality_threshold", "ENHANCED", year).value
+    assert ((scores >= threshold) == (rows[met] == "1")).all()
+    lifted = scores[rows[met.replace("Met_", "Recvd").replace("pctl", "p")] == "1"]
+    assert (lifted == threshold).all()
+    assert len(lifted)
