@@ -81,7 +81,8 @@ class Regression(ABC):
         if refusal is not None:
             raise DesignError(refusal)
         names = [design.outcome] if outcomes is None else list(dict.fromkeys(outcomes))
-        samples, labels = gather(data, design, names)
+        keys = [k for effect in design.fixed_effects or () for k in effect.split(":")]
+        samples, labels = gather(data, design, names, [*keys, *law.keys])
         pieces = []
         for whole, moments in samples:
             for sample in self._parts(whole):
@@ -266,8 +267,8 @@ class LeastSquares(Regression):
         design : Design
             Outcome, anticipation, covariates (as columns of the regression), window, balance
             weights. ``fixed_effects`` replaces the effects of the estimator: keys (``"unit"``,
-            ``"cluster"``, ``"cohort"``, ``"period"``, strata, or names of the source) and products
-            such as ``"period:dual"``.
+            ``"cluster"``, ``"cohort"``, ``"period"``, strata, names of the source, or columns of
+            the panel) and products such as ``"period:region"``.
         vcov : str, tuple, Multiplier, Wild, Randomization or FewTreated
             "CR1" (default), "CR0"; "CR2", "CR3" with Satterthwaite degrees of freedom, which cost
             O(G a^2 (a + m)) for a columns in a cluster and m rows, whatever the number of outcomes

@@ -21,6 +21,7 @@ from vbceval.moments import Moments
 from vbceval.panel import Panel
 
 _MOST_DUMMIES = 4_000
+_CODE = " (code)"
 
 
 class Sample(NamedTuple):
@@ -140,18 +141,38 @@ class Sample(NamedTuple):
 
 
 def gather(
-    data: Panel | Moments, design: Design, outcomes: Sequence[str]
+    data: Panel | Moments, design: Design, outcomes: Sequence[str], keys: Sequence[str] = ()
 ) -> tuple[list[tuple[Sample, Moments]], pd.Index]:
     """
     Return samples of outcomes that are seen in the same cells, and all cluster labels.
 
+    Parameters
+    ----------
+    data : Panel or Moments
+        Of a panel, columns that `keys` names are keys of the sample, besides its own.
+    design : Design
+        Outcome and covariates.
+    outcomes : sequence of str
+        Outcomes of the regression.
+    keys : sequence of str
+        Names in fixed effects or clusters; those that are no column are left to their readers.
+
     Raises
     ------
     DesignError
-        If there is one cluster, or no cell is complete.
+        If there is one cluster, no cell is complete, or a column is missing in rows.
     """
+    further: dict[str, pd.Categorical] = {}
+    if isinstance(data, Panel):
+        further = _further_keys(data, keys)
+        if further:
+            data = _with_codes(data, design, outcomes, further)
     sources, labels = sources_of(data, design, outcomes)
     arranged = [_arrange(m, design, names, labels) for m, names in sources]
+    arranged = [
+        _with_further(sample, moments, further)
+        for sample, (moments, _) in zip(arranged, sources, strict=True)
+    ]
     if len(arranged) > 1:
         arranged = _align(arranged)
     found = [
@@ -160,6 +181,50 @@ def gather(
         for sample in _by_pattern(whole)
     ]
     return found, labels
+
+
+def _further_keys(panel: Panel, names: Sequence[str]) -> dict[str, pd.Categorical]:
+    """Return columns of a panel that are named as keys and are none of its own, as categories."""
+    own = {"unit", "cluster", "cohort", "period", "owner", "row", panel.unit, panel.cluster}
+    own |= {panel.period, *panel.strata}
+    found = {}
+    for name in dict.fromkeys(names):
+        if name in own or name not in panel.frame:
+            continue
+        found[name] = pd.Categorical(panel.frame[name])
+        missing = int((found[name].codes < 0).sum())
+        if missing:
+            raise DesignError(
+                f"`{name}` groups rows in fixed effects or clusters, and is missing in {missing:,} "
+                "rows. Give these rows a group, or leave them out."
+            )
+    return found
+
+
+def _with_codes(
+    panel: Panel, design: Design, outcomes: Sequence[str], further: Mapping[str, pd.Categorical]
+) -> Moments:
+    """Return the moments of rows with the codes of further keys beside the covariates."""
+    codes = {name + _CODE: column.codes.astype(float) for name, column in further.items()}
+    beside = replace(panel, frame=panel.frame.assign(**codes))
+    return Moments.from_panel(beside, outcomes=outcomes, covariates=[*design.covariates, *codes])
+
+
+def _with_further(
+    sample: Sample, moments: Moments, further: Mapping[str, pd.Categorical]
+) -> Sample:
+    """Return the sample with further keys, and which of them clusters nest."""
+    cluster = sample.cells.block.cluster
+    for name, column in further.items():
+        codes = np.rint(moments.x_mean[:, moments.covariates.index(name + _CODE)]).astype(np.int64)
+        levels = tuple(f"{name} {v}" for v in column.categories)
+        pairs, _ = joint_codes([codes, cluster])
+        nested = len(np.unique(pairs)) == len(np.unique(codes))
+        sample = sample._replace(
+            keys={**sample.keys, name: codes}, levels={**sample.levels, name: levels},
+            inside=sample.inside | ({name} if nested else frozenset()),
+        )  # fmt: skip
+    return sample
 
 
 def _align(samples: list[Sample]) -> list[Sample]:
