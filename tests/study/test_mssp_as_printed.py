@@ -112,8 +112,9 @@ def test_the_command_prints_the_counts(capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_the_standard_of_the_rules_is_the_one_printed(year: int, met: str) -> None:
     rows = pd.read_csv(ROWS / f"py{year}_results.csv", dtype=str)
-    scores = rows["QualScore"].str.rstrip("%").astype(float) / 100
-    threshold = get("mssp").value("quality_threshold", "ENHANCED", year).value
+    scores = rows["QualScore"].str.rstrip("%").astype(float)
+    held = get("mssp").value("quality_threshold", "ENHANCED", year).value
+    threshold = round(100 * float(str(held)), 2)
     assert ((scores >= threshold) == (rows[met] == "1")).all()
     lifted = scores[rows[met.replace("Met_", "Recvd").replace("pctl", "p")] == "1"]
     assert (lifted == threshold).all()
