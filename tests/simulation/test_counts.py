@@ -6,9 +6,9 @@ Regime of the calibration: 16 organizations, half of them treated, two strata, f
 standard errors of a mean over replications, and a chi-square of counts that a right engine exceeds
 once in ten thousand.
 
-Regime of the sampler: 12 organizations, three periods, about 40 trials a cell. Limits are four
-standard errors of a mean of draws, and 10 percent of a posterior standard deviation. It runs at full
-size only.
+Regime of the sampler: 12 organizations, three periods, about 40 trials a cell, two chains of 1,000
+draws, some 50 seconds of processor time. Limits are four Monte Carlo standard errors of a mean; of a
+standard deviation four more and 3 percent. It runs at full size only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import vbceval as vbc
-from vbceval.bayes import HierarchicalDiD, RatePriors
+from vbceval.bayes import HierarchicalDiD, Limits, RatePriors
 from vbceval.bayes.calibration import uniformity
 from vbceval.bayes.counts.calibration import places_of_truth
 from vbceval.bayes.counts.cells import from_counts
@@ -69,18 +69,20 @@ def test_truths_from_the_prior_lie_evenly_in_their_posteriors(family, sim_size) 
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("strata", [1, 2])
 def test_the_sampler_has_the_same_posterior(family, shocks, own, strata, sim_size) -> None:
-    draws = sim_size(2000, 1)
+    draws = sim_size(1000, 1)
     if draws == 1:
-        pytest.skip("the sampler takes minutes: VBCEVAL_SIM=full")
+        pytest.skip("36 runs of the sampler: VBCEVAL_SIM=full")
     data = panel(12, strata, 3, 40.0)
     model = {"family": family, "shocks": shocks, "organization_effects": own, "alternatives": ()}
     ours = HierarchicalDiD(**model).fit(data, DESIGN)
+    # a short run may miss the limits of a published one; what is compared says how long it was
     theirs = HierarchicalDiD(
-        **model, engine="nuts", draws=draws, tune=1000, target_accept=0.95
-    ).fit(data, DESIGN)
+        **model, engine="nuts", draws=draws, tune=500, chains=2, target_accept=0.95
+    ).fit(data, DESIGN, limits=Limits(r_hat=1.05, ess=100.0))
     tree = theirs.to_arviz()["posterior"].to_dataset()[["average"]]
-    sizes = np.asarray(arviz.ess(tree, method="mean")["average"])
-    sd = theirs.draws().std(axis=0)
-    away = np.abs(ours.frame["estimate"] - theirs.frame["estimate"]) / sd
-    assert (away < 4 * np.sqrt(1 / sizes + 1 / 4000)).all()
-    np.testing.assert_allclose(ours.draws().std(axis=0), sd, rtol=0.1)
+    of_mean, of_sd = (np.asarray(arviz.ess(tree, method=m)["average"]) for m in ("mean", "sd"))
+    sd, independent = theirs.draws().std(axis=0), ours.meta["convergence"]["ess_bulk"]
+    away = np.abs(ours.estimate - theirs.estimate) / sd
+    assert (away < 4 * np.sqrt(1 / of_mean + 1 / independent)).all()
+    wider = np.abs(ours.draws().std(axis=0) / sd - 1)
+    assert (wider < 0.03 + 4 * np.sqrt(0.5 / of_sd + 0.5 / independent)).all()
