@@ -45,7 +45,9 @@ def small_sample(
     if vcov not in ("CR0", "CR1"):
         raise EstimationError(
             f"{estimator} has no '{vcov}' covariance: its effects are not one regression. Use "
-            "'CR1' (influence with small-sample factor), 'CR0', or 'bootstrap' (multiplier)."
+            "'CR1' (influence with small-sample factor), 'CR0', or 'bootstrap' (multiplier). With few "
+            "clusters compare with the jackknife of `vbceval.sensitivity.leave_one_out`, and with "
+            "ETWFE or SunAbraham, which have 'CR2' and 'wild'."
         )
     if vcov == "CR0":
         if ssc is not None and ssc != SSC.none():

@@ -156,7 +156,7 @@ UNTREATED = {
 PLACEBO, WITHOUT = {"vcov": "placebo"}, {"vcov": "none"}
 COMPLETION = {"n_factors": None, "method": "matrix_completion"}
 CHANGES: dict[str, dict[str, Change]] = {
-    "TWFE": LEAST_SQUARES,
+    "TWFE": {**LEAST_SQUARES, "dose": Change("taken")},
     "EventStudy": {
         **LEAST_SQUARES,
         "reference": Change(-2),
