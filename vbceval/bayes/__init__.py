@@ -10,6 +10,7 @@ from vbceval.bayes.hierarchical import HierarchicalDiD
 from vbceval.bayes.joint import JointDiD
 from vbceval.bayes.luck import Luck, SavingsNoise, paid_by_luck, share_rewarded_by_chance
 from vbceval.bayes.meta import MetaAnalysis
+from vbceval.bayes.meta_outcomes import JointMetaAnalysis, within_sensitivity
 from vbceval.bayes.meta_small_studies import small_study_check
 from vbceval.bayes.prior_checks import headline, power_scaling, prior_sensitivity
 from vbceval.bayes.priors import Priors
@@ -23,6 +24,7 @@ __all__ = [
     "EvidencePrior",
     "HierarchicalDiD",
     "JointDiD",
+    "JointMetaAnalysis",
     "Limits",
     "Luck",
     "MetaAnalysis",
@@ -45,4 +47,5 @@ __all__ = [
     "two_part_columns",
     "viability",
     "viable_size",
+    "within_sensitivity",
 ]

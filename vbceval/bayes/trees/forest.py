@@ -123,6 +123,13 @@ class Forest:
         self.fitted = self._at(self._data)
         return Swept(self.fitted, int(leaves), float(squares))
 
+    def rescale(self, factor: float) -> None:
+        """Multiply the values of all leaves by a positive number."""
+        self._forest.multiply_constant(float(factor))
+        # the sampler remembers what each tree says of each organization
+        self._sampler.reconstitute_from_forest(self._forest, self._data, self._residual, True)
+        self.fitted = factor * self.fitted
+
     def splits(self) -> FloatArray:
         """Return how many splits are at each column, shape (q,)."""
         return np.asarray(self._forest.get_overall_split_counts(self._n_columns), dtype=float)
