@@ -96,10 +96,10 @@ class Estimates:
         object.__setattr__(self, "frame", frame)
         laws = [x is not None for x in (self.psi, self.samples, self.covariance)]
         if sum(laws) != 1:
-            raise EstimationError(
-                "Estimates need exactly one of `psi`, `samples` and `covariance`, so that there "
-                f"is one joint law; {sum(laws)} were given."
+            said = (
+                "exactly one of `psi`, `samples` and `covariance`, so that there is one joint law"
             )
+            raise EstimationError(f"Estimates need {said}; {sum(laws)} were given.")
         wrong = misfits(self)
         if wrong:
             raise EstimationError("Estimates do not fit together: " + "; ".join(wrong) + ".")
@@ -108,6 +108,8 @@ class Estimates:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    __repr__ = tables.described
 
     # ---------------------------------------------------------------- what is known
 
@@ -211,8 +213,7 @@ class Estimates:
         ``conf_*`` hold row by row; ``band_*`` hold simultaneously over the rows shown that share
         an ``estimand``. For posteriors they are equal-tailed quantiles, ``estimate`` is the mean,
         ``std_error`` the standard deviation and ``p_value`` is missing; for bootstrap draws it is
-        twice the share beyond zero. A row without sampling
-        variation (the reference period) has estimate 0 and missing errors.
+        twice the share beyond zero. A reference period has estimate 0 and missing errors.
 
         Parameters
         ----------

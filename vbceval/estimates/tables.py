@@ -63,6 +63,20 @@ def tidy(estimates: Estimates, level: float) -> pd.DataFrame:
     return out[[*first, *[c for c in out.columns if c not in first]]]
 
 
+def described(estimates: Estimates) -> str:
+    """Describe estimates without a label or a term of a cluster, which may be a person."""
+    frame = estimates.frame
+
+    def named(key: str) -> str:
+        return ", ".join(str(v) for v in frame[key].dropna().unique()[:4])
+
+    law = "influence" if estimates.psi is not None else "covariance"
+    law = law if estimates.samples is None else "draws"
+    made = [str(estimates.meta[k]) for k in ("estimator", "vcov") if estimates.meta.get(k)]
+    said = ", ".join([*made, law])
+    return f"Estimates({len(frame)} rows: {named('estimand')} of {named('outcome')}; {said})"
+
+
 def _tested(out: pd.DataFrame, test: str, level: float) -> pd.DataFrame:
     """Return rows whose resampling test replaces the t test."""
     tested = out[f"{test}_p_value"].notna()

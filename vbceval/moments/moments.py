@@ -18,7 +18,7 @@ from vbceval.core.groups import Groups
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
 from vbceval.moments.build import block_fields, panel_fields
-from vbceval.moments.origin import joined_meta
+from vbceval.moments.origin import described, joined_meta
 from vbceval.moments.passes import sum_table
 from vbceval.moments.quantiles import histogram, quantile
 from vbceval.moments.storage import read, write
@@ -39,10 +39,8 @@ class Moments:
     ----------
     cells : DataFrame, K rows
         Keys: ``unit``, ``period`` and one column a stratum, sorted.
-    n, n_units : array, shape (K,)
-        Rows and distinct units in the cell.
-    w, w2 : array, shape (K,)
-        Sum of analysis weights and of their squares.
+    n, n_units, w, w2 : array, shape (K,)
+        Rows and distinct units in the cell; sum of analysis weights and of their squares.
     x_mean : array, shape (K, p)
         Weighted means of covariates.
     y_mean : array, shape (K, m)
@@ -237,6 +235,8 @@ class Moments:
 
     def __len__(self) -> int:
         return len(self.cells)
+
+    __repr__ = described
 
     def of(self, outcome: str) -> Moments:
         """Return the moments that hold an outcome: these, or those of its own rows."""

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vbceval.core.checks import Problems, listed
+from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.moments.sums import Sums
+
+if TYPE_CHECKING:
+    from vbceval.moments.moments import Moments
+
+
+def described(moments: Moments) -> str:
+    """Describe moments without a key or a sum of a cell: units may be people."""
+    size = len(moments.cells)
+    cells = say_people(size, "cells") if moments.people else f"{size:,} cells"
+    by = listed([moments.unit_name, moments.period_name, *moments.strata])
+    beside = f", covariates {listed(moments.covariates)}" if moments.covariates else ""
+    return (
+        f"Moments({cells} by {by}; outcomes {listed(moments.outcomes)}{beside}; "
+        f"clusters `{moments.cluster_name}`)"
+    )
 
 
 def joined_meta(

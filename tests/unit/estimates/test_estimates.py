@@ -312,3 +312,17 @@ def test_averages_are_not_averaged_again() -> None:
     several = frame.assign(average=["event_time", "cohort", "event_time"])
     est = vbc.Estimates(frame=several, covariance=np.eye(3))
     assert est.aggregate("event_time").estimate.tolist() == [1.0, 1.5]
+
+
+def test_description_shows_no_cluster() -> None:
+    """Clusters may be people: their labels and terms reach no log through a print."""
+    frame = pd.DataFrame({"estimand": ["att_simple"], "outcome": ["spend"], "estimate": [1.5]})
+    labels = pd.Index(["person-1044", "person-2081", "person-7"])
+    est = vbc.Estimates(
+        frame=frame, psi=np.array([[0.25], [-0.5], [0.25]]), clusters=labels,
+        meta={"estimator": "GroupTime", "vcov": "CR1"},
+    )  # fmt: skip
+    assert repr(est) == "Estimates(1 rows: att_simple of spend; GroupTime, CR1, influence)"
+    for other in (est.contrast({"half": {0: 0.5}}), vbc.stack([est, est], labels=["a", "b"])):
+        assert "person" not in repr(other)
+        assert "0.25" not in str(other)

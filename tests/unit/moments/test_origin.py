@@ -141,3 +141,19 @@ def test_the_report_does_not_tell_which_cells_are_empty() -> None:
     assert reports[0]["cells"] == reports[1]["cells"]
     assert "source" not in reports[0]["cells"]
     assert reports[0]["clusters_with_merged_strata"] == 1
+
+
+def test_description_shows_no_unit() -> None:
+    """Units of moments of rows may be people: a print reaches logs."""
+    rows = pd.DataFrame(
+        {"person": ["p-1044", "p-2081", "p-7"] * 2, "year": [2014] * 3 + [2015] * 3, "age": 70.5}
+    ).assign(entry=np.nan, spend=np.arange(6.0) + 0.125)
+    panel = vbc.Panel.from_frame(rows, unit="person", period="year", cohort="entry")
+    made = vbc.Moments.from_panel(panel, outcomes=["spend"], covariates=["age"])
+    assert repr(made) == (
+        "Moments(6 cells by `person`, `year`; outcomes `spend`, covariates `age`; "
+        "clusters `person`)"
+    )
+    few = vbc.Panel.from_frame(rows, unit="person", period="year", cohort="entry", people=True)
+    shown = repr(vbc.Moments.from_panel(few, outcomes=["spend"]))
+    assert shown.startswith("Moments(fewer than 11 cells by")
