@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
@@ -183,6 +182,8 @@ def rescaled(noise: FloatArray, behind: FloatArray, target: float) -> FloatArray
     if not noise.any() or np.ptp(behind) <= 1e-9 * behind.max():
         # untreated clusters of one size do not tell how noise falls with size
         return np.ones(len(noise))
+    from scipy.optimize import nnls
+
     unit = behind.mean()
     (common, own), _ = nnls(np.column_stack([np.ones(len(noise)), behind / unit]), noise**2)
     return np.asarray(np.sqrt((common + own * target / unit) / (common + own * behind / unit)))

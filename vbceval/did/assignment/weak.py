@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
 
 from vbceval.core.typing import FloatArray
 from vbceval.inference.fieller import Robust, fieller
@@ -48,13 +47,15 @@ def effective_f(first: FloatArray, cross: FloatArray, vcov: FloatArray) -> Stren
     .. [1] Montiel Olea, J. L. and Pflueger, C. (2013). A robust test for weak instruments. *Journal
        of Business and Economic Statistics* 31(3), 358-369. Section 3, simplified critical values.
     """
+    from scipy.stats import ncx2
+
     root = np.linalg.cholesky(cross)
     w = root.T @ vcov @ root
     total = float(np.trace(w))
     x = 10.0
     largest = float(np.linalg.eigvalsh(w)[-1])
     k = total**2 * (1 + 2 * x) / (float(np.trace(w @ w)) + 2 * x * total * largest)
-    return Strength(float(first @ cross @ first) / total, float(stats.ncx2.ppf(0.95, k, k * x) / k))
+    return Strength(float(first @ cross @ first) / total, float(ncx2.ppf(0.95, k, k * x) / k))
 
 
 def anderson_rubin(
@@ -81,10 +82,10 @@ def anderson_rubin(
     .. [2] Fieller, E. C. (1954). Some problems in interval estimation. *Journal of the Royal
        Statistical Society B* 16(2), 175-185.
     """
+    from scipy.stats import chi2, f
+
     q = len(first)
-    limit = (
-        float(stats.chi2.ppf(level, q)) if np.isinf(df) else q * float(stats.f.ppf(level, q, df))
-    )
+    limit = float(chi2.ppf(level, q)) if np.isinf(df) else q * float(f.ppf(level, q, df))
     if q == 1:
         return fieller(float(reduced[0]), float(first[0]), vcov, limit)
     return _on_grid(reduced, first, vcov, limit)
@@ -92,6 +93,8 @@ def anderson_rubin(
 
 def _on_grid(reduced: FloatArray, first: FloatArray, vcov: FloatArray, limit: float) -> Robust:
     """Find where the statistic crosses the limit, along an arc that covers the line."""
+    from scipy.optimize import brentq
+
     q = len(first)
     aa, ab, bb = vcov[:q, :q], vcov[:q, q:], vcov[q:, q:]
     centre = float(first @ reduced / (first @ first))
@@ -120,7 +123,7 @@ def _on_grid(reduced: FloatArray, first: FloatArray, vcov: FloatArray, limit: fl
         if values[0] <= 0:
             return Robust(-np.inf, np.inf, "line")
         return Robust(np.nan, np.nan, "empty")
-    found = [optimize.brentq(at, angles[i], angles[i + 1], xtol=1e-14) for i in cross]
+    found = [brentq(at, angles[i], angles[i + 1], xtol=1e-14) for i in cross]
     ends = centre + scale * np.tan(found)
     if len(ends) > 2:
         return Robust(float(ends[0]), float(ends[-1]), "several")

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
@@ -150,9 +150,9 @@ class Law:
 
         The rule of Hall and Sheather (1988) for intervals of 95 percent; at least two rows.
         """
-        z = stats.norm.ppf(np.clip(u, 1e-6, 1 - 1e-6))
-        best = (1.5 * stats.norm.pdf(z) ** 2 / (2 * z * z + 1)) ** (1 / 3)
-        best *= stats.norm.ppf(0.975) ** (2 / 3) * self.n ** (-1 / 3)
+        z = special.ndtri(np.clip(u, 1e-6, 1 - 1e-6))
+        best = (1.5 * (np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)) ** 2 / (2 * z * z + 1)) ** (1 / 3)
+        best *= special.ndtri(0.975) ** (2 / 3) * self.n ** (-1 / 3)
         return np.asarray(np.clip(best, min(2 / self.n, 0.25), 0.25))
 
     def sparsity(self, u: FloatArray) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize
 
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.synthetic.control import Paths, match_chosen
@@ -25,6 +24,8 @@ def nested_importance(paths: Paths, lags: IntArray) -> FloatArray:
     lags : int array
         Positions of the outcomes that are predictors.
     """
+    from scipy.optimize import minimize
+
     n = paths.n_pre
 
     def loss(log_importance: FloatArray) -> float:
@@ -34,7 +35,7 @@ def nested_importance(paths: Paths, lags: IntArray) -> FloatArray:
 
     size = len(lags) + paths.z0.shape[1]
     found = [
-        optimize.minimize(
+        minimize(
             loss, start, method="Nelder-Mead",
             options={"maxfev": 200 * size, "xatol": 1e-3, "fatol": 1e-10 * max(loss(start), 1e-300)},
         )
