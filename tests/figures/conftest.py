@@ -67,6 +67,23 @@ def chances_by_size() -> pd.DataFrame:
     )
 
 
+def predictive_checks() -> pd.DataFrame:
+    """Checks of five strata in six years; one stratum varies more than the model says."""
+    rng, rows = np.random.default_rng(5), []
+    names = ("esrd", "disabled", "aged_dual", "aged_non_dual", "other")
+    for name in names:
+        for statistic, centre, half in (("variance", 40.0, 8.0), ("lag_one", 0.1, 0.15)):
+            for period in (np.nan, *range(2013, 2019)):
+                if statistic == "lag_one" and period == period:
+                    continue
+                seen = centre + rng.normal(0, half / 3) + 3 * half * (name == "aged_non_dual")
+                rows.append((statistic, f"enrollment_type={name}", period, seen, centre, centre - half,
+                             centre + half, bool(seen > centre + half), 0.9))  # fmt: skip
+    columns = ["statistic", "stratum", "period", "observed", "replicated", "low", "high", "misfit",
+               "level"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
 @pytest.fixture(scope="session")
 def by_event_time() -> Callable[..., Estimates]:
     """Make effects by event time -4 to 3, the period -1 the reference."""
@@ -348,6 +365,10 @@ def every_figure(
         ),
         "threshold_strata": lambda **o: figures.threshold_curve(posterior.by("enrollment"), **o),
         "half_eye": lambda **o: figures.half_eye(posterior.by("enrollment"), **o),
+        "predictive_check": lambda **o: figures.predictive_check(predictive_checks(), **o),
+        "predictive_check_strata": lambda **o: figures.predictive_check(
+            predictive_checks(), statistic="lag_one", **o
+        ),
         "posterior_density": lambda **o: figures.posterior_density(
             posterior.by("dual"), threshold=-1, **o
         ),

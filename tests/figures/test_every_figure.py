@@ -20,7 +20,7 @@ NAMES = (
     "gross_to_net", "caterpillar", "caterpillar_many", "threshold_curve", "threshold_strata",
     "posterior_density", "cohort_sizes", "sample_flow", "love", "propensity_overlap",
     "specification_curve", "decomposition", "leave_one_out", "cumulative_savings",
-    "viability_curve", "half_eye",
+    "viability_curve", "half_eye", "predictive_check", "predictive_check_strata",
 )  # fmt: skip
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -95,7 +95,7 @@ def test_the_examples_cover_the_room(every_figure, drawn) -> None:
         "event_study", "trend", "forest", "gross_to_net", "caterpillar", "threshold_curve",
         "posterior_density", "cohort_sizes", "sample_flow", "love", "propensity_overlap",
         "specification_curve", "decomposition", "leave_one_out", "cumulative_savings",
-        "viability_curve", "half_eye",
+        "viability_curve", "half_eye", "predictive_check",
     }  # fmt: skip
 
 

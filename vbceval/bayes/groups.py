@@ -183,7 +183,7 @@ def predictive_table(estimates: Estimates, *, level: float = 0.9) -> pd.DataFram
         ``statistic``, ``stratum``, ``period`` (missing: all periods), ``n_cells``; ``observed`` and
         ``replicated`` (means over draws), ``low`` and ``high`` of the replicated; ``p_value``,
         probability of a larger replicated value and half that of an equal one; ``misfit``, whether that is below .01 or
-        above .99. Statistics are those of `vbceval.bayes.predictive.Places`: ``variance``,
+        above .99; ``level``. Statistics are those of `vbceval.bayes.predictive.Places`: ``variance``,
         ``extreme``, ``lag_one``, ``icc``. With P rows about 2 percent are misfits by chance.
 
     Raises
@@ -215,7 +215,7 @@ def predictive_table(estimates: Estimates, *, level: float = 0.9) -> pd.DataFram
             "n_cells": found["place_cells"].values[known],
             "observed": observed.mean(axis=0), "replicated": replicated.mean(axis=0),
             "low": low, "high": high, "p_value": p_value,
-            "misfit": (p_value < 0.01) | (p_value > 0.99),
+            "misfit": (p_value < 0.01) | (p_value > 0.99), "level": level,
         }
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from vbceval.figures.left_out import leave_one_out
 from vbceval.figures.markup import table_html, table_latex, table_markdown
 from vbceval.figures.numbers import interval, number, p_statement, p_value
 from vbceval.figures.posteriors import posterior_density, threshold_curve
+from vbceval.figures.predictive_checks import predictive_check
 from vbceval.figures.records import FigureRecord, record
 from vbceval.figures.samples import cohort_sizes, sample_flow
 from vbceval.figures.specification_curves import specification_curve
@@ -54,6 +55,7 @@ __all__ = [
     "p_value",
     "plot",
     "posterior_density",
+    "predictive_check",
     "pretrend_power",
     "propensity_overlap",
     "record",
