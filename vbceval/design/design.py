@@ -74,8 +74,10 @@ class Design:
                 f"`anticipation` is {self.anticipation}; it counts whole periods before entry, so "
                 "it is 0 or a positive integer."
             )
-        if isinstance(self.covariates, str):
-            problems.add(f"`covariates` is the text '{self.covariates}'; give a list of names.")
+        for name in ("covariates", "fixed_effects"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                problems.add(f"`{name}` is the text '{value}'; give a list of names.")
         if self.window is not None and self.window[0] > self.window[1]:
             problems.add(f"`window` {self.window} ends before it begins.")
         problems.raise_if_any()

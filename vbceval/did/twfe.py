@@ -130,6 +130,14 @@ class TWFE(LeastSquares):
             sample, ("owner", "period"), terms, [{"estimand": SIMPLE}], np.eye(1), treated,
         )  # fmt: skip
 
+    def _unidentified(self, lost: list[str], tied: list[str], sample: Sample) -> DesignError:
+        if self.dose is None:
+            return super()._unidentified(lost, tied, sample)
+        return DesignError(
+            f"`{self.dose}` has no coefficient: given the fixed effects and the covariates nothing of "
+            "it varies. Use fewer effects or covariates, or a column that changes within units."
+        )
+
     def _on_dose(self, sample: Sample) -> Equation:
         """Return the regression on the last covariate as treatment."""
         *terms, last = plain_covariates(sample)

@@ -98,6 +98,8 @@ def test_weights_of_clusters_and_periods(frame: pd.DataFrame) -> None:
         ({"dose": "share"}, {"covariates": ["share"]}, "CR1", "Name it once"),
         ({"dose": "y"}, {}, "CR1", "Name it once"),
         ({"dose": "kind"}, {}, "CR1", "is a category"),
+        ({"dose": "w"}, {}, "CR1", "nothing of it varies"),
+        ({}, {"fixed_effects": "unit"}, "CR1", "`fixed_effects` is the text 'unit'"),
         ({"dose": "share"}, {}, "randomization", "would not move"),
         ({"dose": "share"}, {}, FewTreated(), "take treatment from cohorts"),
     ],
