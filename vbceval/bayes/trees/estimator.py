@@ -14,6 +14,7 @@ from vbceval.bayes.draws import DIMS
 from vbceval.bayes.trees.covariates import Table, groups_of, read_profiles, read_table
 from vbceval.bayes.trees.forest import Forest, Shape
 from vbceval.bayes.trees.gibbs import Chain, Scales, joined, measured, sample_chain
+from vbceval.bayes.trees.sensitivity import prior_lines
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
@@ -162,7 +163,9 @@ class EffectTrees:
             ``explained_sd``, standard deviation over organizations of what trees say;
             ``organization_sd``; ``explained_share`` of variance; ``split_share``, the share of a
             covariate among splits; ``effect_organization`` (column ``cluster``), the true effect of
-            each organization, with ``observed`` and ``observed_se``.
+            each organization, with ``observed`` and ``observed_se``. In ``meta``: priors, what twice
+            and half of each scale would give (``prior_sensitivity``), convergence, and whether
+            residuals are as large as replicated ones (``posterior_predictive``).
 
         Raises
         ------
@@ -199,7 +202,11 @@ class EffectTrees:
         frame.loc[own, "observed_se"] = np.sqrt(np.diag(covariance))
         return Estimates(
             frame=frame, samples=samples, interval="credible", cluster_name=estimates.cluster_name,
-            tree=tree, meta=self._meta(draws, table, estimates, seen, unit),
+            tree=tree,
+            meta={
+                **self._meta(draws, table, estimates, seen, unit),
+                "prior_sensitivity": prior_lines(draws, self._scales, frame, samples),
+            },
         )  # fmt: skip
 
     def _estimates(self, estimates: Estimates) -> tuple[FloatArray, FloatArray, str]:
