@@ -80,7 +80,7 @@ def exact_two_trees(
     # leaves that cannot be split count as not split
     odds = split * (1 - split / 4) ** 2 / (1 - split)
     both, one = (x[:, None] == x[None, :]).astype(float), np.ones((n, n))
-    grid = 0.075 * (np.arange(100) + 0.5)
+    grid = 0.1 * (np.arange(75) + 0.5)
     covariate_sd, own_sd = (g.ravel()[:, None, None] for g in np.meshgrid(grid, grid))
     prior = (
         -0.5 * (covariate_sd / scales.covariate_sd) ** 2
@@ -123,7 +123,7 @@ def test_posterior_of_a_small_forest_is_that_of_enumeration() -> None:
     forest = Forest(x[:, None], np.ones(1), Shape(2, 0.95, 2.0, 1), 11)
     found = sample_chain(
         measured(y, v), forest, 2, scales, forest.places(np.array([[0.0], [1.0]])), lambda f: f,
-        draws=8_000, tune=300, thin=1, rng=rng,
+        draws=5_000, tune=300, thin=1, rng=rng,
     )  # fmt: skip
     drawn = {
         "at_zero": found.elsewhere[:, 0], "at_one": found.expected[:, 3], "effect": found.effect[:, 0],
@@ -252,7 +252,7 @@ def test_other_priors_are_reported_beside_the_fit(fitted) -> None:
 def test_nothing_planted_is_not_called_a_difference() -> None:
     need_stochtree()
     table = table_of(60, seed=8)
-    est = EffectTrees(trees=30, draws=300, tune=400, chains=2, thin=2).fit(
+    est = EffectTrees(trees=20, draws=150, tune=200, chains=2, thin=2).fit(
         estimates_of(table, np.full(60, -1.0), seed=9), table, columns=["size", "dual"],
         groups=["rural"], limits=LOOSE,
     )  # fmt: skip
