@@ -18,7 +18,13 @@ from vbceval.bayes.cells import moments_of
 from vbceval.bayes.counts import engine, laplace
 from vbceval.bayes.counts.cells import from_counts
 from vbceval.bayes.counts.draws import conditional
-from vbceval.bayes.counts.engine import Found, integrate_counts, laplace_error, require_small
+from vbceval.bayes.counts.engine import (
+    Found,
+    from_polar,
+    integrate_counts,
+    laplace_error,
+    require_small,
+)
 from vbceval.bayes.counts.families import (
     COUNTS,
     constant,
@@ -174,7 +180,7 @@ def test_the_density_is_that_of_dense_algebra_and_so_are_means(family) -> None:
     found = density(frame, family)
     points = np.random.default_rng(0).normal(size=(4, len(found.names)))
     for point, ours in zip(points, found(points), strict=True):
-        values = split_point(found.laws, point)
+        values = found.split(point)
         twin = Twin(frame, family, values)
         expected, mean, cov = twin.log_density()
         assert ours.log_density == pytest.approx(expected - 0.5 * point @ point, abs=1e-8)
@@ -192,7 +198,7 @@ def test_draws_of_the_field_have_its_mean_and_covariance() -> None:
     found = density(frame, "binomial")
     point = np.full((1, len(found.names)), 0.3)
     at = found.values(point)
-    twin = Twin(frame, "binomial", {k: v[0] for k, v in split_point(found.laws, point).items()})
+    twin = Twin(frame, "binomial", {k: v[0] for k, v in found.split(point).items()})
     _, mean, cov = twin.log_density()
     drawn = conditional(found.grid, at, found.approximated(point), 20_000, np.random.default_rng(1))
     cells = found.grid.data.cells
@@ -325,7 +331,7 @@ def test_the_posterior_is_that_of_an_importance_sample(fitted) -> None:
     unit = rng.standard_normal((size, d + q)) * heavy[:, None]
     point = centre + unit @ root.T
     z, free = point[:, :d], point[:, d:]
-    values = split_point(found.laws, z)
+    values = found.split(z)
     at = found.at(values, size)
     log_weight = -0.5 * (z**2).sum(1) - 0.5 * (at.prior * free**2).sum(1)
     log_weight += 0.5 * (7 + d + q) * np.log1p((unit**2).sum(1) / 7)
@@ -676,3 +682,22 @@ def test_the_overall_effect_is_printed_under_other_priors() -> None:
     assert logs.loc["default", "prior_sd_percent"] == pytest.approx(10 * change)
     assert logs.loc["flat", "prior_sd_percent"] == pytest.approx(50 * change)
     assert logs.loc["default", "std_error"] < logs.loc["flat", "std_error"]
+
+
+def test_size_and_share_of_two_spreads_are_standard_normal_like_the_spreads() -> None:
+    """The map keeps the standard normal law: at every point density times volume is the same."""
+    rng = np.random.default_rng(2)
+    for z in rng.normal(0, 1.2, (12, 3)):
+        step = 1e-5 * np.eye(3)
+        slope = (from_polar(z + step, 0, 2) - from_polar(z - step, 0, 2)) / 2e-5
+        ours = from_polar(z[None], 0, 2)[0]
+        volume = np.log(abs(np.linalg.det(slope)))
+        assert volume - 0.5 * ours @ ours == pytest.approx(-0.5 * z @ z, abs=1e-7)
+        assert ours[1] == z[1]
+        # along a share both spreads grow, and along a size the share stays
+        h = special.ndtri(0.5 + special.ndtr(ours) / 2)
+        assert np.hypot(h[0], h[2]) == pytest.approx(np.sqrt(-2 * special.log_ndtr(-z[0])))
+        assert np.arctan2(h[2], h[0]) == pytest.approx(np.pi / 2 * special.ndtr(z[2]))
+    far = from_polar(np.array([[0.5, 0.0, -9.0], [0.5, 0.0, 9.0], [9.0, 0.0, 0.0]]), 0, 2)
+    assert np.isfinite(far).all()
+    assert far[0, [0, 2]] == pytest.approx(far[1, [2, 0]])

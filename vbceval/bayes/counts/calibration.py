@@ -19,7 +19,7 @@ from vbceval.bayes.counts.families import draw_counts
 from vbceval.bayes.counts.field import Field, arrange
 from vbceval.bayes.counts.laplace import At
 from vbceval.bayes.counts.rows import Rows
-from vbceval.bayes.hyper import natural_values, split_point
+from vbceval.bayes.hyper import natural_values
 from vbceval.bayes.sample import one_thread
 from vbceval.bayes.weighted import resampled
 from vbceval.core.rng import generator
@@ -130,7 +130,7 @@ def _quantities(
     out = {f"average[{k}]": x for k, x in enumerate(rows.values(percent, effects).T) if k % 3 != 1}
     out["effect_at_entry"] = model.priors.effect * kept.v[:, -own]
     out["level[0]"], out["period[0]"] = kept.v[:, 0], kept.v[:, grid.n_fixed]
-    values = split_point(model.laws, points)
+    values = model.split(points)
     for name, column in natural_values(values, grid.parts).items():
         out[name] = column
     for name in ("intercept_sd", "unit_sd", "dispersion"):

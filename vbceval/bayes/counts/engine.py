@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from vbceval.bayes.counts.field import Field, Spread, arrange
 from vbceval.bayes.counts.laplace import Approximation, At, approximate, first_guess
@@ -103,8 +104,28 @@ class CountMarginal:
 
     @property
     def names(self) -> list[str]:
-        """Name of each coordinate."""
-        return [name for law in self.laws for name in law.names]
+        """Name of each coordinate; of shocks and dispersion, `confounded`, the first is their size."""
+        out = [name for law in self.laws for name in law.names]
+        if self.confounded:
+            (shock, dispersion), name = self.confounded, out[self.confounded[0]]
+            out[shock] = f"size of {name} and dispersion"
+            out[dispersion] = f"share of dispersion beside {name}"
+        return out
+
+    @functools.cached_property
+    def confounded(self) -> tuple[int, int] | None:
+        """Places of the shocks that are one a cell and of the dispersion, where both are there."""
+        names = [name for law in self.laws for name in law.names]
+        if "dispersion" not in names:
+            return None
+        shock = next((x for x in ("stratum_shock", "common_shock") if x in names), None)
+        return None if shock is None else (names.index(shock), names.index("dispersion"))
+
+    def split(self, points: FloatArray) -> dict[str, FloatArray]:
+        """Return variance parameters by the names of their laws at points, shape (P, d)."""
+        if self.confounded:
+            points = from_polar(points, *self.confounded)
+        return split_point(self.laws, points)
 
     @property
     def costly(self) -> BoolArray:
@@ -127,7 +148,7 @@ class CountMarginal:
 
     def values(self, points: FloatArray) -> At:
         """Return variances and prior precisions at points, shape (P, d)."""
-        return self.at(split_point(self.laws, points), len(points))
+        return self.at(self.split(points), len(points))
 
     def at(self, values: Mapping[str, FloatArray], p: int) -> At:
         """Return variances and prior precisions at P values, by the names of their laws."""
@@ -199,6 +220,27 @@ class CountMarginal:
             )
             for i in range(len(points))
         ]
+
+
+def from_polar(points: FloatArray, first: int, second: int) -> FloatArray:
+    """
+    Return points whose coordinates `first` and `second` were size and share of a pair.
+
+    A shock of its own for each cell and a dispersion both say how much cells vary beyond chance,
+    so counts settle little but their common size: in their own coordinates the posterior is a bent
+    ridge, of which nodes about the mode reach one end. Two standard half-normal numbers are a size
+    of law chi(2) and an independent, uniform angle, so these have standard normal coordinates too.
+    """
+    size = np.sqrt(-2.0 * special.log_ndtr(-points[..., first]))
+    angle = 0.5 * np.pi * special.ndtr(points[..., second])
+    # from the other end where it is the nearer one, so that neither share is lost to rounding
+    rest = 0.5 * np.pi * special.ndtr(-points[..., second])
+    out = points.copy()
+    for place, share in ((first, np.sin(rest)), (second, np.sin(angle))):
+        folded = size * share / np.sqrt(2.0)
+        low, high = special.erf(folded), special.erfc(folded)
+        out[..., place] = np.where(low < 0.5, special.ndtri(low), -special.ndtri(high))
+    return out
 
 
 def _padded(pull: FloatArray, q: int) -> FloatArray:

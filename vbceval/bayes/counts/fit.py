@@ -26,7 +26,6 @@ from vbceval.bayes.counts.rows import Rows, change_in_percent, rows
 from vbceval.bayes.draws import DIMS, dataset, flatten, prior_effects
 from vbceval.bayes.engines import settled
 from vbceval.bayes.groups import attach_groups
-from vbceval.bayes.hyper import split_point
 from vbceval.bayes.sample import one_thread
 from vbceval.bayes.weighted import resampled
 from vbceval.core.rng import generator
@@ -108,7 +107,7 @@ def by_laplace(
         for places, latent, at in draw_latent(marginal, found, picked, seed=seed):
             reporter.add(places, latent, at)
     kept = reporter.result()
-    values = split_point(marginal.laws, found.points[picked])
+    values = marginal.split(found.points[picked])
     tree = tree_of(marginal, values, kept, reported, shape=(chains, draws))
     seen = settled(tree, found, limits)
     averages = flatten(tree, "average")
