@@ -12,6 +12,7 @@ from vbceval.design import GroupTimePair
 from vbceval.did import followed, unfollowed
 from vbceval.did.blocks import Block, Followed, side
 from vbceval.did.changes import Changes
+from vbceval.did.period_sums import PeriodSums, regressed
 from vbceval.did.solve import ComparisonFailure, Regressors, standardise
 from vbceval.inference import sum_by_cluster
 
@@ -163,8 +164,12 @@ def estimate_pairs(
     if index is None or settings.fix_weights == "varying" or settings.unbalanced == "rc":
         # rows of a period side by side, which makes taking them quick
         block = block.take(np.argsort(block.period, kind="stable"))
+        # rows that have to be seen in both periods are others in every pair
+        pairwise = settings.followed and settings.unbalanced != "rc"
+        shared = settings.method == "reg" and not pairwise
+        sums = PeriodSums.of(block) if shared else None
         found = [
-            _cross_section(block, pair, settings, n_clusters, psi[:, i])
+            _cross_section(block, sums, pair, settings, n_clusters, psi[:, i])
             for i, pair in enumerate(pairs)
         ]
         done = {i: result for i, result in enumerate(found) if result is not None}
@@ -365,7 +370,12 @@ def _followed_effects(
 
 
 def _cross_section(
-    block: Block, pair: GroupTimePair, settings: Settings, n_clusters: int, psi: FloatArray
+    block: Block,
+    sums: PeriodSums | None,
+    pair: GroupTimePair,
+    settings: Settings,
+    n_clusters: int,
+    psi: FloatArray,
 ) -> PairResult | None:
     """
     Estimate one pair from the rows of its two periods, and write its influence, shape (m, G).
@@ -392,7 +402,16 @@ def _cross_section(
     if not (~d & post).any() or not (~d & ~post).any():
         return _without_estimation(pair, counts._replace(n_comparison=0), m)
     try:
-        att, own = _unfollowed_effects(block.take(rows), d, post, settings)
+        if settings.method != "reg":
+            taken = block.take(rows)
+            z = standardise(taken.x, taken.w, taken.names, taken.xx, taken.factors)
+        # without covariates all methods compare means of cells
+        if settings.method == "reg" or (z.xx is not None and len(z.kept) == 0):
+            found = PeriodSums.of(block.take(rows)) if sums is None else sums
+            cells = int((~d & ~post).sum()), int((~d & post).sum())
+            att = regressed(block, rows, cells, found, pair, settings.last, psi)
+            return PairResult(pair, att, counts)
+        att, own = _unfollowed_effects(taken, z, d, post, settings)
     except ComparisonFailure as error:
         return PairResult(pair, np.full(m, np.nan), counts, str(error))
     psi[:] = sum_by_cluster(own, block.cluster[rows], n_clusters).T
@@ -400,15 +419,12 @@ def _cross_section(
 
 
 def _unfollowed_effects(
-    cells: Block, d: BoolArray, post: BoolArray, settings: Settings
+    cells: Block, z: Regressors, d: BoolArray, post: BoolArray, settings: Settings
 ) -> tuple[FloatArray, FloatArray]:
-    z = standardise(cells.x, cells.w, cells.names, cells.xx, cells.factors)
     xy = cells.xy
     if xy is not None and len(z.kept) < xy.shape[1]:
         xy = np.ascontiguousarray(xy[:, z.kept])
     rows = unfollowed.CrossSections(cells.y, d, post, cells.w, z, xy)
-    if settings.method == "reg" or (z.xx is not None and len(z.kept) == 0):
-        return unfollowed.outcome_regression(rows)
     if z.varies_inside(float(np.abs(cells.w).max())):
         raise ComparisonFailure(
             f"method '{settings.method}' needs the propensity of each row, and these moments hold "

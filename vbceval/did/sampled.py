@@ -249,15 +249,14 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
     last = float(block.period.max()) + design.anticipation
     cohort = np.where(block.cohort > last, np.nan, block.cohort)
     columns = moments.covariate_positions(design.covariates)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        factor = np.where(moments.w > 0, block.w / moments.w, 0.0)
-    cells = Cells(
-        block._replace(cohort=cohort), moments.y_mean[:, js],
-        None if moments.xy is None
-        else moments.xy[:, columns][:, :, js] * factor[:, None, None],
-        None if moments.yy is None else moments.yy[:, js] * factor[:, None],
-        moments.n, None,
-    )  # fmt: skip
+    xy = None if moments.xy is None else _of_columns(moments.xy, columns, js)
+    yy = None if moments.yy is None else moments.yy[:, js]
+    if design.balance_weights is not None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            factor = np.where(moments.w > 0, block.w / moments.w, 0.0)
+        xy = None if xy is None else xy * factor[:, None, None]
+        yy = None if yy is None else yy * factor[:, None]
+    cells = Cells(block._replace(cohort=cohort), moments.y_mean[:, js], xy, yy, moments.n, None)
     keys, levels = _keys(moments, cohort, block.period)
     # clusters have one code in all moments; units are followed within one source only
     unit = block.cluster if moments.unit_name == moments.cluster_name else block.unit
@@ -270,6 +269,15 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
         frozenset(("unit", "cluster", moments.unit_name, moments.cluster_name)), None, last,
         moments.w,
     )  # fmt: skip
+
+
+def _of_columns(xy: FloatArray, columns: IntArray, js: Sequence[int]) -> FloatArray:
+    """Return products of some covariates with some outcomes, in the order of cells in memory."""
+    if xy.shape[1:] == (len(columns), len(js)):
+        same = np.array_equal(columns, np.arange(len(columns))) and [*js] == [*range(len(js))]
+        if same:
+            return xy
+    return np.ascontiguousarray(xy[:, columns[:, None], js])
 
 
 def _keys(
@@ -302,10 +310,12 @@ def _by_pattern(sample: Sample) -> list[Sample]:
                 "covariate and a positive weight."
             )
         c = sample.cells
-        own = c._replace(
-            y=y[:, js], xy=None if c.xy is None else c.xy[:, :, js],
-            yy=None if c.yy is None else c.yy[:, js],
-        )  # fmt: skip
+        own = c
+        if len(js) < y.shape[1]:
+            own = c._replace(
+                y=y[:, js], xy=None if c.xy is None else np.ascontiguousarray(c.xy[:, :, js]),
+                yy=None if c.yy is None else c.yy[:, js],
+            )  # fmt: skip
         part = sample._replace(cells=own, outcomes=tuple(sample.outcomes[j] for j in js))
         out.append(part if rows.all() else part.take(rows))
     return out

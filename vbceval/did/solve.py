@@ -157,6 +157,19 @@ def invert(gram: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:
         j = int(np.flatnonzero(~(sd > 0))[0])
         raise ComparisonFailure(f"`{names[j]}` does not vary among {where}")
     corr = gram / np.outer(sd, sd)
+    try:
+        factor = np.linalg.cholesky(corr)
+        spanned = bool((np.diag(factor) ** 2 < _COLLINEAR).any())
+    except np.linalg.LinAlgError:
+        spanned = True
+    if spanned:
+        factor = _factored(corr, names, where)
+    half = np.linalg.solve(factor, np.eye(len(corr)))
+    return np.asarray((half.T @ half) / np.outer(sd, sd))
+
+
+def _factored(corr: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:
+    """Factor column by column, and name the first that earlier ones span."""
     factor = np.zeros_like(corr)
     for j in range(len(corr)):
         residual = corr[j, j] - factor[j, :j] @ factor[j, :j]
@@ -169,8 +182,7 @@ def invert(gram: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:
             )
         factor[j, j] = np.sqrt(residual)
         factor[j + 1 :, j] = (corr[j + 1 :, j] - factor[j + 1 :, :j] @ factor[j, :j]) / factor[j, j]
-    half = np.linalg.solve(factor, np.eye(len(corr)))
-    return np.asarray((half.T @ half) / np.outer(sd, sd))
+    return factor
 
 
 class LinearFit(NamedTuple):

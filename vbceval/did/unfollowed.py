@@ -50,20 +50,6 @@ class CrossSections(NamedTuple):
         """Return the weights of one of the four groups, zero elsewhere."""
         return np.where((self.d == treated) & (self.post == post), self.w, 0.0)
 
-    def period(self, post: bool) -> slice | BoolArray:
-        """Return the rows of one period: a slice where they stand together, as they usually do."""
-        own = self.post == post
-        start = int(own.argmax())
-        stop = start + int(np.count_nonzero(own))
-        return slice(start, stop) if own[start:stop].all() else own
-
-    def take(self, at: slice | BoolArray) -> CrossSections:
-        """Return some rows, without a copy where `at` is a slice."""
-        xx, xy = self.z.xx, self.xy
-        z = self.z._replace(x=self.z.x[at], xx=None if xx is None else xx[at])
-        xy = None if xy is None else xy[at]
-        return CrossSections(self.y[at], self.d[at], self.post[at], self.w[at], z, xy)
-
 
 def _fit(rows: CrossSections, w: FloatArray, treated: bool, post: bool) -> LinearFit:
     side = "treated" if treated else "comparison"
@@ -73,40 +59,6 @@ def _fit(rows: CrossSections, w: FloatArray, treated: bool, post: bool) -> Linea
 
 def _influence(rows: CrossSections, fit: LinearFit, direction: FloatArray) -> FloatArray:
     return linear_influence(fit, rows.z, rows.y, direction, rows.xy)
-
-
-def outcome_regression(rows: CrossSections) -> tuple[FloatArray, FloatArray]:
-    """
-    Compare the treated change in means with the change predicted from comparison rows.
-
-    Returns
-    -------
-    array, shape (k,)
-        Effects on the treated, one an outcome.
-    array, shape (n, k)
-        Influence of each row.
-
-    References
-    ----------
-    .. [1] Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences
-       estimators. *Journal of Econometrics* 219(1), 101-122. Section 2, repeated cross-sections.
-    """
-    psi = np.zeros(rows.y.shape)
-    mean_x = hajek(rows.z.x, rows.w * rows.d)[0]
-    change, betas = np.zeros(rows.y.shape[1]), []
-    # the two periods share no row, so each is worked on alone
-    for sign, post in ((1, True), (-1, False)):
-        at = rows.period(post)
-        half = rows.take(at)
-        fit = _fit(half, half.part(False, post), False, post)
-        mean, own = hajek(half.y, half.part(True, post))
-        change += sign * mean
-        betas.append(sign * fit.beta)
-        psi[at] = sign * (own - _influence(half, fit, mean_x))
-    treated = np.flatnonzero(rows.d)
-    predicted, own = hajek(rows.z.x[treated] @ (betas[0] + betas[1]), rows.w[treated])
-    psi[treated] -= own
-    return change - predicted, psi
 
 
 def inverse_probability(rows: CrossSections, trim: float | None) -> tuple[FloatArray, FloatArray]:
