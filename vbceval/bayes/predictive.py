@@ -158,6 +158,24 @@ def _means(cells: Cells, e: FloatArray, some: BoolArray) -> FloatArray:
     return np.asarray(mean.reshape(-1, t))
 
 
+def _means_by_stratum(cells: Cells, e: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return what `_means` does of each stratum, and of all others than it, shape (S, C, T) each."""
+    shape = cells.n_strata, len(cells.clusters), len(cells.periods)
+    place = np.ravel_multi_index((cells.stratum, cells.cluster, cells.period), shape)
+    w, size = cells.layout.precision, int(np.prod(shape))
+    count, weight, total = (
+        np.bincount(place, x, minlength=size).reshape(shape) for x in (np.ones(len(w)), w, w * e)
+    )
+    means = []
+    # every cell is read once: what the others have is the sum less the stratum's own
+    for n, below, above in (
+        (count, weight, total),
+        (count.sum(axis=0) - count, weight.sum(axis=0) - weight, total.sum(axis=0) - total),
+    ):
+        means.append(np.divide(above, below, out=np.full(shape, np.nan), where=n > 0))
+    return means[0], means[1]
+
+
 def _lag(mean: FloatArray) -> float:
     return _mean(mean[:, 1:] * mean[:, :-1]) / _mean(mean**2)
 
@@ -192,9 +210,9 @@ def _by_place(cells: Cells, e: FloatArray) -> FloatArray:
     for values in (square, far):
         total = np.bincount(place, values, minlength=size)
         found.append(np.divide(total, each, out=np.full(size, np.nan), where=each > 0))
-    inside = [_means(cells, e, cells.stratum == s) for s in strata]
+    inside, others = _means_by_stratum(cells, e)
     lag = [_lag(mean) for mean in inside]
-    alike = [_alike(inside[s], _means(cells, e, cells.stratum != s)) for s in strata]
+    alike = [_alike(inside[s], others[s]) for s in strata]
     extreme = np.bincount(cells.stratum, far) / counts
     return np.concatenate([lag, alike, variance, extreme, *found])
 
