@@ -20,6 +20,9 @@ from vbceval.core.typing import FloatArray, IntArray
 
 DIMS = ("chain", "draw")
 
+_AT_ONCE = 20_000_000
+"""Residuals of draws that a thread holds at once, so that memory is bounded."""
+
 
 def natural(tree: Any, cells: Cells, parts: Structure, priors: Priors, around: Reference) -> Any:
     """
@@ -216,9 +219,11 @@ def cluster_terms(
         found = equations.clusters(residual, *noise(scales), scales.four, scales.ratio)
         found_likelihood[places], own[places] = found
 
+    step = max(1, _AT_ONCE // len(cells.y))
+    parts = [p[i : i + step] for p in alike.values() for i in range(0, len(p), step)]
     # machine code that lets other threads run: the draws share the cores
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(some, alike.values()))
+        list(pool.map(some, parts))
     return found_likelihood, own
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 import vbceval as vbc
-from vbceval.bayes import HierarchicalDiD, Limits, Priors
+from vbceval.bayes import HierarchicalDiD, Limits, Priors, draws
 from vbceval.bayes.averages import PERCENT, averages
 from vbceval.bayes.calibration import place_of_truth, uniformity
 from vbceval.bayes.cells import Cells, from_moments
 from vbceval.bayes.coefficients import _normal_equations, structure
+from vbceval.bayes.draws import Parameters, cluster_terms
 from vbceval.bayes.equations import arrange
 from vbceval.bayes.exact import Marginal, draw, effective_sizes, integrate_cells
 from vbceval.bayes.hyper import laws, natural_values, scales_at, split_point
@@ -413,3 +414,16 @@ def test_options_of_the_other_engine_are_refused(fitted) -> None:
         HierarchicalDiD(chains=1)
     with pytest.raises(DesignError, match="reports no progress"):
         fitted.model.fit(panel(fitted.frame), DESIGN, progress=print)
+
+
+def test_likelihoods_of_few_draws_at_once_are_those_of_many(monkeypatch) -> None:
+    data = panel(rows())
+    model = HierarchicalDiD(
+        person_sd=30_000.0, alternatives=(), nodes=128, draws=50, chains=2, shocks="iid"
+    )
+    tree = model.fit(data, DESIGN, limits=Limits(ess=1.0)).to_arviz()
+    parameters = Parameters(cells_of(rows()), tree)
+    many = cluster_terms(parameters, np.arange(100))
+    monkeypatch.setattr(draws, "_AT_ONCE", 1)
+    for one, other in zip(many, cluster_terms(parameters, np.arange(100)), strict=True):
+        assert np.array_equal(one, other)
