@@ -1,18 +1,21 @@
 """
 Simulation-based calibration of the engines of the hierarchical model that integrate: exact, Laplace.
 
-    python benchmarks/calibration.py --replications 500 --folder calibration
+    python benchmarks/calibration.py --replications 500 --folder calibration \
+        --page docs/reference/calibration.md
 
 Parameters are drawn from the prior and outcomes given them, in the cells of a small panel with
 restated years or without, or of small counts; the truth must then lie evenly in its posterior. Each replication is
 written down when it is done, so a run that was stopped goes on where it was. A table of counts by
-quantity and a figure are written beside them, and the number of replications is printed.
+quantity and a figure are written beside them, and the number of replications is printed. With a page
+its table is written again, between the two marks, and the figures into a folder beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -44,6 +47,7 @@ from vbceval.core.errors import EstimationError
 MEANS = ("plain", "uncertain spread of persons", "rows of people")
 CASES = (*MEANS, *COUNTS)
 NODES, DRAWS, BINS = 512, 999, 20
+MARKS = ("<!-- table begins -->", "<!-- table ends -->")
 COUNT_NODES, COUNT_DRAWS = 256, 199
 # narrower than the defaults, under which many a rate is near 0 or 1: no program looks like that
 COUNT_PRIORS = RatePriors(level=0.5, period=0.3)
@@ -125,10 +129,42 @@ def draw_ranks(table: pd.DataFrame, path: Path) -> None:
         axis.tick_params(axis="y", labelsize=7)
     figure.suptitle("Share of posterior draws below the truth; grey: 95% of bins", fontsize=9)
     figure.tight_layout()
-    # letters as letters and no date: small files, the same for the same counts
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ranks"}):
-        figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def judged(case: str, rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Write the counts and the figure of a case, print what they say, and return it as a line."""
+    kept = [row["places"] for row in rows if row["refused"] is None]
+    table = uniformity(kept, bins=BINS)
+    stem = folder / case.replace(" ", "_")
+    table.to_csv(stem.with_suffix(".csv"), index=False)
+    draw_ranks(table, stem.with_suffix(".png"))
+    low, far = table["p_value"].idxmin(), table["z"].abs().idxmax()
+    line = {
+        "case": case, "replications": len(kept), "refused": len(rows) - len(kept),
+        "quantities": len(table), "smallest p": f"{table['p_value'][low]:.4f} ({table['quantity'][low]})",
+        "largest z of a mean": f"{abs(table['z'][far]):.2f} ({table['quantity'][far]})",
+        "seconds of processor each": f"{np.median([row['cpu'] for row in rows]):.2f}",
+    }  # fmt: skip
+    print(", ".join(f"{k}: {v}" for k, v in line.items()), flush=True)
+    return line
+
+
+def write_page(path: Path, lines: list[dict[str, Any]], folder: Path) -> None:
+    """Write the table of a page again, and copy the figures beside it."""
+    before, rest = path.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    heads = list(lines[0])
+    text = [f"| {' | '.join(heads)} | ranks |", f"|{'---|' * (len(heads) + 1)}"]
+    figures = path.with_suffix("")
+    figures.mkdir(exist_ok=True)
+    for line in lines:
+        name = f"{line['case'].replace(' ', '_')}.png"
+        shutil.copy(folder / name, figures / name)
+        cells = " | ".join(str(line[head]) for head in heads)
+        text.append(f"| {cells} | [figure]({figures.name}/{name}) |")
+    path.write_text(f"{before}{MARKS[0]}\n" + "\n".join(text) + f"\n{MARKS[1]}{after}")
 
 
 def main() -> None:
@@ -138,23 +174,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/calibration"))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--page", type=Path)
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
+    lines = []
     for case in asked.cases:
         rows = run(case, asked.replications, asked.folder, asked.workers)
-        kept = [row["places"] for row in rows if row["refused"] is None]
-        table = uniformity(kept, bins=BINS)
-        stem = asked.folder / case.replace(" ", "_")
-        table.to_csv(stem.with_suffix(".csv"), index=False)
-        draw_ranks(table, stem.with_suffix(".svg"))
-        cpu = np.array([row["cpu"] for row in rows])
-        print(
-            f"{case}: {len(kept)} of {len(rows)} replications, {len(rows) - len(kept)} refused "
-            f"by a gate; {np.median(cpu):.2f} s of processor each; {len(table)} quantities, "
-            f"smallest p-value of uniformity {table['p_value'].min():.4f} "
-            f"({table['quantity'][table['p_value'].idxmin()]}), largest |z| of a mean "
-            f"{table['z'].abs().max():.2f}"
-        )
+        lines.append(judged(case, rows, asked.folder))
+    if asked.page is not None:
+        write_page(asked.page, lines, asked.folder)
 
 
 if __name__ == "__main__":
