@@ -10,6 +10,12 @@ import numpy as np
 import pandas as pd
 
 from vbceval.bayes.layout import Layout, arrange
+from vbceval.bayes.support import (
+    require_comparison,
+    require_known,
+    require_treated,
+    require_variation,
+)
 from vbceval.core.checks import Problems, listed
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
@@ -127,6 +133,7 @@ def from_moments(
     *,
     person_sd: PersonSd | None = None,
     baseline: Mapping[str, float] | float | None = None,
+    rates: bool = False,
 ) -> Cells:
     """
     Choose, check and scale the cells of a design.
@@ -147,6 +154,8 @@ def from_moments(
         default estimated from the variation within cells.
     baseline : float or mapping of stratum to float, optional
         Mean by which a stratum is scaled. Default: the treated in their last untreated period.
+    rates : bool, default False
+        Whether the outcome is a rate of counts, which may be equal by chance.
 
     Returns
     -------
@@ -162,8 +171,12 @@ def from_moments(
         If a covariate is missing or constant.
     """
     _check_design(design)
+    for name, value in (("person_sd", person_sd), ("baseline", baseline)):
+        require_known(value, _stratum_labels(moments)[1], name)
     table, x, labels, dropped = _table(moments, design, stated=person_sd is not None)
-    _check_support(table, labels)
+    require_comparison(table, labels)
+    if not rates:
+        require_variation(table, labels, design.outcome)
     codes = {name: _codes(table[name]) for name in ("cluster", "unit", "period")}
     stratum = table["stratum"].to_numpy()
     base = _baseline(table, labels, baseline)
@@ -290,15 +303,7 @@ def _table(
         keep(inside | ~table["treated"], "treated outside the window")
     untreated = (~table["treated"]).groupby([table["unit"], table["stratum"]]).transform("any")
     keep(untreated, "no untreated period of the unit")
-    if not (table["treated"] & (table["event_time"] >= 0)).any():
-        gone = ", ".join(
-            f"{why}: {'fewer than 11' if np.isnan(count) else f'{count:,.0f}'}"
-            for why, count in dropped.items()
-        )
-        raise DesignError(
-            f"no cell at or after entry with an earlier untreated cell of the same unit is left "
-            f"(left out, {gone}), so there is no effect to estimate. Check cohorts, periods and `window`."
-        )
+    require_treated(table, dropped)
     present = np.unique(table["stratum"])
     table["stratum"] = np.searchsorted(present, table["stratum"])
     return table, _covariates(table, x, design), tuple(labels[i] for i in present), dropped
@@ -327,27 +332,6 @@ def _covariates(table: pd.DataFrame, x: FloatArray, design: Design) -> FloatArra
     return np.asarray((values - values.mean(axis=0)) / values.std(axis=0))
 
 
-def _check_support(table: pd.DataFrame, labels: tuple[str | None, ...]) -> None:
-    n_clusters = table["cluster"].nunique()
-    if n_clusters < 3:
-        raise DesignError(
-            f"{n_clusters} clusters cannot tell an effect from a shock to one organization. Give "
-            "at least 3; intervals can be trusted from about 20."
-        )
-    has = table.groupby(["stratum", "period"])["treated"].agg(["any", "all"])
-    bare = has[has["any"] & has["all"]]
-    if len(bare):
-        cells = [
-            f"period {t:g}" + ("" if labels[s] is None else f" of {labels[s]}")
-            for s, t in bare.index
-        ]
-        raise DesignError(
-            f"{len(bare)} period x stratum combinations have treated clusters and no untreated "
-            f"one: {listed(cells)}. Nothing there separates the effect from the year. End "
-            "`window` earlier, or leave these periods out."
-        )
-
-
 def _lookup(value: Any, labels: tuple[str | None, ...], name: str) -> FloatArray:
     """Return one number a stratum from a number or a mapping keyed by label or by level."""
     if not isinstance(value, Mapping):
@@ -367,17 +351,16 @@ def _baseline(table: pd.DataFrame, labels: tuple[str | None, ...], given: Any) -
     enters = table["treated"].groupby([table["unit"], table["stratum"]]).transform("any")
     before = table[enters & ~table["treated"]]
     last = before.groupby(["unit", "stratum"])["period"].transform("max")
-    # a stratum that no treated unit has is scaled by the mean of the others
-    used = pd.concat(
-        [before[before["period"] == last], table[~table["stratum"].isin(before["stratum"])]]
-    )
+    used = before[before["period"] == last]
     sums = (used["y"] * used["persons"]).groupby(used["stratum"]).sum()
     seen = np.asarray(sums / used.groupby("stratum")["persons"].sum(), dtype=float)
     out = seen if given is None else _lookup(given, labels, "baseline")
     if not (out > 0).all():
+        where = [labels[s] for s in np.flatnonzero(~(out > 0)) if labels[s] is not None]
         raise DesignError(
-            "the baseline mean is not positive in every stratum, so effects cannot be pooled in "
-            "percent of it. Use an outcome that is positive on average, or give `baseline`."
+            f"the baseline mean is not positive{' in ' + listed(where) if where else ''}, so "
+            "effects cannot be pooled in percent of it. Use an outcome that is positive on "
+            "average, or give `baseline`."
         )
     if ((seen > 0) & ((out > 10.0 * seen) | (seen > 10.0 * out))).any():
         raise DesignError(

@@ -357,7 +357,7 @@ def test_every_treated_year_needs_an_untreated_organization() -> None:
 def test_two_clusters_are_too_few() -> None:
     frame = files(0.0, seed=1)
     frame = frame[frame["aco"].isin(["A0", "A4"])]
-    with pytest.raises(DesignError, match=r"2 clusters cannot tell"):
+    with pytest.raises(DesignError, match=r"2 organizations cannot tell"):
         HierarchicalDiD(person_sd=SD).fit(panel_of(frame), DESIGN)
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from vbceval.bayes.cells import Cells, from_moments
 from vbceval.bayes.counts.families import Counts, link
+from vbceval.bayes.support import require_variation
 from vbceval.core.checks import Problems
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DesignError
@@ -20,6 +22,8 @@ _WHOLE, _MOST = 1e-6, 0.01
 """How far a sum may be from a whole number and be rounding: as a share of it, and at all."""
 _LARGEST = 1e8
 """Numbers in the covariances of random effects, over all organizations: a gigabyte an array."""
+_EVENTS, _CELLS = 5.0, 20
+"""Mean events of a cell, and cells, from which on equal rates in all periods are no chance."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,8 +89,9 @@ def from_counts(
     """
     rates = _rates(moments, design, family)
     # the spread of persons has no place in a model of counts: any number gives the same cells
-    cells = from_moments(rates, design, person_sd=1.0, baseline=baseline)
+    cells = from_moments(rates, design, person_sd=1.0, baseline=baseline, rates=True)
     _require_room(cells)
+    _require_variation(cells, design.outcome)
     base = cells.baseline
     if family == "binomial" and not (base < 1).all():
         raise DesignError(
@@ -170,6 +175,16 @@ def _require_room(cells: Cells) -> None:
             "memory. Sum rows to organizations (`Moments.from_panel(..., by='cluster')`), or take "
             "coarser periods."
         )
+
+
+def _require_variation(cells: Cells, outcome: str) -> None:
+    """Refuse rates that never change within a unit, where chance alone would change them."""
+    table = pd.DataFrame({"unit": cells.unit, "stratum": cells.stratum, "y": cells.y})
+    events = cells.y * cells.baseline[cells.stratum] / 100.0 * cells.exposure
+    mean = np.bincount(cells.stratum, events) / np.bincount(cells.stratum)
+    # five events or more are equal in two periods with a chance below one in five
+    some = (mean >= _EVENTS) & (np.bincount(cells.stratum) >= _CELLS)
+    require_variation(table[some[cells.stratum]], cells.strata, outcome)
 
 
 def _not_zero_or_one(moments: Moments, j: int, mean: FloatArray) -> BoolArray:
