@@ -109,11 +109,10 @@ def make_block(
     if factor is not None:
         xx = None if xx is None else xx * factor[:, None, None]
         xy = None if xy is None else xy * factor[:, None, None]
-    keys = [pd.Series(place), *[moments.cells[s].reset_index(drop=True) for s in moments.strata]]
-    entity = place if len(keys) == 1 else pd.MultiIndex.from_arrays(keys).factorize()[0]
+    strata = [pd.Categorical(moments.cells[s]).codes for s in moments.strata]
     return Block(
         unit=place,
-        entity=entity.astype(np.int64, copy=False),
+        entity=_in_order(place, strata),
         cluster=clusters.get_indexer(pd.Index(units["cluster"])).astype(np.int64)[place],
         cohort=units["cohort"].to_numpy(dtype=float, na_value=np.nan)[place],
         period=moments.cells["period"].to_numpy(dtype=float),
@@ -125,6 +124,15 @@ def make_block(
         names=tuple(moments.covariates[i] for i in columns),
         factors=tuple(owner.get(moments.covariates[i], -1) for i in columns),
     )
+
+
+def _in_order(place: IntArray, strata: Sequence[np.ndarray]) -> IntArray:
+    """Return codes of units within their strata, in the order in which these are first seen."""
+    joint = place
+    for codes in strata:
+        # numbered again each time, so that products of many keys stay small
+        joint = pd.factorize(joint * (int(codes.max(initial=0)) + 1) + codes)[0]
+    return joint.astype(np.int64, copy=False)
 
 
 def _columns(values: FloatArray, js: list[int]) -> FloatArray:

@@ -178,7 +178,7 @@ class ClusterProducts:
                 inside_sums(fit.cells, fit.z, Groups(cluster, self.n_clusters)),
                 len(fit.z.inner),
             )
-            left.append(fit.z.slopes[(inside.kind[:, None] * q + np.arange(q)).ravel()])
+            left.append(fit.z.slopes[inside.rows])
             right.append(inside.moved(fit.z.slopes))
             owner.append(np.repeat(inside.group, q))
         together = np.concatenate(owner)

@@ -12,11 +12,9 @@ from scipy import sparse
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.did.blocks import Block
+from vbceval.did.like_rows import squares
 from vbceval.did.pivots import invert_in_order
-from vbceval.did.regressors import Regressors, joint_codes
-
-_FEW = 16
-"""Directions below which products with sparse scores are quick."""
+from vbceval.did.regressors import Regressors, joint_codes, numbered
 
 
 class Cells(NamedTuple):
@@ -99,6 +97,12 @@ class Inside(NamedTuple):
     kind: IntArray
     xx: FloatArray
     xy: FloatArray
+
+    @property
+    def rows(self) -> IntArray:
+        """Rows of `Regressors.slopes`, one a sum and covariate, shape (P q,)."""
+        q = self.xx.shape[1]
+        return np.asarray((self.kind[:, None] * q + np.arange(q)).ravel())
 
     def left(self, slopes: FloatArray) -> FloatArray:
         """Return products of covariates with residuals, for slopes of kinds, (kinds, q, m)."""
@@ -202,31 +206,20 @@ class Fit(NamedTuple):
         """
         Return X'We summed in groups of cells, shape (n, p), of each outcome.
 
-        The groups must nest the eliminated effect; see `influence` for others.
+        The groups must nest the eliminated effect; see `influence` for others. Matrices of outcomes
+        have values in the same places.
         """
         inside = inside_sums(self.cells, self.z, groups)
         left = inside.left(self.slopes(self.beta))
-        return [
-            self._by_group(groups, self.weighted[:, j], inside, left[:, :, j])
-            for j in range(left.shape[2])
-        ]
-
-    def _by_group(
-        self, groups: Groups, at_mean: FloatArray, inside: Inside, left: FloatArray
-    ) -> sparse.csr_array:
-        """Add up columns times values at means, (K,), and inside cells, (P, q): shape (n, p)."""
-        out = groups.sums(at_mean) @ self.z.mean
-        if self.z.inner:
-            out = out + _placed(inside, left, groups.n, self.z) @ self.z.slopes
-        return sparse.csr_array(out)
+        sums = _GroupSums.of(self.z, groups, inside)
+        return list(sums.matrices(self.weighted, left))
 
     def products(self, columns: FloatArray, groups: Groups) -> Iterator[sparse.csr_array]:
         """Yield X_c'WX_c times each column of combinations, (p, r), in groups: shape (n, p)."""
         at_mean = self.cells.block.w[:, None] * self.project(columns)
         inside = inside_sums(self.cells, self.z, groups)
         moved = inside.xx @ self.slopes(columns)[inside.kind]
-        for j in range(columns.shape[1]):
-            yield self._by_group(groups, at_mean[:, j], inside, moved[:, :, j])
+        yield from _GroupSums.of(self.z, groups, inside).matrices(at_mean, moved)
 
     def influence(self, outcome: int, direction: FloatArray, groups: Groups) -> FloatArray:
         """Return scores times columns of `direction`, (p, r), in any groups: (n, r)."""
@@ -251,12 +244,58 @@ class Fit(NamedTuple):
         return np.asarray(total)
 
 
+class _GroupSums(NamedTuple):
+    """
+    Where products of columns with values of cells are added up: by group of cells and column.
+
+    Parameters
+    ----------
+    mean : sparse array, shape (N, K)
+        Columns of cells, by group and column that has any.
+    inside : sparse array, shape (N, P q)
+        What moves inside cells.
+    columns : int array, shape (N,)
+        Column of each sum.
+    bounds : int array, shape (n + 1,)
+        Where groups begin.
+    p : int
+        Number of columns.
+    """
+
+    mean: sparse.csc_array
+    inside: sparse.csc_array
+    columns: IntArray
+    bounds: IntArray
+    p: int
+
+    @classmethod
+    def of(cls, z: Regressors, groups: Groups, inside: Inside) -> _GroupSums:
+        """Find the sums; O(nonzeros) where there are few for each of them, else a sort."""
+        p, moved = len(z.names), z.slopes[inside.rows]
+        owners = groups.codes, np.repeat(inside.group, len(z.inner))
+        keys = [
+            np.repeat(owner * p, np.diff(rows.indptr)) + rows.indices
+            for rows, owner in zip((z.mean, moved), owners, strict=True)
+        ]
+        codes, found = numbered(np.concatenate(keys), groups.n * p)
+        mean, inner = (
+            sparse.csc_array((rows.data, own, rows.indptr), (len(found), rows.shape[0]))
+            for rows, own in zip((z.mean, moved), np.split(codes, [len(keys[0])]), strict=True)
+        )
+        return cls(mean, inner, found % p, np.searchsorted(found // p, np.arange(groups.n + 1)), p)
+
+    def matrices(self, at_mean: FloatArray, inside: FloatArray) -> Iterator[sparse.csr_array]:
+        """Yield sums with each column of values at means, (K, m), and inside, (P, q, m)."""
+        shape = (len(self.bounds) - 1, self.p)
+        for mean, moved in zip(at_mean.T, np.moveaxis(inside, 2, 0), strict=True):
+            values = self.mean @ mean + self.inside @ moved.ravel()
+            yield sparse.csr_array((values, self.columns, self.bounds), shape=shape)
+
+
 def _placed(inside: Inside, values: FloatArray, n_groups: int, z: Regressors) -> sparse.csr_array:
     """Return the matrix that multiplies slopes by values, (P, q), and adds up in groups."""
-    q = len(z.inner)
-    column = inside.kind[:, None] * q + np.arange(q)
-    bounds = np.searchsorted(inside.group, np.arange(n_groups + 1)) * q
-    return sparse.csr_array((values.ravel(), column.ravel(), bounds), (n_groups, z.slopes.shape[0]))
+    bounds = np.searchsorted(inside.group, np.arange(n_groups + 1)) * len(z.inner)
+    return sparse.csr_array((values.ravel(), inside.rows, bounds), (n_groups, z.slopes.shape[0]))
 
 
 def inside_sums(cells: Cells, z: Regressors, groups: Groups) -> Inside:
@@ -315,7 +354,7 @@ def least_squares(cells: Cells, z: Regressors) -> Fit:
         level = np.bincount(h, weights=w)
         y = y - _means(y, w, h, level)[h]
         level_z = sparse.csr_array(Groups(h, len(level)).sums(w) @ z.mean)
-        cross -= _squares(sparse.csr_array(sparse.diags_array(1 / np.sqrt(level)) @ level_z))
+        cross -= squares(sparse.csr_array(sparse.diags_array(1 / np.sqrt(level)) @ level_z))
     kept, inverse, dependent = invert_in_order(cross, z)
     beta = np.zeros((len(z.names), y.shape[1]))
     fit = Fit(
@@ -350,57 +389,3 @@ def _cross(w: FloatArray, z: Regressors, inside: Inside) -> FloatArray:
 def _means(y: FloatArray, w: FloatArray, codes: IntArray, total: FloatArray) -> FloatArray:
     sums = [np.bincount(codes, weights=w * column) for column in y.T]
     return np.column_stack(sums) / total[:, None]
-
-
-def combined(scores: sparse.csr_array, direction: FloatArray) -> FloatArray:
-    """Return scores, (n, p), times columns of `direction`, (p, r): shape (n, r)."""
-    if direction.shape[1] < _FEW:
-        return np.asarray(scores @ direction)
-    out = np.zeros((scores.shape[0], direction.shape[1]))
-    blocks, rest = _dense_blocks(scores)
-    for block in blocks:
-        out[block.rows] = block.values @ direction[block.columns]
-    out[rest] = scores[rest] @ direction
-    return out
-
-
-def _squares(rows: sparse.csr_array) -> FloatArray:
-    """Return A'A of a sparse matrix."""
-    out = np.zeros((rows.shape[1], rows.shape[1]))
-    blocks, rest = _dense_blocks(rows)
-    for block in blocks:
-        out[block.columns[:, None], block.columns] += block.values.T @ block.values
-    if len(rest):
-        out += (rows[rest].T @ rows[rest]).toarray()
-    return out
-
-
-class _Block(NamedTuple):
-    """Rows of a sparse matrix that have values in the same columns."""
-
-    rows: IntArray
-    columns: IntArray
-    values: FloatArray
-
-
-def _dense_blocks(rows: sparse.csr_array) -> tuple[Iterator[_Block], IntArray]:
-    """Return blocks of a matrix so full that dense products are quicker, and its other rows."""
-    rows = rows.sorted_indices()
-    counts = np.diff(rows.indptr)
-    # sums of two random marks of columns tell rows with different columns apart
-    marks = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
-    pattern = sparse.csr_array((np.ones(rows.nnz), rows.indices, rows.indptr), shape=rows.shape)
-    found = (pattern @ marks).view(complex)[:, 0]
-    _, of, times = np.unique(found, return_inverse=True, return_counts=True)
-    alike = (times[of] * 8 > counts) & (counts > 0)
-    order = np.flatnonzero(alike)
-    order = order[np.argsort(of[order], kind="stable")]
-    groups = np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
-    blocks = (
-        _Block(
-            same, rows.indices[rows.indptr[same[0]] : rows.indptr[same[0] + 1]].astype(np.int64),
-            rows[same].data.reshape(len(same), -1),
-        )
-        for same in groups if len(same)
-    )  # fmt: skip
-    return blocks, np.flatnonzero(~alike)

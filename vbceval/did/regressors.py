@@ -198,11 +198,18 @@ def joint_codes(keys: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
             joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
             size = int(joint.max(initial=0)) + 1
         joint, size = joint * levels + key, size * levels
-    if size > _COUNTED * (len(joint) + 1):
-        _, first, codes = np.unique(joint, return_index=True, return_inverse=True)
-        return codes.astype(np.int64), first
-    # so few combinations that a table of them is quicker than sorting
-    table = np.full(size, -1, dtype=np.int64)
-    table[joint[::-1]] = np.arange(len(joint))[::-1]
-    present = table >= 0
-    return (np.cumsum(present) - 1)[joint], table[present]
+    codes, distinct = numbered(joint, size)
+    first = np.empty(len(distinct), dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(joint))[::-1]
+    return codes, first
+
+
+def numbered(keys: IntArray, size: int) -> tuple[IntArray, IntArray]:
+    """Return codes without gaps of keys from 0 to size - 1, and the keys found, in order."""
+    if size > _COUNTED * (len(keys) + 1):
+        distinct, codes = np.unique(keys, return_inverse=True)
+        return codes.astype(np.int64), distinct
+    # so few possible keys that a table of them is quicker than sorting
+    present = np.zeros(size, dtype=bool)
+    present[keys] = True
+    return (np.cumsum(present) - 1)[keys], np.flatnonzero(present)

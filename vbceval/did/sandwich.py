@@ -21,7 +21,8 @@ from vbceval.did.covariances import (
 )
 from vbceval.did.equal_variances import EqualVariances
 from vbceval.did.equation import Equation
-from vbceval.did.least_squares import Fit, Groups, combined
+from vbceval.did.least_squares import Fit, Groups
+from vbceval.did.like_rows import along
 from vbceval.did.untreated_noise import untreated_draws
 from vbceval.inference.bias_reduced import Adjusted, BiasReduced, Correction, bias_reduced
 from vbceval.inference.satterthwaite import Origin, Satterthwaite, Source
@@ -187,15 +188,16 @@ def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
 
 def _by_cluster(pieces: Sequence[Piece], clusters: Mapping[int, Groups]) -> FloatArray:
     """Influence of clusters, that through estimated means included, shape (G, R)."""
-    # outcomes of one regression have the same combinations
-    turned = {id(p.contrast): p.fit.inverse @ p.contrast for p in _distinct(pieces)}
     found: dict[int, FloatArray] = {}
     for same in _by_fit(pieces):
         groups = clusters[id(same[0].fit)]
         scores = same[0].fit.scores(groups)
-        for p in same:
-            made = combined(scores[p.outcome], turned[id(p.contrast)])
-            found[id(p)] = made if p.equation.estimated is None else made + p.estimated(groups.n)
+        # outcomes of one regression have the same combinations
+        for alike in _by_contrast(same):
+            direction = alike[0].fit.inverse @ alike[0].contrast
+            made = along([scores[p.outcome] for p in alike], direction)
+            for p, own in zip(alike, made, strict=True):
+                found[id(p)] = own if p.equation.estimated is None else own + p.estimated(groups.n)
     return np.concatenate([found[id(p)] for p in pieces], axis=1)
 
 
@@ -402,9 +404,12 @@ def _wild_fit(
     )  # fmt: skip
 
 
-def _distinct(pieces: Sequence[Piece]) -> list[Piece]:
-    """Return one piece of each regression and set of combinations."""
-    return list({(id(p.fit), id(p.contrast)): p for p in pieces}.values())
+def _by_contrast(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Return outcomes with the same combinations together."""
+    together: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        together.setdefault(id(piece.contrast), []).append(piece)
+    return list(together.values())
 
 
 def _by_fit(pieces: Sequence[Piece]) -> list[list[Piece]]:
