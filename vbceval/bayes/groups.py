@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.checks import Convergence
 from vbceval.bayes.draws import DIMS, Parameters, cluster_terms
-from vbceval.bayes.predictive import Discrepancy, Places, check
+from vbceval.bayes.predictive import Discrepancy, Places, check, replicated
 from vbceval.bayes.priors import Priors, log_density
 from vbceval.core.errors import EstimationError
 from vbceval.core.rng import generator
@@ -58,6 +58,30 @@ def observed(cells: Cells) -> Any:
     return xarray.Dataset(found)
 
 
+def add_data(tree: Any, seen: Any, outcome: str) -> None:
+    """
+    Add what was observed: the outcome, and beside it what the model takes as given.
+
+    Parameters
+    ----------
+    tree : DataTree
+        It is changed.
+    seen : Dataset
+        Of `observed`.
+    outcome : str
+        What ``observed_data`` holds; the rest is ``constant_data``. ArviZ pairs every variable of
+        the first with replicated ones.
+    """
+    tree["observed_data"] = seen[[outcome]]
+    tree["constant_data"] = seen.drop_vars(outcome)
+
+
+def same_data(tree: Any, seen: Any) -> bool:
+    """Return whether a tree holds the cells that `observed` returned."""
+    kept = tree["observed_data"].to_dataset().merge(tree["constant_data"].to_dataset())
+    return bool(kept.equals(seen))
+
+
 def posterior_check(cells: Cells, tree: Any, *, seed: int) -> Discrepancy:
     """Compare residuals with replicated ones at up to 200 draws, evenly spaced."""
     parameters = Parameters(cells, tree)
@@ -78,10 +102,13 @@ def by_name(found: Discrepancy) -> dict[str, dict[str, float]]:
 
 def add_groups(
     tree: Any, cells: Cells, priors: Priors, parts: Sequence[str], *, found: Discrepancy,
-    prior: FloatArray, averages: FloatArray,
+    prior: FloatArray, averages: FloatArray, seed: int,
 ) -> Any:  # fmt: skip
     """
-    Add ``log_likelihood`` by cluster, ``log_prior``, ``prior`` and ``posterior_predictive``.
+    Add ``log_likelihood`` by cluster, ``log_prior``, ``prior``, ``posterior_predictive``, checks.
+
+    ``posterior_predictive`` has the cells of `vbceval.bayes.predictive.replicated`, in percent of
+    baseline; ``predictive_checks`` has statistics of residuals, observed and replicated.
 
     The likelihood is that of cell means given coefficients and variances, intercepts, shocks and
     organizations' own effects integrated out; variation within cells, which speaks of `person_sd`
@@ -101,23 +128,26 @@ def add_groups(
         Effects drawn from the prior.
     averages : array, shape (N, k)
         Their averages.
+    seed : int
+        Of the replicated cells.
     """
     parameters = Parameters(cells, tree)
     likelihood, _ = cluster_terms(parameters, np.arange(len(parameters)))
     return attach_groups(
         tree, cells, priors, parts, likelihood=likelihood, found=found, prior=prior,
-        averages=averages,
+        averages=averages, again={"y": replicated(parameters, generator(seed, "replicated"))},
     )  # fmt: skip
 
 
 def attach_groups(
     tree: Any, cells: Cells, priors: Priors, parts: Sequence[str], *, likelihood: FloatArray,
-    found: Discrepancy, prior: FloatArray, averages: FloatArray,
+    found: Discrepancy, prior: FloatArray, averages: FloatArray, again: Mapping[str, FloatArray],
 ) -> Any:  # fmt: skip
     """
     Add what `add_groups` adds, given the log likelihood of each draw and cluster, shape (N, C).
 
-    Other parameters are those of `add_groups`.
+    ``again`` holds the replicated outcome by its name in ``observed_data``, shape (D, K). Other
+    parameters are those of `add_groups`.
     """
     import xarray
 
@@ -141,6 +171,9 @@ def attach_groups(
         coords={"effect_cell": cells.coords["effect_cell"]},
     )
     tree["posterior_predictive"] = xarray.Dataset(
+        {name: ((*DIMS, "cell"), values[None]) for name, values in again.items()}
+    )
+    tree["predictive_checks"] = xarray.Dataset(
         {
             "replicated": ((*DIMS, "statistic"), found.replicated[None]),
             "observed": ((*DIMS, "statistic"), found.observed[None]),
@@ -148,9 +181,7 @@ def attach_groups(
         coords={"statistic": list(found.names)},
     )
     if found.places is not None:
-        tree["posterior_predictive"] = by_place(
-            tree["posterior_predictive"].to_dataset(), found.places
-        )
+        tree["predictive_checks"] = by_place(tree["predictive_checks"].to_dataset(), found.places)
     return tree
 
 
@@ -192,7 +223,7 @@ def predictive_table(estimates: Estimates, *, level: float = 0.9) -> pd.DataFram
         If the estimates have no such record.
     """
     tree = estimates.to_arviz()
-    found = tree["posterior_predictive"].to_dataset() if "posterior_predictive" in tree else {}
+    found = tree["predictive_checks"].to_dataset() if "predictive_checks" in tree else {}
     if "observed_by_place" not in found:
         raise EstimationError(
             "these estimates carry no check by stratum and period. Pass the result of "

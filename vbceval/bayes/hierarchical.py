@@ -25,6 +25,7 @@ from vbceval.bayes.engines import Model, Posterior, by_nodes, by_nuts, require_s
 from vbceval.bayes.exact import NODES
 from vbceval.bayes.groups import (
     Once,
+    add_data,
     add_groups,
     by_name,
     mean_baseline,
@@ -32,6 +33,7 @@ from vbceval.bayes.groups import (
     observed,
     posterior_check,
     prior_predictive,
+    same_data,
 )
 from vbceval.bayes.heavy import prior_of_heavy
 from vbceval.bayes.model import Pooling, Shocks, ShockScale, Tails, active_scales, require_laws
@@ -236,8 +238,9 @@ class HierarchicalDiD:
             or log rate as well. Organizations' own
             deviations have mean zero and are not part of them; see `organizations`. The DataTree
             (`Estimates.to_arviz`) has ``posterior`` (see `vbceval.bayes.draws.natural`),
-            ``log_likelihood`` by cluster, ``log_prior``, ``prior``, ``posterior_predictive`` and
-            ``observed_data``.
+            ``log_likelihood`` by cluster, ``log_prior``, ``prior``, ``observed_data`` and
+            ``posterior_predictive`` of the same cells (see `vbceval.bayes.predictive.replicated`),
+            ``constant_data``, and ``predictive_checks`` (see `vbceval.bayes.predictive_table`).
 
         Raises
         ------
@@ -271,7 +274,7 @@ class HierarchicalDiD:
         model = Model(cells, parts, priors, active, self.person_sd_uncertainty, weights)
         found = self._posterior(model, limits, progress)
         frame["estimate"] = found.mean
-        found.tree["observed_data"] = seen
+        add_data(found.tree, seen, "y")
         rng = generator(self.seed, "prior")
         prior = prior_effects(parts, priors, rng, _PRIOR_DRAWS, horseshoe=horseshoe)
         misfit = posterior_check(cells, found.tree, seed=self.seed)
@@ -291,7 +294,7 @@ class HierarchicalDiD:
         }
         complete = functools.partial(
             add_groups, found.tree, cells, priors, parts.names[1:], found=misfit, prior=prior,
-            averages=prior @ weights.T,
+            averages=prior @ weights.T, seed=self.seed,
         )  # fmt: skip
         return Estimates(
             frame=frame, samples=found.draws, interval="credible", cluster_name=cluster_name,
@@ -362,7 +365,7 @@ class HierarchicalDiD:
                 "`posterior` was fitted with other options than this model has, so its draws would "
                 "be read wrongly. Use the `HierarchicalDiD` that made it."
             )
-        if not tree["observed_data"].to_dataset().equals(seen):
+        if not same_data(tree, seen):
             raise EstimationError(
                 "`posterior` was fitted to other cells than `data`, `design` and `baseline` give, "
                 "so residuals of organizations would be wrong. Pass what was passed to `fit`."

@@ -13,6 +13,8 @@ from vbceval.core.errors import EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
 _ROUNDING = 1e-12
+_KEPT = 20_000_000
+"""Replicated cells that are kept, over all draws: 160 megabytes."""
 _LEAST, _MOST = 0.01, 9.0
 """Variance of residuals over that of replicated ones: what an intended model may show."""
 
@@ -119,7 +121,7 @@ def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) ->
     for d in chosen:
         new = simulate(cells, shared, parameters.scales(int(d)), rng)
         for i, residual in enumerate((parameters.residual(int(d)), new)):
-            e = _centred(cells, block, residual)
+            e = centred(cells, block, residual)
             found[i].append(_statistics(cells, e))
             found[2 + i].append(_by_place(cells, e))
     names = (*[f"variance[{name}]" for name in cells.coords["stratum"]], "lag_one", "extreme")
@@ -132,7 +134,36 @@ def restated(cells: Cells) -> IntArray:
     return codes(cells.cluster, cells.stratum, cells.period)
 
 
-def _centred(cells: Cells, block: IntArray, residual: FloatArray) -> FloatArray:
+def thinned(n_draws: int, n_cells: int) -> IntArray:
+    """Return which draws are replicated cell by cell: 200, or fewer where cells are many."""
+    most = max(10, min(200, _KEPT // n_cells))
+    return np.unique(np.linspace(0, n_draws - 1, min(n_draws, most)).astype(np.int64))
+
+
+def replicated(parameters: Parameters, rng: np.random.Generator) -> FloatArray:
+    """
+    Return replicated cells at draws that `thinned` chooses, percent of baseline, shape (D, K).
+
+    Intercepts are free, so that data say nothing of the mean of a unit and stratum: it is that of
+    the observed cells, weighted by precision. Everything else is new.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Draws, with their cells.
+    rng : Generator
+        Source.
+    """
+    cells = parameters.cells
+    block, shared = codes(cells.unit, cells.stratum), restated(cells)
+    out = []
+    for d in thinned(len(parameters), len(cells.y)):
+        new = simulate(cells, shared, parameters.scales(int(d)), rng)
+        out.append(cells.y + centred(cells, block, new - parameters.residual(int(d))))
+    return np.array(out)
+
+
+def centred(cells: Cells, block: IntArray, residual: FloatArray) -> FloatArray:
     """Return residuals minus the mean of their unit and stratum, whose intercept is free."""
     w = cells.layout.precision
     return np.asarray(residual - (np.bincount(block, w * residual) / np.bincount(block, w))[block])

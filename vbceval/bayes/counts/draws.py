@@ -14,7 +14,7 @@ from vbceval.bayes.counts.families import rate
 from vbceval.bayes.counts.field import Block, Field, Spread, correlation, covariance
 from vbceval.bayes.counts.laplace import Approximation, At
 from vbceval.bayes.counts.predictive import discrepancy, residual_statistics
-from vbceval.bayes.predictive import Discrepancy
+from vbceval.bayes.predictive import Discrepancy, thinned
 from vbceval.bayes.quadrature import Nodes
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray
@@ -55,12 +55,15 @@ class Reported:
         Organizations' own deviations; 0 where there are none.
     statistics : Discrepancy
         Of replicated and observed counts, at some of the draws.
+    counts : array, shape (D, K)
+        Replicated counts, at those of them that memory allows.
     """
 
     v: FloatArray
     percent: FloatArray
     own: FloatArray
     statistics: Discrepancy
+    counts: FloatArray
 
 
 class Reporter:
@@ -85,6 +88,8 @@ class Reporter:
         self._checked = np.zeros(size, dtype=bool)
         self._checked[checked] = True
         self._found: dict[int, tuple[FloatArray, FloatArray]] = {}
+        kept = checked[thinned(len(checked), len(cells.y))] if len(checked) else checked
+        self._counts: dict[int, FloatArray] = dict.fromkeys(kept.tolist(), np.zeros(0))
         self.v = np.empty((size, field.n_coefficients))
         self.percent = np.zeros((size, len(cells.effects)))
         self.own = np.zeros((size, len(cells.clusters)))
@@ -131,7 +136,10 @@ class Reporter:
             if self._checked[place]:
                 rng = generator(self._seed, "predictive", int(place))
                 dispersion = float(at.spread.dispersion[0])
-                self._found[int(place)] = residual_statistics(field.data, eta[i], dispersion, rng)
+                *statistics, again = residual_statistics(field.data, eta[i], dispersion, rng)
+                self._found[int(place)] = (statistics[0], statistics[1])
+                if int(place) in self._counts:
+                    self._counts[int(place)] = again
 
     def result(self) -> Reported:
         """Return everything, once all draws were added."""
@@ -139,8 +147,9 @@ class Reporter:
         observed, replicated = (np.array([self._found[i][k] for i in order]) for k in (0, 1))
         statistics = discrepancy(self.field.data, observed, replicated)
         return Reported(
-            v=self.v, percent=self.percent * self.unit, own=self.own, statistics=statistics
-        )
+            v=self.v, percent=self.percent * self.unit, own=self.own, statistics=statistics,
+            counts=np.array(list(self._counts.values())),
+        )  # fmt: skip
 
 
 def _means_by_effect(block: Block, effect_of_cell: IntArray, n: int) -> tuple[IntArray, Any]:

@@ -20,6 +20,7 @@ from vbceval.bayes.counts.priors import RatePriors, in_percent, in_rates, named
 from vbceval.bayes.counts.rows import Rows, change_in_percent
 from vbceval.bayes.groups import (
     Once,
+    add_data,
     by_name,
     mean_baseline,
     meta_of,
@@ -116,7 +117,7 @@ class CountModel:
         marginal, reported = self.marginal(data, design)
         found = self._posterior(marginal, reported, limits, progress)
         require_dispersion(found.kept.statistics)
-        found.tree["observed_data"] = count_data(data)
+        add_data(found.tree, count_data(data), "events")
         prior = change_in_percent(data, prior_of(marginal, seed=self.seed))
         make = functools.partial(
             complete, found.tree, marginal, found.values, found.kept, reported, seed=self.seed

@@ -213,6 +213,7 @@ def complete(
         tree, grid.data.cells, marginal.priors.coefficients, grid.parts.names[1:],
         likelihood=said.log_likelihood, found=kept.statistics, prior=prior,
         averages=reported.values(change_in_percent(grid.data, prior), prior),
+        again={"events": kept.counts},
     )  # fmt: skip
 
 

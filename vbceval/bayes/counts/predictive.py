@@ -61,9 +61,9 @@ def require_dispersion(found: Discrepancy) -> None:
 
 def residual_statistics(
     data: CountCells, eta: FloatArray, dispersion: float, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """
-    Return statistics of observed and of replicated counts at one draw.
+    Return statistics of observed and of replicated counts at one draw, and the latter, (K,).
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def residual_statistics(
         variance = variance + np.square(dispersion * mean)
     scale = np.sqrt(np.maximum(variance, 1e-12))
     first, second = (_statistics(data, y, (y - mean) / scale) for y in (data.events, again))
-    return first, second
+    return first, second, again
 
 
 def _statistics(data: CountCells, y: FloatArray, residual: FloatArray) -> FloatArray:

@@ -167,13 +167,28 @@ class DenseEquations:
             out[:, batch.cluster] = -0.5 * (logdet[batch.pattern] + fit)
         return out
 
+    def simulate(self, law: Covariances, rng: np.random.Generator) -> FloatArray:
+        """Return new residuals of all cells without intercepts, shape (K,)."""
+        out = np.empty(sum(batch.cells.size for batch in self.batches))
+        for batch in self.batches:
+            root = np.linalg.cholesky(_covariance(batch, law))[batch.pattern]
+            noise = rng.standard_normal((*batch.cells.shape, 1))
+            out[batch.cells] = (root @ noise)[..., 0]
+        return out
 
-def _precision(batch: Batch, law: Covariances) -> tuple[FloatArray, FloatArray]:
-    """Return V^-1 with intercepts projected out, (P, n, n), and log det (2 pi V) after it, (P,)."""
+
+def _covariance(batch: Batch, law: Covariances) -> FloatArray:
+    """Return the covariance of the cells of each pattern, (P, n, n)."""
     pair = batch.stratum[:, :, None], batch.stratum[:, None, :]
     both = batch.treated[:, :, None] * batch.treated[:, None, :]
     v = law.shocks[pair] * law.rho**batch.gap + law.lasting[pair] * both
     v += law.noise[pair] * ((1.0 - law.overlap) * batch.own + law.overlap * batch.shared)
+    return np.asarray(v)
+
+
+def _precision(batch: Batch, law: Covariances) -> tuple[FloatArray, FloatArray]:
+    """Return V^-1 with intercepts projected out, (P, n, n), and log det (2 pi V) after it, (P,)."""
+    v = _covariance(batch, law)
     root = np.linalg.cholesky(v)
     inverse = np.linalg.inv(v)
     sides = inverse @ batch.intercepts

@@ -151,8 +151,8 @@ class JointDiD:
         Estimates
             Rows of `HierarchicalDiD.fit` for each outcome, with joint draws. The DataTree has
             ``posterior`` (``effect``, ``effect_at_entry``, ``period_effect``, standard deviations
-            and correlations by outcome), ``log_likelihood`` by cluster, ``log_prior``, ``prior`` and
-            ``observed_data``.
+            and correlations by outcome), ``log_likelihood`` by cluster, ``log_prior``, ``prior``,
+            ``observed_data`` and ``posterior_predictive`` of the same cells, and ``constant_data``.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class JointDiD:
         }
         return Estimates(
             frame=frame, samples=found.draws, interval="credible", cluster_name=cluster_name,
-            tree=Once(_Groups(found, joint, priors, prior, weights)), meta=meta,
+            tree=Once(_Groups(found, joint, priors, prior, weights, self.seed)), meta=meta,
         )  # fmt: skip
 
     def _outcomes(
@@ -311,6 +311,9 @@ class _Groups:
     priors: Priors
     prior: FloatArray
     weights: FloatArray
+    seed: int
 
     def __call__(self) -> Any:
-        return add_groups(self.found.tree, self.joint, self.priors, self.prior, self.weights)
+        return add_groups(
+            self.found.tree, self.joint, self.priors, self.prior, self.weights, seed=self.seed
+        )

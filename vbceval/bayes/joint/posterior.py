@@ -7,19 +7,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vbceval.bayes.cells import codes
 from vbceval.bayes.checks import Convergence, Limits
 from vbceval.bayes.draws import DIMS, dataset, flatten
 from vbceval.bayes.engines import add_averages, settled
 from vbceval.bayes.exact import NODES, draw, integrated
-from vbceval.bayes.groups import observed, posterior_check
+from vbceval.bayes.groups import add_data, observed, posterior_check
 from vbceval.bayes.joint.correlated import DIMENSIONS, Joint, JointMarginal
 from vbceval.bayes.joint.dense import arrange_dense
 from vbceval.bayes.joint.stacked import Stacked
 from vbceval.bayes.likelihood import residuals
-from vbceval.bayes.predictive import Discrepancy
+from vbceval.bayes.predictive import Discrepancy, centred, thinned
 from vbceval.bayes.priors import Priors, log_density
 from vbceval.bayes.quadrature import Start
 from vbceval.bayes.sample import one_thread
+from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 
 
@@ -30,7 +32,7 @@ class Found(NamedTuple):
     Parameters
     ----------
     tree : DataTree
-        ``posterior``, ``sample_stats`` and ``observed_data``.
+        ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``.
     draws : array, shape (N, k)
         Draws of the averages.
     mean : array, shape (k,)
@@ -103,9 +105,8 @@ def posterior(
     stats = xarray.Dataset({"node": (DIMS, drawn.node.reshape(shape))}, {
         name: named[name].values for name in DIMS
     })  # fmt: skip
-    tree = xarray.DataTree.from_dict(
-        {"posterior": named, "sample_stats": stats, "observed_data": observed(stacked.cells)}
-    )
+    tree = xarray.DataTree.from_dict({"posterior": named, "sample_stats": stats})
+    add_data(tree, observed(stacked.cells), "y")
     averages = add_averages(tree, weights)
     mean = found.weights @ np.array([x.mean for x in found.found])
     return Found(tree, averages, mean, settled(tree, found, limits), asdict(seen))
@@ -147,10 +148,10 @@ def check_each(stacked: Stacked, tree: Any, joint: Joint, *, seed: int) -> list[
 
 
 def add_groups(
-    tree: Any, joint: Joint, priors: Priors, prior: FloatArray, weights: FloatArray
+    tree: Any, joint: Joint, priors: Priors, prior: FloatArray, weights: FloatArray, *, seed: int
 ) -> Any:
     """
-    Add ``log_likelihood`` by cluster, ``log_prior`` and ``prior``.
+    Add ``log_likelihood`` by cluster, ``log_prior``, ``prior`` and ``posterior_predictive``.
 
     The likelihood of a cluster is that of all its outcomes. The prior is that of the effects at
     entry and the spreads of their parts.
@@ -181,7 +182,30 @@ def add_groups(
         },
         coords={"effect_cell": cells.coords["effect_cell"]},
     )
+    tree["posterior_predictive"] = xarray.Dataset(
+        {"y": ((*DIMS, "cell"), replicated(tree, joint, generator(seed, "replicated"))[None])}
+    )
     return tree
+
+
+def replicated(tree: Any, joint: Joint, rng: np.random.Generator) -> FloatArray:
+    """
+    Return replicated cells of all outcomes together, percent of baseline, shape (D, K).
+
+    As `vbceval.bayes.predictive.replicated` does of one outcome, with the correlations between
+    outcomes.
+    """
+    cells = joint.stacked.cells
+    dense = arrange_dense(cells, joint.stacked.parts, joint.stacked.group)
+    block = codes(cells.unit, cells.stratum)
+    at = {str(n): flatten(tree, str(n)) for n in tree["posterior"].data_vars}
+    out = []
+    for d in thinned(len(at["effect"]), len(cells.y)):
+        slope = at["slope"][d] if cells.covariates else np.zeros((0, 0))
+        residual = residuals(cells, at["period_effect"][d], slope, at["effect"][d])
+        law = joint.covariances({name: values[d] for name, values in at.items()})
+        out.append(cells.y + centred(cells, block, dense.simulate(law, rng) - residual))
+    return np.array(out)
 
 
 def _cluster_likelihood(tree: Any, joint: Joint) -> FloatArray:

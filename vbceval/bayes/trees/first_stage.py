@@ -12,7 +12,7 @@ from vbceval.bayes.cells import Cells, from_moments, moments_of
 from vbceval.bayes.coefficients import place, split, structure
 from vbceval.bayes.draws import DIMS, Parameters
 from vbceval.bayes.equations import Equations, arrange
-from vbceval.bayes.groups import observed
+from vbceval.bayes.groups import observed, same_data
 from vbceval.bayes.hierarchical import HierarchicalDiD
 from vbceval.bayes.likelihood import Scales, noise, residuals, weights_of_coefficients
 from vbceval.bayes.organizations import UNIT, owners_of, rows_of
@@ -88,7 +88,7 @@ def organization_estimates(
     moments = moments_of(data, design)
     cells = from_moments(moments, design, person_sd=model.person_sd, baseline=baseline)
     tree = posterior.to_arviz()
-    if not tree["observed_data"].to_dataset().equals(observed(cells)):
+    if not same_data(tree, observed(cells)):
         raise EstimationError(
             "`posterior` was fitted to other cells than `data`, `design` and `baseline` give. Pass "
             "what was passed to `fit`."
