@@ -46,7 +46,8 @@ class TripleDifference(LeastSquares):
     -----
     With ``comparison="never_treated"`` leads are estimated as well. Covariates enter as columns
     with one slope. With several cohorts and ``comparison="not_yet_treated"`` they are refused:
-    pooling cohorts that are not yet treated is then biased (Ortiz-Villavicencio and Sant'Anna).
+    pooling cohorts that are not yet treated is then biased (Ortiz-Villavicencio and Sant'Anna). Where
+    covariates explain trends, combine three comparisons by `GroupTime` (the card has the code).
 
     References
     ----------
