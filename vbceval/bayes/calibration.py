@@ -1,9 +1,10 @@
-"""Simulation-based calibration: does the exact engine find what was drawn from its own prior?"""
+"""Simulation-based calibration: does an engine find what was drawn from its own prior?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ from vbceval.bayes.cells import Cells, Within
 from vbceval.bayes.coefficients import split
 from vbceval.bayes.draws import Parameters, cluster_terms, dataset
 from vbceval.bayes.engines import Model
-from vbceval.bayes.exact import Drawn, draw, integrate_cells
-from vbceval.bayes.hyper import laws, natural_values, scales_at, split_point
+from vbceval.bayes.exact import draw, integrate_cells
+from vbceval.bayes.heavy import draw_heavy, subgroup_coefficients
+from vbceval.bayes.hyper import HORSESHOE, STUDENT, laws, natural_values, scales_at, split_point
 from vbceval.bayes.likelihood import residuals, weights_of_coefficients
 from vbceval.bayes.predictive import restated, simulate
 from vbceval.bayes.sample import one_thread
@@ -22,6 +24,8 @@ from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 
 _LIKELIHOOD_DRAWS = 99
+_SOME = 3
+"""Of many scales that are alike, by organization or coefficient, how many are judged."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +38,7 @@ class Truth:
     cells : Cells
         Simulated outcomes in the places of the cells that were given; intercepts are zero.
     values : dict of array
-        Variance parameters by the names of their laws.
+        Variance parameters by the names of their laws; of heavier laws `heavy.heavy_values`.
     v : array, shape (Q,)
         Standardised coefficients.
     """
@@ -49,7 +53,13 @@ def from_prior(model: Model, rng: np.random.Generator) -> Truth:
     cells, parts, priors, active, person_log_sd, _ = model
     found = laws(cells, parts, priors, active, person_log_sd=person_log_sd)
     values = split_point(found, rng.standard_normal(sum(law.size for law in found)))
-    scale, prior = weights_of_coefficients(cells, parts, priors, values.get("part_sd", np.zeros(0)))
+    part_sd = values.get("part_sd", np.zeros(0))
+    values |= draw_heavy(
+        parts, part_sd, len(cells.clusters), rng, student=bool(active[STUDENT]),
+        horseshoe=bool(active[HORSESHOE]),
+    )  # fmt: skip
+    local = values.get("local_scale", 1.0)
+    scale, prior = weights_of_coefficients(cells, parts, priors, part_sd, local)
     v = rng.standard_normal(len(prior)) / np.sqrt(prior)
     mean = split(parts, v, scale[-len(parts.part) :], cells.n_strata, cells.x.shape[1])
     scales = scales_at(natural_values(values, parts), cells)
@@ -96,11 +106,10 @@ def places_of_truth(model: Model, *, nodes: int, draws: int, seed: int) -> dict[
             cells, parts, priors, found, weights, nodes=nodes, seed=seed
         )
         drawn = draw(marginal, points, size=draws, seed=seed)
-        true = _quantities(model, Drawn(np.zeros(1, dtype=np.int64), {
-            k: np.asarray(v)[None] for k, v in truth.values.items()
-        }, truth.v[None]), truth.cells)  # fmt: skip
-        ours = _quantities(model, drawn, truth.cells)
-    return {name: place_of_truth(values, true[name][0]) for name, values in ours.items()}
+        values = {k: x[None] for k, x in drawn.values.items()}
+        posterior = dataset(values, drawn.v[None], truth.cells, parts, priors)
+        ours, true = quantities(model, posterior, truth.cells), true_quantities(model, truth)
+    return {name: place_of_truth(x, true[name]) for name, x in ours.items()}
 
 
 def place_of_truth(draws: FloatArray, truth: float) -> float:
@@ -118,19 +127,43 @@ def place_of_truth(draws: FloatArray, truth: float) -> float:
     return float(((draws < truth).sum() + 0.5) / (len(draws) + 1))
 
 
-def _quantities(model: Model, drawn: Drawn, cells: Cells) -> dict[str, FloatArray]:
-    """Return scalar quantities of each draw."""
+def true_quantities(model: Model, truth: Truth) -> dict[str, float]:
+    """Return what `quantities` does of the truth alone."""
+    values = {k: np.asarray(v)[None, None] for k, v in truth.values.items()}
+    posterior = dataset(values, truth.v[None, None], truth.cells, model.parts, model.priors)
+    return {k: float(x[0]) for k, x in quantities(model, posterior, truth.cells).items()}
+
+
+def quantities(model: Model, posterior: Any, cells: Cells) -> dict[str, FloatArray]:
+    """
+    Return scalar quantities of each draw, chains joined.
+
+    Parameters
+    ----------
+    model : Model
+        Its averages and parts of the effect.
+    posterior : Dataset
+        As `vbceval.bayes.draws.dataset` makes it.
+    cells : Cells
+        Of the log likelihood.
+    """
     import xarray
 
-    values = {k: v[None] for k, v in drawn.values.items()}
-    posterior = dataset(values, drawn.v[None], cells, model.parts, model.priors)
-    averages = posterior["effect"].values[0] @ model.averages.T
+    size = posterior["effect_at_entry"].size
+    posterior = posterior.drop_vars("average", errors="ignore")
+    flat = {str(k): x.values.reshape(size, -1) for k, x in posterior.data_vars.items()}
+    averages = flat["effect"] @ model.averages.T
     out = {f"average[{k}]": column for k, column in enumerate(averages.T)}
-    for name in posterior.data_vars:
+    for name, found in flat.items():
+        which = range(found.shape[1])
+        if name == "shock_scale":
+            which = range(_SOME)
+        elif name == "local_scale":
+            # of the others it is 1
+            which = subgroup_coefficients(model.parts)[:_SOME].tolist()
         if name not in ("effect", "period_effect", "slope"):
-            found = posterior[name].values[0].reshape(len(drawn.v), -1)
-            for k, column in enumerate(found.T):
-                out[f"{name}[{k}]" if found.shape[1] > 1 else str(name)] = column
+            for k in which:
+                out[f"{name}[{k}]" if found.shape[1] > 1 else name] = found[:, k]
     parameters = Parameters(cells, xarray.DataTree.from_dict({"posterior": posterior}))
     likelihood, _ = cluster_terms(parameters, np.arange(min(len(parameters), _LIKELIHOOD_DRAWS)))
     out["log_likelihood"] = likelihood.sum(axis=1)

@@ -150,6 +150,37 @@ def horseshoe_draws(parts: Structure, spreads: FloatArray, rng: np.random.Genera
     return out
 
 
+def draw_heavy(
+    parts: Structure, part_sd: FloatArray, n_clusters: int, rng: np.random.Generator, *,
+    student: bool, horseshoe: bool,
+) -> dict[str, FloatArray]:  # fmt: skip
+    """
+    Draw once from the prior what is heavier than normal, by the names of `heavy_values`.
+
+    Parameters
+    ----------
+    parts : Structure
+        Coefficients of the mean.
+    part_sd : array, shape (P,)
+        Standard deviations of the parts of the effect after the first.
+    n_clusters : int
+        Organizations.
+    rng : Generator
+        Source; untouched where neither is asked for.
+    student, horseshoe : bool
+        What the model has.
+    """
+    out = {}
+    if student:
+        degrees = _LEAST_DEGREES + rng.gamma(2.0, 10.0)
+        out["degrees"] = np.asarray(degrees)
+        out["shock_scale"] = rng.gamma(degrees / 2, 2 / degrees, n_clusters) ** -0.5
+    if horseshoe:
+        spreads = np.append(1.0, part_sd)[parts.part]
+        out["local_scale"] = horseshoe_draws(parts, spreads[None], rng)[0]
+    return out
+
+
 def mixed_likelihood(log_likelihood: Callable[[float], FloatArray], degrees: float) -> FloatArray:
     """
     Return log likelihoods of organizations with the scale of their shocks integrated out.

@@ -80,9 +80,26 @@ def nuts_posterior(
         As in `vbceval.bayes.sample.sample`.
     """
     tree = sample(build(studies, priors), **options, progress=progress)
+    return located(tree, studies, priors, rng)
+
+
+def located(tree: Any, studies: Studies, priors: Priors, rng: np.random.Generator) -> Posterior:
+    """
+    Draw what was integrated out, from its exact law given each draw of the sampler.
+
+    Parameters
+    ----------
+    tree : DataTree
+        What `vbceval.bayes.sample.sample` returned for the model of `build`.
+    studies, priors
+        What the model was built from.
+    rng : Generator
+        Source.
+    """
+    posterior = tree["posterior"].to_dataset()
     drawn = {
         str(k): np.asarray(v.values).reshape(-1, *v.shape[2:])
-        for k, v in tree["posterior"].to_dataset().data_vars.items()
+        for k, v in posterior.data_vars.items()
     }
     at = design(studies, mean_sd=priors.mean_sd, rho=priors.rho)
     size = len(drawn["spread"])
@@ -95,6 +112,6 @@ def nuts_posterior(
         mean_sd=priors.mean_sd,
         rho=priors.rho,
         rng=rng,
-        chains=options["chains"],
+        chains=posterior.sizes["chain"],
         sample_stats=tree["sample_stats"].to_dataset(),
     )

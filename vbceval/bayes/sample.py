@@ -38,7 +38,7 @@ def sample(
 
     Parameters
     ----------
-    model : pymc.Model
+    model : pymc.Model, or what `compiled` returned
         Model with its observed data or potentials.
     draws, tune : int, default 1000
         Kept and warm-up iterations of each chain.
@@ -69,6 +69,22 @@ def sample(
         return _with_pymc(model, seed, progress, options)
 
 
+def compiled(model: Any) -> Any:
+    """
+    Return a model that `sample` takes many times without compiling it again, where nutpie is there.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Model. What its operations read from arrays behind them may change between samples.
+    """
+    if importlib.util.find_spec("nutpie") is None:
+        return model
+    import nutpie
+
+    return nutpie.compile_pymc_model(model)
+
+
 def one_thread() -> AbstractContextManager[object]:
     """Keep linear algebra on one thread: chains run side by side, and would fight for the cores."""
     from threadpoolctl import threadpool_limits
@@ -95,6 +111,7 @@ def _cores(chains: int) -> int:
 
 def _with_nutpie(model: Any, seed: int, progress: Progress | None, options: dict[str, Any]) -> Any:
     import nutpie
+    import pymc
 
     def report(chains: list[Any]) -> None:
         assert progress is not None  # only passed on when there is one
@@ -105,7 +122,7 @@ def _with_nutpie(model: Any, seed: int, progress: Progress | None, options: dict
         )
 
     tree = nutpie.sample(
-        nutpie.compile_pymc_model(model),
+        compiled(model) if isinstance(model, pymc.Model) else model,
         **options,
         cores=_cores(options["chains"]),
         seed=seed,
