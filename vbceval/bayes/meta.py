@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vbceval.bayes.checks import require_converged
+from vbceval.bayes.groups import Once
 from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.meta_nuts import Priors, nuts_posterior
 from vbceval.bayes.meta_posterior import Posterior, exact_posterior, new_program
+from vbceval.bayes.meta_tree import complete
 from vbceval.bayes.sample import Progress
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
@@ -20,6 +23,8 @@ from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
 
 UNIT = "percent"
+_WIDEST = 100.0
+"""Prior scales beyond which a unit was mistaken: spending itself is 100."""
 
 SD_ROWS = {
     "type": "between_type_sd",
@@ -112,8 +117,25 @@ class MetaAnalysis:
             wrong.append(f"`engine` is '{self.engine}'; it can be 'nuts' or 'grid'")
         if not self.nu > 2:
             wrong.append(f"`nu` is {self.nu}; a variance exists only above 2")
-        if not (self.mean_sd > 0 and self.sd_scale > 0):
-            wrong.append(f"`mean_sd` is {self.mean_sd} and `sd_scale` {self.sd_scale}; both > 0")
+        if not (0 < self.mean_sd <= _WIDEST and 0 < self.sd_scale <= _WIDEST):
+            wrong.append(
+                f"`mean_sd` is {self.mean_sd} and `sd_scale` {self.sd_scale}; both are percent "
+                f"points, not dollars, above 0 and at most {_WIDEST:g}"
+            )
+        if self.draws < 4 or self.chains < 2:
+            wrong.append(
+                f"`draws` is {self.draws} and `chains` {self.chains}; at least 4 and 2, so that "
+                "ArviZ can compare chains"
+            )
+        idle = [] if self.robust else ["nu"]
+        idle += ["tune", "target_accept"] if self.engine == "grid" else []
+        default = {x.name: x.default for x in fields(MetaAnalysis)}
+        stray = [f"`{x}`" for x in idle if getattr(self, x) != default[x]]
+        if stray:
+            wrong.append(
+                f"{', '.join(stray)} would change nothing with engine='{self.engine}' and "
+                f"robust={self.robust}. Leave out"
+            )
         if not 0 <= self.rho < 1:
             wrong.append(f"`rho` is {self.rho}; it lies in [0, 1)")
         if self.engine == "grid" and self.robust:
@@ -174,7 +196,9 @@ class MetaAnalysis:
             ``between_report_sd``, ``within_report_sd`` where the level is in the model; and
             ``study_effect``, the shrunken effect of each row of `data`, with columns ``observed``,
             ``observed_se`` (posterior mean where not printed), ``report``, ``program``,
-            ``program_type`` and `keep`.
+            ``program_type`` and `keep`. The DataTree has ``posterior``, ``log_likelihood`` by
+            program, ``log_prior``, ``prior``, ``observed_data`` and ``posterior_predictive`` of the
+            same rows, of new programs.
 
         Raises
         ------
@@ -185,6 +209,8 @@ class MetaAnalysis:
         EstimationError
             If the draws cannot be trusted.
         """
+        if progress is not None and self.engine == "grid":
+            raise DesignError("engine='grid' reports no progress. Leave out `progress`.")
         columns = Columns(
             estimate,
             std_error,
@@ -209,13 +235,18 @@ class MetaAnalysis:
             cluster_name=report,
             interval="credible",
             meta=self._meta(studies, columns, convergence),
-            tree=tree,
+            tree=Once(functools.partial(complete, posterior, tree, studies, **self._scales())),
         )
+
+    def _scales(self) -> dict[str, Any]:
+        """Return what the groups of the tree depend on beside the draws."""
+        scales = {x: getattr(self, x) for x in ("mean_sd", "sd_scale", "rho", "seed")}
+        return {**scales, "nu": self.deviation_df}
 
     def posterior(self, studies: Studies, progress: Progress | None = None) -> Posterior:
         """Draw from the posterior of checked studies; `fit` puts the draws into a table."""
         if self.engine == "grid":
-            return exact_posterior(
+            found = exact_posterior(
                 studies,
                 sd_scale=self.sd_scale,
                 mean_sd=self.mean_sd,
@@ -223,6 +254,7 @@ class MetaAnalysis:
                 draws=self.draws * self.chains,
                 rng=generator(self.seed, "meta", "grid"),
             )
+            return replace(found, chains=self.chains)
         options = {
             x: getattr(self, x) for x in ("draws", "tune", "chains", "seed", "target_accept")
         }

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from vbceval.bayes.groups import same_data
 from vbceval.bayes.meta import MetaAnalysis
 from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.meta_posterior import (
@@ -19,6 +20,7 @@ from vbceval.bayes.meta_posterior import (
     new_program,
     target_covariance,
 )
+from vbceval.bayes.meta_tree import log_mean_and_spreads
 from vbceval.bayes.weighted import LARGEST_K, smoothed, summary
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
@@ -266,10 +268,9 @@ def borrowing(model: MetaAnalysis, data: pd.DataFrame, estimates: Estimates) -> 
 
 
 def _log_prior(model: MetaAnalysis, posterior: Posterior) -> FloatArray:
-    spreads = np.array(list(posterior.sd.values()))
-    log_density = -0.5 * (posterior.mean / model.mean_sd) ** 2 - np.log(model.mean_sd)
-    log_density -= 0.5 * ((spreads / model.sd_scale) ** 2).sum(axis=0)
-    return np.asarray(log_density - len(spreads) * np.log(model.sd_scale))
+    return log_mean_and_spreads(
+        posterior.mean, list(posterior.sd.values()), mean_sd=model.mean_sd, sd_scale=model.sd_scale
+    )
 
 
 def posterior_predictive(
@@ -352,11 +353,9 @@ def belonging(
         data, Columns(**meta["columns"]), [], program_effects=model.program_effects
     )
     tree = estimates.to_arviz()
-    used = tree["observed_data"].to_dataset()
-    found = studies.observed()
-    if used.sizes["row"] != len(studies) or not used.equals(found):
+    if not same_data(tree, studies.observed()):
         raise DesignError(
-            f"the estimates were made from {used.sizes['row']} effects, and `data` holds "
+            f"the estimates were made from {tree['observed_data'].sizes['row']} effects, and `data` holds "
             f"{len(studies)} or different ones. Pass the table that was fitted."
         )
     return studies, Posterior.from_tree(tree, studies)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from vbceval.bayes.groups import add_data
 from vbceval.bayes.meta_data import Studies
 from vbceval.bayes.meta_density import LEVELS, design, pulls
 from vbceval.core.errors import EstimationError
@@ -92,13 +93,12 @@ class Posterior:
         variables["report_mixing"] = ((*dims, "report"), split(self.mixing))
         coords = {"program_type": list(map(str, studies.labels["type"]))}
         coords |= {x: list(map(str, studies.labels[x])) for x in self.deviation}
-        groups = {
-            "posterior": xarray.Dataset(variables, coords=coords),
-            "observed_data": studies.observed(),
-        }
+        groups = {"posterior": xarray.Dataset(variables, coords=coords)}
         if self.sample_stats is not None:
             groups["sample_stats"] = self.sample_stats
-        return xarray.DataTree.from_dict(groups)
+        tree = xarray.DataTree.from_dict(groups)
+        add_data(tree, studies.observed(), "estimate")
+        return tree
 
     @classmethod
     def from_tree(cls, tree: Any, studies: Studies) -> Posterior:

@@ -568,6 +568,10 @@ def test_bounds_need_printed_errors_and_an_order() -> None:
         ({"nu": 2.0}, "nu"),
         ({"rho": 1.0}, "rho"),
         ({"sd_scale": 0.0}, "sd_scale"),
+        ({"mean_sd": 3000.0}, "percent points, not dollars"),
+        ({"draws": 0}, "at least 4 and 2"),
+        ({"engine": "grid", "robust": False, "tune": 50}, "`tune` would change nothing"),
+        ({"robust": False, "nu": 6.0}, "`nu` would change nothing"),
     ],
 )
 def test_options_are_checked(options, word) -> None:
@@ -585,6 +589,32 @@ def test_options_must_fit_the_table(nested) -> None:
         MetaAnalysis(engine="grid", robust=False).fit(bounded, std_error_high="high")
     with pytest.raises(DesignError, match="at least two"):
         MetaAnalysis(engine="grid", robust=False).fit(nested.iloc[:1])
+    with pytest.raises(DesignError, match="reports no progress"):
+        MetaAnalysis(engine="grid", robust=False).fit(nested, progress=print)
+
+
+def test_likelihoods_of_programs_are_dense_normal_densities(nested) -> None:
+    """Programs D and F share a sample whose errors are correlated: they are one part."""
+    nested["sample"] = ["s", "s", None, None, None, "u", None, "u"]
+    model = MetaAnalysis(engine="grid", robust=False, rho=0.6, draws=50)
+    est = model.fit(nested, sample="sample")
+    tree = est.to_arviz()
+    found = tree["log_likelihood"]["estimate"]
+    same = {x: nested[x].to_numpy()[:, None] == nested[x].to_numpy() for x in ("program", "report")}
+    corr = np.eye(8)
+    corr[0, 1] = corr[1, 0] = corr[5, 7] = corr[7, 5] = 0.6
+    error = nested["std_error"].to_numpy()
+    kinds = list(tree["posterior"]["program_type"].values)
+    kind = [kinds.index(k) for k in nested["program_type"]]
+    for s in ({"chain": 0, "draw": 0}, {"chain": 3, "draw": 49}):
+        at = tree["posterior"].to_dataset().isel(s)
+        total = np.outer(error, error) * corr + float(at["effect_sd"]) ** 2 * np.eye(8)
+        for level, alike in same.items():
+            total = total + float(at[f"{level}_sd"]) ** 2 * alike
+        mean = at["type_mean"].values[kind]
+        whole = stats.multivariate_normal.logpdf(nested["estimate"], mean, total)
+        assert float(found.isel(s).sum()) == pytest.approx(whole, abs=1e-8)
+    assert list(found["part"].values) == ["A", "C", "D, F", "E"]
 
 
 def test_data_far_from_the_priors_are_refused() -> None:

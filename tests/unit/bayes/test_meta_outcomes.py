@@ -307,7 +307,7 @@ def test_correlations_that_no_variables_have_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"mean_sd": 0.0}, "`mean_sd`"), ({"nodes": 100}, "power of two"), ({"draws": 10}, "multiple of 4")],
+    [({"mean_sd": 0.0}, "`mean_sd`"), ({"sd_scale": 300.0}, "not dollars"), ({"nodes": 100}, "power of two"), ({"draws": 10}, "multiple of 4")],
 )  # fmt: skip
 def test_options_that_cannot_be_used_are_refused(options, said) -> None:
     with pytest.raises(DesignError, match=said):

@@ -41,6 +41,10 @@ class Natural(NamedTuple):
         sd = self.sd[level]
         return np.asarray(sd[:, :, None] * sd[:, None, :] * self.correlation)
 
+    def take(self, some: IntArray) -> Natural:
+        """Return some of them."""
+        return Natural({x: v[some] for x, v in self.sd.items()}, self.correlation[some])
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Density:
@@ -92,10 +96,19 @@ class Density:
     def covariance(self, at: Natural) -> FloatArray:
         """Return the covariance of the effects, means integrated out, shape (N, n, n)."""
         rows = self.rows
-        pair = np.ix_(rows.outcome, rows.outcome)
         alike = (rows.outcome[:, None] == rows.outcome[None, :]).astype(float)
-        total = rows.errors + self.mean_sd**2 * alike + np.zeros((len(at.correlation), 1, 1))
-        for level in rows.levels:
+        return self._sum(self.mean_sd**2 * alike, at, rows.levels)
+
+    def within(self, at: Natural) -> FloatArray:
+        """Return the covariance of the effects given means of types, shape (N, n, n)."""
+        return self._sum(0.0, at, tuple(x for x in self.rows.levels if x != "type"))
+
+    def _sum(self, first: FloatArray | float, at: Natural, levels: tuple[str, ...]) -> FloatArray:
+        """Return the sum of a covariance, of errors and of the deviations of some levels."""
+        rows = self.rows
+        pair = np.ix_(rows.outcome, rows.outcome)
+        total = rows.errors + first + np.zeros((len(at.correlation), 1, 1))
+        for level in levels:
             total += at.between(level)[:, pair[0], pair[1]] * rows.same(level)
         return np.asarray(total)
 
@@ -195,7 +208,7 @@ def draw(density: Density, nodes: Nodes, *, size: int, rng: np.random.Generator)
     at = density.natural(nodes.points[picked])
     outcomes, types = len(rows.outcomes), len(rows.labels["type"])
     mean = density.mean_sd * rng.standard_normal((size, outcomes))
-    groups = {x: _deviations(at, x, len(rows.labels[x]), rng) for x in rows.levels}
+    groups = {x: deviations(at, x, len(rows.labels[x]), rng) for x in rows.levels}
     type_mean = mean[:, None, :] + groups.get("type", np.zeros((size, types, outcomes)))
     effect = type_mean[:, rows.index["type"], rows.outcome]
     for level in rows.levels[1 if "type" in rows.levels else 0 :]:
@@ -215,11 +228,11 @@ def draw(density: Density, nodes: Nodes, *, size: int, rng: np.random.Generator)
     for level in rows.levels:
         if level != "type":
             # one program of each type; over types draws are never read together
-            new += _deviations(at, level, types, rng)
+            new += deviations(at, level, types, rng)
     return Drawn(mean, type_mean, type_mean + new, effect, at, picked)
 
 
-def _deviations(at: Natural, level: str, groups: int, rng: np.random.Generator) -> FloatArray:
+def deviations(at: Natural, level: str, groups: int, rng: np.random.Generator) -> FloatArray:
     """Draw deviations of groups, shape (S, groups, J)."""
     outcomes = at.correlation.shape[1]
     root = np.linalg.cholesky(at.correlation + _JITTER * np.eye(outcomes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -12,8 +13,17 @@ import pandas as pd
 
 from vbceval.bayes.draws import DIMS
 from vbceval.bayes.exact import effective_sizes
+from vbceval.bayes.groups import Once, add_data
 from vbceval.bayes.meta_outcomes.data import Columns, Rows, read_rows
-from vbceval.bayes.meta_outcomes.density import Density, Drawn, draw
+from vbceval.bayes.meta_outcomes.density import Density, Drawn, deviations, draw
+from vbceval.bayes.meta_tree import (
+    PRIOR_DRAWS,
+    add_meta_groups,
+    linked_parts,
+    log_likelihoods,
+    log_mean_and_spreads,
+    named_parts,
+)
 from vbceval.bayes.quadrature import Start, integrate
 from vbceval.core.checks import Problems
 from vbceval.core.errors import DesignError, EstimationError
@@ -24,6 +34,8 @@ from vbceval.estimates import Estimates
 
 _CHAINS = 4
 _FEWEST = 400.0
+_WIDEST = 100.0
+"""Prior scales beyond which a unit was mistaken."""
 
 SD_ROWS = {
     "type": "between_type_sd", "program": "between_program_sd", "report": "between_report_sd",
@@ -98,6 +110,12 @@ class JointMetaAnalysis:
         for name in ("mean_sd", "sd_scale", "concentration"):
             if not 0 < getattr(self, name) < np.inf:
                 problems.add(f"`{name}` is {getattr(self, name)}; it is a positive number.")
+        for name in ("mean_sd", "sd_scale"):
+            if getattr(self, name) > _WIDEST:
+                problems.add(
+                    f"`{name}` is {getattr(self, name)}; it is in multiples of `scale` (1 for "
+                    f"percent of baseline), not dollars: at most {_WIDEST:g}."
+                )
         if self.nodes < 64 or self.nodes & (self.nodes - 1):
             problems.add(f"`nodes` is {self.nodes}; use a power of two from 64 on.")
         if self.draws < 4 * _CHAINS or self.draws % _CHAINS:
@@ -141,7 +159,7 @@ class JointMetaAnalysis:
             ``between_report_sd``, ``within_report_sd`` where the level is in the model,
             ``between_correlation`` with the second outcome in column ``other``, and
             ``study_effect`` for each row of `data`, with ``observed``, ``observed_se`` and its
-            labels.
+            labels. The DataTree has the groups of that of `MetaAnalysis.fit`.
 
         Raises
         ------
@@ -183,7 +201,7 @@ class JointMetaAnalysis:
         convergence = {"ess_bulk": bulk, "ess_tail": tail}
         return Estimates(
             frame=frame, samples=samples, interval="credible", cluster_name=report,
-            tree=_tree(rows, drawn),
+            tree=Once(functools.partial(_complete, _tree(rows, drawn), density, drawn, self.seed)),
             meta={
                 "estimator": "JointMetaAnalysis", "options": asdict(self),
                 "columns": columns._asdict(), "prior": self._priors(rows), "levels": list(rows.levels),
@@ -316,9 +334,55 @@ def _tree(rows: Rows, drawn: Drawn) -> Any:
         "estimate": (("row",), rows.estimate * scale),
         "covariance": (("row", "column"), rows.errors * np.outer(scale, scale)),
     }
-    return xarray.DataTree.from_dict(
-        {
-            "posterior": xarray.Dataset(scaled, coords=coords),
-            "observed_data": xarray.Dataset(observed),
-        }
-    )
+    tree = xarray.DataTree.from_dict({"posterior": xarray.Dataset(scaled, coords=coords)})
+    add_data(tree, xarray.Dataset(observed), "estimate")
+    return tree
+
+
+def _complete(tree: Any, density: Density, drawn: Drawn, seed: int) -> Any:
+    """Add the groups of `vbceval.bayes.meta_tree.add_meta_groups`, of several outcomes."""
+    rows, rng = density.rows, generator(seed, "meta outcomes", "tree")
+    linked = rows.same("program") | rows.same("report") | (rows.errors != 0)
+    part = linked_parts(linked)
+    size, scale = len(drawn.mean), rows.scale[rows.outcome]
+    centre = drawn.type_mean[:, rows.index["type"], rows.outcome]
+    again = centre + rng.standard_normal((size, len(rows))) @ np.linalg.cholesky(rows.errors).T
+    for level in rows.levels:
+        if level != "type":
+            new = deviations(drawn.at, level, len(rows.labels[level]), rng)
+            again += new[:, rows.index[level], rows.outcome]
+    # a likelihood of effects in their units, not in scales of the outcomes
+    units = np.bincount(part, np.log(scale))
+    names = [str(rows.labels["program"][k]) for k in rows.index["program"]]
+    return add_meta_groups(
+        tree,
+        likelihood=log_likelihoods(
+            rows.estimate - centre, lambda some: density.within(drawn.at.take(some)), part
+        ) - units,
+        parts=named_parts(part, names),
+        log_prior=log_mean_and_spreads(
+            drawn.mean, list(drawn.at.sd.values()), mean_sd=density.mean_sd,
+            sd_scale=density.sd_scale,
+        ),
+        replicated=again * scale,
+        prior=_prior(density, rng),
+    )  # fmt: skip
+
+
+def _prior(
+    density: Density, rng: np.random.Generator
+) -> dict[str, tuple[tuple[str, ...], FloatArray]]:
+    """Return draws from the prior in units of the outcomes, by names of the tree."""
+    rows = density.rows
+    at = density.natural(rng.standard_normal((PRIOR_DRAWS, len(density.names))))
+    mean = density.mean_sd * rng.standard_normal((PRIOR_DRAWS, len(rows.outcomes)))
+    types = len(rows.labels["type"])
+    own = np.zeros((PRIOR_DRAWS, types, len(rows.outcomes)))
+    if "type" in rows.levels:
+        own = deviations(at, "type", types, rng)
+    return {
+        "mean_effect": (("outcome",), mean * rows.scale),
+        "type_mean": (("program_type", "outcome"), (mean[:, None] + own) * rows.scale),
+        "between_correlation": (("outcome", "other"), at.correlation),
+        **{SD_ROWS[x]: (("outcome",), at.sd[x] * rows.scale) for x in rows.levels},
+    }
