@@ -175,8 +175,8 @@ def headline(estimates: Estimates) -> str:
     Parameters
     ----------
     estimates : Estimates
-        Result of `HierarchicalDiD.fit`, or of `given_evidence`; its record under other priors,
-        ``meta["prior_sensitivity"]``, is read. Power scaling reads the tree of the former.
+        Result of `HierarchicalDiD.fit`, `TwoPartDiD.fit`, `JointDiD.fit` or `given_evidence`; its
+        record under other priors, ``meta["prior_sensitivity"]``, is read. Power scaling reads the tree of the former.
 
     Returns
     -------
@@ -214,7 +214,8 @@ def _shown(line: Mapping[str, Any]) -> bool:
 
 
 def _line(line: Mapping[str, Any]) -> str:
-    law = f"Normal({line['prior_mean_percent']:.3g}, {line['prior_sd_percent']:.3g})"
+    normal = f"Normal({line['prior_mean_percent']:.3g}, {line['prior_sd_percent']:.3g})"
+    law = line.get("prior_law", normal)
     name = f"{line['estimand']}, {line['prior']} prior {law}"
     if not np.isfinite(line["estimate"]):
         return f"{name}: {line['method']}."

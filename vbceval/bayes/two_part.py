@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -13,15 +14,17 @@ from vbceval.bayes.averages import PERCENT, averages
 from vbceval.bayes.cells import Cells, from_moments
 from vbceval.bayes.checks import Limits
 from vbceval.bayes.counts.priors import RatePriors
-from vbceval.bayes.draws import DIMS, flatten
 from vbceval.bayes.hierarchical import HierarchicalDiD
 from vbceval.bayes.model import Shocks
 from vbceval.bayes.priors import PriorName, Priors
+from vbceval.bayes.two_part_priors import Both, part_lines, total_lines
+from vbceval.bayes.two_part_tree import drawn, joint_tree, named_draws
 from vbceval.core.checks import Problems, listed
-from vbceval.core.errors import DataError, DesignError
+from vbceval.core.errors import DataError, DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
 from vbceval.estimates import Estimates
+from vbceval.estimates.columns import OVERALL
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
@@ -30,6 +33,8 @@ PARTS = ("total", "extensive", "intensive", "any", "if_any")
 """What is reported: the last two are the effects on the parts themselves, in percent."""
 
 _ROUNDING = 1e-6
+_OTHER_NODES, _OTHER_DRAWS = (128, 256), 250
+"""Points of the integration of each part, and draws of each chain, under other priors."""
 _LEVEL = 5.0
 """Mean of logarithms in each stratum after a shift."""
 
@@ -99,7 +104,9 @@ class TwoPartDiD:
     amount_prior : {"default", "skeptical", "flat"} or Priors
         Priors of the second, percent (log points times 100).
     alternatives : tuple of {"default", "skeptical", "flat"}
-        Priors under which each part is reported beside its fit, as in `HierarchicalDiD`.
+        Priors of both parts under which the overall effect on spending
+        (``meta["prior_sensitivity"]``) and on each part is reported beside the fit; both are
+        integrated again, with fewer nodes. () reports none.
     shocks : {"ar1", "iid", "none"}
         Law of organizations' shocks in both.
     organization_effects : bool, default True
@@ -136,18 +143,27 @@ class TwoPartDiD:
         if self.amount not in ("lognormal", "mean"):
             raise DesignError(f"`amount` is '{self.amount}'; use 'lognormal' or 'mean'.")
         # the models of both parts check what they are given
-        self._models()
+        for other in (None, *self.alternatives):
+            self._models(other)
 
-    def _models(self) -> tuple[HierarchicalDiD, HierarchicalDiD]:
+    def _models(self, other: PriorName | None = None) -> tuple[HierarchicalDiD, HierarchicalDiD]:
+        """Return the models of both parts; with another prior, of fewer nodes and draws."""
         shared: dict[str, Any] = {
             "shocks": self.shocks, "organization_effects": self.organization_effects,
-            "draws": self.draws, "chains": self.chains, "alternatives": self.alternatives,
+            "chains": self.chains, "alternatives": (),
+            "draws": self.draws if other is None else min(self.draws, _OTHER_DRAWS),
         }  # fmt: skip
+        nodes = (None, None) if other is None else _OTHER_NODES
         return (
-            HierarchicalDiD(family="binomial", prior=self.any_prior, seed=self.seed, **shared),
+            HierarchicalDiD(
+                family="binomial", prior=other or self.any_prior, seed=self.seed, nodes=nodes[0],
+                **shared,
+            ),
             # draws of the parts are independent: not from one stream
-            HierarchicalDiD(prior=self.amount_prior, seed=self.seed + 1, **shared),
-        )
+            HierarchicalDiD(
+                prior=other or self.amount_prior, seed=self.seed + 1, nodes=nodes[1], **shared
+            ),
+        )  # fmt: skip
 
     def fit(
         self, data: Panel | Moments, design: Design, *, limits: Limits | None = None
@@ -173,7 +189,9 @@ class TwoPartDiD:
             the mean before entry; and "any" and "if_any", effects on the share with any spending
             and on the mean of those, in percent. All are averaged over cohorts, event times and
             strata with the weights of spending. ``meta["parts"]`` says everything of both fits.
-            The DataTree has ``posterior`` with the change of every cohort, event time and stratum.
+            The DataTree has ``posterior`` with the change of every cohort, event time and stratum,
+            and the other groups of `HierarchicalDiD.fit`: likelihoods of an organization are
+            added over the parts; log priors and cells, "any" and "if_any", are by part.
 
         Raises
         ------
@@ -188,13 +206,37 @@ class TwoPartDiD:
         spending, some, positive = (_moments(data, name, design) for name in names)
         self._check(spending, some, positive, design)
         cells = from_moments(spending, design, person_sd=1.0)
-        first, second = self._models()
-        one = first.fit(
+        run = functools.partial(self._both, some, positive, cells, design)
+        fitted = f"{_name(self.any_prior)}, {_name(self.amount_prior)}"
+        if _name(self.any_prior) == _name(self.amount_prior):
+            fitted = _name(self.any_prior)
+        found: dict[str, Both | str] = {}
+        found[fitted], changes, before = run(self._models(), limits)
+        for other in self.alternatives:
+            if other == fitted:
+                continue
+            try:
+                found[other] = run(self._models(other), Limits(ess=0.0))[0]
+            except EstimationError as error:
+                found[other] = f"failed: {error}"
+        return self._result(design, cells, changes, before, found, spending.cluster_name)
+
+    def _both(
+        self, some: Moments, positive: Moments, cells: Cells, design: Design,
+        models: tuple[HierarchicalDiD, HierarchicalDiD], limits: Limits | None,
+    ) -> tuple[Both, Changes, Changes]:  # fmt: skip
+        """Fit both parts; return them, the changes they make, and those that the prior makes."""
+        one = models[0].fit(
             some, replace(design, outcome=self.any, unit_of_measure=None), limits=limits
         )
-        two = self._amounts(second, positive, design, limits)
+        two = self._amounts(models[1], positive, design, limits)
         changes = Changes(_matched(one, "rate_effect", cells, self.any), self._change(two, cells))
-        return self._result(design, cells, changes, one, two, spending.cluster_name)
+        before = Changes(
+            drawn(one, "rate_effect", cells, "prior"),
+            self._percent(drawn(two, "effect", cells, "prior")),
+        )
+        both = Both(one, two, changes.parts["total"], before.parts["total"])
+        return both, changes, before
 
     def _amounts(
         self, model: HierarchicalDiD, positive: Moments, design: Design, limits: Limits | None
@@ -217,13 +259,21 @@ class TwoPartDiD:
         return model.fit(replace(positive, y_mean=means), design, baseline=1.0, limits=limits)
 
     def _change(self, posterior: Estimates, cells: Cells) -> FloatArray:
-        effect = _matched(posterior, "effect", cells, self.positive)
+        return self._percent(_matched(posterior, "effect", cells, self.positive))
+
+    def _percent(self, effect: FloatArray) -> FloatArray:
+        """Return the change of mean spending if any, percent, from effects of the second part."""
         return 100.0 * np.expm1(effect / 100.0) if self.amount == "lognormal" else effect
 
     def _check(self, spending: Moments, some: Moments, positive: Moments, design: Design) -> None:
         problems = Problems("the columns of the two parts", DataError)
         spent = _total(spending, design.outcome)
         share, level = _mean(some, self.any), _mean(positive, self.positive)
+        if not np.allclose(spending.w, spending.n, rtol=_ROUNDING):
+            problems.add(
+                "rows have weights, and the first part counts persons: a weighted person would "
+                "count as several. Leave `weight` out, or use `HierarchicalDiD` on spending."
+            )
         if not np.isclose(some.w.sum(), spending.w.sum(), rtol=_ROUNDING):
             problems.add(
                 f"`{self.any}` is known in other rows than `{design.outcome}`. It is 0 or 1 where "
@@ -251,43 +301,55 @@ class TwoPartDiD:
                 f"the mean of `{self.positive}` is above the logarithm of mean spending, which no "
                 "mean of logarithms is. Pass natural logarithms, or use amount='mean'."
             )
+        elif positive.yy is not None and not _varies(positive, self.positive):
+            problems.add(
+                f"`{self.positive}` is the same for all persons with spending in a cell, so the "
+                "spread of amounts is unknown. Pass spending of persons, not means or fees; for a "
+                "fee that all pay the first part is all there is: HierarchicalDiD(family='binomial')."
+            )
         problems.raise_if_any()
 
     def _result(
-        self, design: Design, cells: Cells, changes: Changes, one: Estimates, two: Estimates,
-        cluster_name: str,
+        self, design: Design, cells: Cells, changes: Changes, before: Changes,
+        found: dict[str, Both | str], cluster_name: str,
     ) -> Estimates:  # fmt: skip
-        import xarray
-
         frame, weights = averages(cells, design)
-        frames, draws = [], []
+        frames, draws, prior = [], [], []
+        one, two = next(x for x in found.values() if not isinstance(x, str))[:2]
+        overall = (frame["estimand"] == OVERALL).to_numpy()
         for part, change in changes.parts.items():
             rows = np.ones(len(frame), dtype=bool)
             if part in PARTS[3:]:
                 rows = (frame["unit_of_measure"] == PERCENT).to_numpy()
             frames.append(frame[rows].assign(part=part))
             draws.append(change @ weights[rows].T)
+            prior.append(before.parts[part] @ weights[rows].T)
         samples = np.hstack(draws)
         out = pd.concat(frames, ignore_index=True).assign(estimate=samples.mean(axis=0))
-        shape = (self.chains, self.draws, -1)
-        tree = xarray.Dataset(
-            {
-                **{
-                    name: ((*DIMS, "effect_cell"), x.reshape(shape))
-                    for name, x in changes.parts.items()
-                },
-                "average": ((*DIMS, "row"), samples.reshape(shape)),
-            },
-            coords={"effect_cell": cells.coords["effect_cell"]},
-        )
+        shape = (self.chains, self.draws)
+        groups = {
+            "posterior": named_draws(changes.parts, samples, cells, shape),
+            "prior": named_draws(before.parts, np.hstack(prior), cells, (1, len(before.any))),
+        }
         return Estimates(
             frame=out, samples=samples, interval="credible", cluster_name=cluster_name,
-            tree=xarray.DataTree.from_dict({"posterior": tree}),
-            meta=self._meta(design, cells, one, two),
+            tree=joint_tree(groups, any=one.to_arviz(), if_any=two.to_arviz()),
+            meta={
+                **self._meta(design, cells, one, two, found),
+                "prior_sensitivity": total_lines(
+                    frame[overall].assign(part="total"), weights[overall], found
+                ),
+            },
         )  # fmt: skip
 
-    def _meta(self, design: Design, cells: Cells, one: Estimates, two: Estimates) -> dict[str, Any]:
-        seen = {"any": one.meta, "if_any": two.meta}
+    def _meta(
+        self, design: Design, cells: Cells, one: Estimates, two: Estimates,
+        found: dict[str, Both | str],
+    ) -> dict[str, Any]:  # fmt: skip
+        seen = {
+            part: {**est.meta, "prior_sensitivity": part_lines(part, found)}
+            for part, est in (("any", one), ("if_any", two))
+        }
         return {
             "estimator": "TwoPartDiD",
             "options": asdict(self),
@@ -304,6 +366,10 @@ class TwoPartDiD:
         }
 
 
+def _name(prior: PriorName | RatePriors | Priors) -> str:
+    return prior if isinstance(prior, str) else "custom"
+
+
 def _moments(data: Panel | Moments, outcome: str, design: Design) -> Moments:
     """Return moments of one column; rows of a panel are added up within clusters."""
     if isinstance(data, Moments):
@@ -315,6 +381,13 @@ def _moments(data: Panel | Moments, outcome: str, design: Design) -> Moments:
 
 def _total(moments: Moments, name: str) -> float:
     return float(np.nansum(moments.w * moments.y_mean[:, moments.column(name)]))
+
+
+def _varies(moments: Moments, name: str) -> bool:
+    j = moments.column(name)
+    inside = 0.0 if moments.yy is None else float(np.nansum(moments.yy[:, j]))
+    size = float(np.nansum(moments.w * np.square(moments.y_mean[:, j])))
+    return inside > 1e-10 * size
 
 
 def _mean(moments: Moments, name: str) -> float:
@@ -333,7 +406,7 @@ def _matched(posterior: Estimates, name: str, cells: Cells, column: str) -> Floa
             f"event time and stratum that spending has ({listed(lost)}): nobody there has a value "
             "before and after entry. Merge strata, or end `window` earlier."
         )
-    return flatten(tree, name)[:, [have[x] for x in wanted]]
+    return drawn(posterior, name, cells, "posterior")
 
 
 def two_part_columns(frame: pd.DataFrame, spending: str) -> Mapping[str, FloatArray]:

@@ -8,9 +8,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import vbceval as vbc
-from vbceval.bayes import HierarchicalDiD, JointDiD, Limits
+from vbceval.bayes import (
+    HierarchicalDiD,
+    JointDiD,
+    JointMetaAnalysis,
+    Limits,
+    MetaAnalysis,
+    TwoPartDiD,
+    two_part_columns,
+)
 
 DESIGN = vbc.Design(outcome="spend", unit_of_measure="USD")
 VISITS = vbc.Design(outcome="visits", unit_of_measure="visits")
@@ -47,11 +56,48 @@ def fits() -> SimpleNamespace:
             person_sd={"spend": 15_000.0, "visits": 60.0}, person_correlation=0.0, nodes=256,
             draws=100,
         ).fit(one, [DESIGN, VISITS], limits=LOOSE),
+        two_part=two_part(),
+        meta=MetaAnalysis(robust=False, engine="grid", draws=250).fit(
+            EFFECTS[EFFECTS["outcome"] == "spending"]
+        ),
+        joint_meta=JointMetaAnalysis(within=0.4, nodes=256, draws=1000).fit(EFFECTS),
     )  # fmt: skip
 
 
+EFFECTS = pd.DataFrame(
+    {
+        "report": ["a", "a", "b", "b", "c", "c", "d", "e"],
+        "program": ["A", "A", "B", "B", "C", "C", "D", "D"],
+        "program_type": ["aco"] * 4 + ["bundle"] * 4,
+        "outcome": ["spending", "readmissions"] * 3 + ["spending"] * 2,
+        "unit_of_measure": "percent",
+        "estimate": [-1.4, -0.4, -0.2, 0.1, -2.0, -0.5, -1.7, -2.9],
+        "std_error": [0.6, 0.7, 0.5, 0.9, 1.0, 0.8, 0.6, 0.8],
+    }
+)
+
+
+def two_part() -> vbc.Estimates:
+    rng, out = np.random.default_rng(2), []
+    for i in range(8):
+        entry, level = (2017.0 if i % 2 else np.nan), rng.normal(0, 0.1)
+        for t in (2015, 2016, 2017):
+            some = rng.random(120) < 0.7
+            spend = some * np.exp(8 + level + rng.normal(0, 0.7, 120))
+            out.append(pd.DataFrame({"aco": i, "year": t, "entry": entry, "spend": spend}))
+    frame = pd.concat(out, ignore_index=True).reset_index(names="person")
+    data = vbc.Panel.from_frame(
+        frame.assign(**two_part_columns(frame, "spend")), unit="person", period="year",
+        cohort="entry", cluster="aco", kind="repeated_cross_section",
+    )  # fmt: skip
+    model = TwoPartDiD(any="any", positive="log_if_any", draws=100, alternatives=(), shocks="iid")
+    return model.fit(data, DESIGN, limits=LOOSE)
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["gaussian", "binomial", "joint"])
+@pytest.mark.parametrize(
+    "name", ["gaussian", "binomial", "joint", "two_part", "meta", "joint_meta"]
+)
 def test_arviz_reads_every_tree_as_it_is(fits, name: str) -> None:
     import arviz
 
@@ -60,14 +106,41 @@ def test_arviz_reads_every_tree_as_it_is(fits, name: str) -> None:
             "observed_data"} <= set(tree.children)  # fmt: skip
     assert set(tree["observed_data"].data_vars) == set(tree["posterior_predictive"].data_vars)
     assert np.isfinite(float(arviz.loo(tree).elpd))
-    found = arviz.psense_summary(tree, var_names=["effect_at_entry"])
+    names = {"two_part": "total", "meta": "mean_effect", "joint_meta": "mean_effect"}
+    main = names.get(name, "effect_at_entry")
+    found = arviz.psense_summary(tree, var_names=[main])
     assert found["prior"].gt(0).all()
     assert found["likelihood"].gt(0).all()
     for plot in (arviz.plot_ppc_dist, arviz.plot_ppc_pit):
         plot(tree)
     for plot in (arviz.plot_rank, arviz.plot_dist, arviz.plot_forest, arviz.plot_prior_posterior):
-        plot(tree, var_names=["effect"])
+        plot(tree, var_names=[main if name in names else "effect"])
     plt.close("all")
+
+
+def test_likelihoods_of_programs_with_several_outcomes_are_dense_normal(fits) -> None:
+    tree = fits.joint_meta.to_arviz()
+    found = tree["log_likelihood"]["estimate"]
+    assert list(found["part"].values) == ["A", "B", "C", "D"]
+    rows, n = EFFECTS, len(EFFECTS)
+    code = np.array([0, 1] * 3 + [0, 0])
+    for s in ({"chain": 0, "draw": 3}, {"chain": 2, "draw": 200}):
+        at = tree["posterior"].to_dataset().isel(s)
+        total, mean = np.zeros((n, n)), np.zeros(n)
+        for i in range(n):
+            kind = {"program_type": rows["program_type"][i]}
+            mean[i] = at["type_mean"].sel(kind).values[code[i]]
+            for j in range(n):
+                alike = rows["report"][i] == rows["report"][j]
+                within = 1.0 if i == j else 0.4 * alike
+                total[i, j] = within * rows["std_error"][i] * rows["std_error"][j]
+                between = float(at["between_correlation"].values[code[i], code[j]])
+                for level, name in (("report", "report"), ("program", "program")):
+                    sd = at[f"between_{level}_sd"].values
+                    same = rows[name][i] == rows[name][j]
+                    total[i, j] += same * sd[code[i]] * sd[code[j]] * between
+        whole = stats.multivariate_normal.logpdf(rows["estimate"], mean, total)
+        assert float(found.isel(s).sum()) == pytest.approx(whole, abs=1e-7)
 
 
 def changes(dataset, cells, first: int, last: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 import vbceval as vbc
-from vbceval.bayes import Limits, TwoPartDiD, two_part_columns
+from vbceval.bayes import Limits, TwoPartDiD, headline, two_part_columns
 from vbceval.bayes.averages import PERCENT
 from vbceval.bayes.cells import from_moments
 from vbceval.bayes.two_part import Changes
@@ -94,6 +95,42 @@ def test_each_part_is_said_in_full(fitted) -> None:
     assert tree["total"].shape == (2, 200, 1)
 
 
+def test_spending_as_a_whole_is_reported_under_other_priors(fitted) -> None:
+    _, est = fitted
+    lines = [
+        x for x in est.meta["prior_sensitivity"] if x["unit_of_measure"] == "percent of baseline"
+    ]
+    assert [x["prior"] for x in lines] == ["flat", "default"]
+    flat, default = lines
+    own = est.where(estimand="att_overall", part="total", unit_of_measure=PERCENT)
+    assert flat["estimate"] == pytest.approx(own.estimate[0])
+    assert (flat["method"], default["method"]) == ("as fitted", "integrated again")
+    # the narrower prior, whose effect is drawn beside the posterior, draws towards zero
+    assert default["prior_sd_percent"] < 0.3 * flat["prior_sd_percent"]
+    assert flat["estimate"] < default["estimate"] < 0.0
+    assert default["std_error"] < flat["std_error"]
+    words = headline(est)
+    assert "flat prior of mean" in words
+    assert "integrated again" in words
+
+
+def test_likelihood_of_an_organization_is_that_of_both_parts(fitted) -> None:
+    frame, est = fitted
+    tree = est.to_arviz()
+    parts = TwoPartDiD(
+        any="any", positive="log_if_any", amount_prior="flat", any_prior="flat", shocks="iid",
+        organization_effects=False, draws=200, chains=2, alternatives=(),
+    )._models()  # fmt: skip
+    data = vbc.Moments.from_panel(panel(frame), outcomes=["any"], by="cluster")
+    one = parts[0].fit(data, vbc.Design(outcome="any"), limits=Limits(ess=100.0)).to_arviz()
+    rest = tree["log_likelihood"]["cells"] - one["log_likelihood"]["cells"]
+    # what is left is the law of means of logs: of n_c cells, with an intercept projected out
+    positive = frame[frame["any"] == 1].groupby(["aco", "year"])["log_if_any"]
+    size = 10_000 * positive.var().mean() / positive.size().groupby("aco").mean()
+    expected = -2 * 0.5 * np.log(2 * np.pi * size)
+    assert rest.mean(("chain", "draw")).values == pytest.approx(expected.to_numpy(), abs=3.0)
+
+
 def test_columns_that_do_not_fit_are_named() -> None:
     frame = persons(n=6)
     data = panel(frame)
@@ -111,6 +148,14 @@ def test_columns_that_do_not_fit_are_named() -> None:
     some = panel(frame.assign(some=frame["any"].mask(lost)))
     with pytest.raises(DataError, match="`some` is known in other rows than `spend`"):
         TwoPartDiD(any="some", positive="log_if_any").fit(some, DESIGN)
+    same = frame.assign(spend=100.0 * frame["any"], log_if_any=np.log(100.0 / frame["any"]))
+    with pytest.raises(DataError, match="the same for all persons with spending"):
+        TwoPartDiD(any="any", positive="log_if_any").fit(
+            panel(same.replace({"log_if_any": {np.inf: np.nan}})), DESIGN
+        )
+    weighted = replace(data, frame=frame.assign(w=2.0), weight="w")
+    with pytest.raises(DataError, match="a weighted person would count as several"):
+        TwoPartDiD(any="any", positive="log_if_any").fit(weighted, DESIGN)
     with pytest.raises(DesignError, match="`amount` is 'gamma'"):
         TwoPartDiD(any="any", positive="if_any", amount="gamma")
     with pytest.raises(DataError, match="`spend` is negative"):

@@ -209,12 +209,15 @@ def complete(
             {name: ((*DIMS, "organization"), x.reshape(shape)) for name, x in own.items()}
         )
     prior = prior_of(marginal, seed=seed)
-    return attach_groups(
+    change = change_in_percent(grid.data, prior)
+    attach_groups(
         tree, grid.data.cells, marginal.priors.coefficients, grid.parts.names[1:],
         likelihood=said.log_likelihood, found=kept.statistics, prior=prior,
-        averages=reported.values(change_in_percent(grid.data, prior), prior),
-        again={"events": kept.counts},
+        averages=reported.values(change, prior), again={"events": kept.counts},
     )  # fmt: skip
+    drawn = tree["prior"].to_dataset()
+    tree["prior"] = drawn.assign(rate_effect=((*DIMS, "effect_cell"), change[None]))
+    return tree
 
 
 def prior_of(marginal: CountMarginal, *, seed: int) -> FloatArray:
