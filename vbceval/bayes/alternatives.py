@@ -15,6 +15,7 @@ from vbceval.bayes.engines import Model, Posterior
 from vbceval.bayes.exact import integrate_cells
 from vbceval.bayes.hyper import HORSESHOE, STUDENT, laws
 from vbceval.bayes.priors import PriorName, Priors, log_density, named
+from vbceval.bayes.quadrature import Nodes
 from vbceval.bayes.weighted import LARGEST_K, smoothed, summary
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
@@ -24,9 +25,9 @@ STANDARD: tuple[PriorName | Priors, ...] = ("default", "skeptical", "flat")
 """Sets that are reported beside every headline."""
 
 _KEYS = ("estimand", "outcome", "unit_of_measure", "stratum")
-_REWEIGHTED = ("effect", "effect_mean", "spread", "organization")
-_NODES = 256
-_LEAST = 200.0
+REWEIGHTED = ("effect", "effect_mean", "spread", "organization")
+LINE_NODES = 256
+LEAST = 200.0
 
 
 class Law(NamedTuple):
@@ -89,10 +90,9 @@ def prior_lines(
         ``probability_below_0``; ``level``, ``method`` and ``pareto_k``.
     """
     rows = np.flatnonzero(frame["estimand"] == OVERALL)
-    keys = frame.iloc[rows][[*_KEYS]].to_dict("records")
     even = np.full(len(found.draws), 1.0 / len(found.draws))
     own = summary(found.draws[:, rows], even, level).assign(estimate=found.mean[rows])
-    laws_found: list[tuple[str | Priors, Law]] = [(fitted, Law(_renamed(own), "as fitted"))]
+    laws_found: list[tuple[str | Priors, Law]] = [(fitted, Law(renamed(own), "as fitted"))]
     for other in others:
         if named(other) == model.priors:
             continue
@@ -100,8 +100,26 @@ def prior_lines(
             law = _under(model, found, named(other), rows, seed=seed, level=level)
         except EstimationError as error:
             missing = own.assign(**dict.fromkeys(own.columns, np.nan))
-            law = Law(_renamed(missing), f"failed: {error}")
+            law = Law(renamed(missing), f"failed: {error}")
         laws_found.append((other, law))
+    return prior_records(frame.iloc[rows], laws_found, level)
+
+
+def prior_records(
+    keys: pd.DataFrame, found: Sequence[tuple[str | Priors, Law]], level: float
+) -> list[dict[str, Any]]:
+    """
+    Return one record a row and prior, as `prior_lines` says.
+
+    Parameters
+    ----------
+    keys : DataFrame
+        Rows of the overall effect.
+    found : sequence of (str or Priors, Law)
+        Priors, and laws of those rows under them.
+    level : float
+        Level of intervals.
+    """
     return [
         {
             **{str(k): v for k, v in key.items()},
@@ -111,38 +129,25 @@ def prior_lines(
             **{str(k): float(v) for k, v in law.table.iloc[i].items()},
             "level": level, "method": law.method, "pareto_k": law.pareto_k,
         }
-        for i, key in enumerate(keys) for prior, law in laws_found
+        for i, key in enumerate(keys[[*_KEYS]].to_dict("records")) for prior, law in found
     ]  # fmt: skip
 
 
-def _renamed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.rename(columns={"below_zero": "probability_below_0"})
+def mixture(nodes: Nodes, level: float) -> pd.DataFrame:
+    """
+    Return the table of a `Law` of averages that are normal at each node.
 
-
-def _under(
-    model: Model, found: Posterior, other: Priors, rows: Any, *, seed: int, level: float
-) -> Law:
-    """Return the law of some averages under another prior."""
-    kept = {name: getattr(model.priors, name) for name in _REWEIGHTED}
-    if replace(other, **kept) == model.priors:
-        weight, k = smoothed(_log_ratio(found.tree, model, other))
-        if k <= LARGEST_K and 1.0 / np.square(weight).sum() >= _LEAST:
-            table = summary(found.draws[:, rows], weight, level)
-            return Law(_renamed(table), "draws reweighted", k)
-    if model.active[[STUDENT, HORSESHOE]].any():
-        raise EstimationError(
-            "the draws of this prior say too little about the other, and the exact engine does not "
-            "take this model; fit it again under that prior (`prior_sensitivity`)"
-        )
-    parts = model.parts._replace(centre=other.effect_mean)
-    ahead = laws(model.cells, parts, other, model.active, person_log_sd=model.person_log_sd)
-    _, nodes, seen = integrate_cells(
-        model.cells, parts, other, ahead, model.averages[rows], nodes=_NODES, seed=seed
-    )
+    Parameters
+    ----------
+    nodes : Nodes
+        Weighted nodes.
+    level : float
+        Level of intervals.
+    """
     means, sds = (np.array([getattr(x, name) for x in nodes.found]) for name in ("mean", "sd"))
     mean = nodes.weights @ means
     tails = (1 - level) / 2, (1 + level) / 2
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "estimate": mean,
             "std_error": np.sqrt(nodes.weights @ (sds**2 + np.square(means - mean))),
@@ -153,7 +158,34 @@ def _under(
             "probability_below_0": nodes.weights @ special.ndtr(-means / sds),
         }
     )
-    return Law(table, "integrated again", seen.k_hat)
+
+
+def renamed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary of draws with the names of records."""
+    return table.rename(columns={"below_zero": "probability_below_0"})
+
+
+def _under(
+    model: Model, found: Posterior, other: Priors, rows: Any, *, seed: int, level: float
+) -> Law:
+    """Return the law of some averages under another prior."""
+    kept = {name: getattr(model.priors, name) for name in REWEIGHTED}
+    if replace(other, **kept) == model.priors:
+        weight, k = smoothed(_log_ratio(found.tree, model, other))
+        if k <= LARGEST_K and 1.0 / np.square(weight).sum() >= LEAST:
+            table = summary(found.draws[:, rows], weight, level)
+            return Law(renamed(table), "draws reweighted", k)
+    if model.active[[STUDENT, HORSESHOE]].any():
+        raise EstimationError(
+            "the draws of this prior say too little about the other, and the exact engine does not "
+            "take this model; fit it again under that prior (`prior_sensitivity`)"
+        )
+    parts = model.parts._replace(centre=other.effect_mean)
+    ahead = laws(model.cells, parts, other, model.active, person_log_sd=model.person_log_sd)
+    _, nodes, seen = integrate_cells(
+        model.cells, parts, other, ahead, model.averages[rows], nodes=LINE_NODES, seed=seed
+    )
+    return Law(mixture(nodes, level), "integrated again", seen.k_hat)
 
 
 def mixture_quantile(

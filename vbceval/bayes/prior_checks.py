@@ -159,7 +159,7 @@ def power_scaling(estimates: Estimates) -> pd.DataFrame:
             "the table afterwards."
         )
     found = arviz.psense_summary(tree, var_names=["average"], alphas=(0.8, 1.25), round_to=6)
-    keys = ["estimand", "unit_of_measure", "cohort", "event_time", "stratum"]
+    keys = ["estimand", "outcome", "unit_of_measure", "cohort", "event_time", "stratum"]
     out = estimates.frame[keys].copy()
     for name in ("prior", "likelihood", "diagnosis"):
         out[name] = found[name].to_numpy()
@@ -195,16 +195,21 @@ def headline(estimates: Estimates) -> str:
             "the estimates carry no result under other priors. Pass the result of "
             "`HierarchicalDiD.fit` (with `alternatives`) or of `given_evidence`."
         )
-    out = [_line(x) for x in lines]
-    if estimates.meta.get("estimator") == "HierarchicalDiD":
+    several = len({x["outcome"] for x in lines}) > 1
+    out = [(f"{x['outcome']}: " if several else "") + _line(x) for x in lines]
+    if estimates.meta.get("estimator") in ("HierarchicalDiD", "JointDiD"):
         scaled = power_scaling(estimates)
         rows = (scaled["estimand"] == OVERALL) & (scaled["unit_of_measure"] == PERCENT)
-        row = scaled[rows].iloc[0]
         flagged = scaled[scaled["flagged"]]
-        diagnosis = row["diagnosis"] or "nothing notable"
+        found = [
+            (f"{row['outcome']} " if several else "")
+            + f"prior {row['prior']:.2f}, likelihood {row['likelihood']:.2f} "
+            f"({row['diagnosis'] or 'nothing notable'})"
+            for _, row in scaled[rows].iterrows()
+        ]
         out.append(
-            f"Power scaling: prior {row['prior']:.2f}, likelihood {row['likelihood']:.2f} "
-            f"({diagnosis}); {len(flagged)} of {len(scaled)} rows move notably with the prior."
+            f"Power scaling: {', '.join(found)}; {len(flagged)} of {len(scaled)} rows move notably "
+            "with the prior."
         )
     return "\n".join(out)
 

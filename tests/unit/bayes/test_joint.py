@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -233,8 +234,9 @@ def planted() -> SimpleNamespace:
     data = vbc.Panel.from_frame(frame, unit="aco", period="year", cohort="entry", weight="size")
     designs = [vbc.Design(outcome=name) for name in ("spend", "visits")]
     options = {"person_sd": {k: SD[k] for k in ("spend", "visits")}, "organization_effects": False}
-    est = JointDiD(**options, nodes=256).fit(data, designs)
-    return SimpleNamespace(est=est, data=data, designs=designs, frame=frame)
+    model = JointDiD(**options, nodes=256)
+    est = model.fit(data, designs)
+    return SimpleNamespace(est=est, model=model, data=data, designs=designs, frame=frame)
 
 
 def test_planted_effects_and_correlation_are_found(planted) -> None:
@@ -288,6 +290,26 @@ def test_result_says_what_was_assumed_and_seen(planted) -> None:
     assert sensitive["likelihood"].gt(0).all()
 
 
+def test_other_priors_are_reported_for_each_outcome(planted) -> None:
+    lines = pd.DataFrame(planted.est.meta["prior_sensitivity"])
+    lines = lines[lines["unit_of_measure"] == PERCENT].set_index(["outcome", "prior"])
+    assert set(lines.index.get_level_values("prior")) == {"default", "skeptical", "flat"}
+    methods = lines.loc["spend", "method"]
+    assert methods["default"] == "as fitted"
+    assert methods["flat"] in ("draws reweighted", "integrated again")
+    for name in ("skeptical", "flat"):
+        model = replace(planted.model, prior=name, alternatives=(), seed=1)
+        again = model.fit(planted.data, planted.designs)
+        overall = again.where(estimand="att_overall", unit_of_measure=PERCENT)
+        sd = overall.draws().std(axis=0)
+        said = lines.xs(name, level="prior").loc[["spend", "visits"]]
+        assert np.all(np.abs(said["estimate"] - overall.estimate) < 0.15 * sd), name
+        assert said["std_error"].to_numpy() == pytest.approx(sd, rel=0.15), name
+    words = vbc.bayes.headline(planted.est)
+    assert words.startswith("spend: att_overall, default prior Normal(0, 3)")
+    assert "visits prior" in words.splitlines()[-1]
+
+
 def test_bad_input_is_named(planted) -> None:
     fit = JointDiD(person_sd={"spend": 1.0, "costs": 2.0}).fit
     with pytest.raises(DesignError, match="`person_sd` names `costs`, which no design"):
@@ -298,6 +320,8 @@ def test_bad_input_is_named(planted) -> None:
         JointDiD().fit(planted.data, planted.designs[0])
     with pytest.raises(DesignError, match="evidence on one outcome"):
         JointDiD(prior=Priors(effect_mean=-1.0))
+    with pytest.raises(EstimationError, match="'narrow'"):
+        JointDiD(alternatives=("narrow",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_MEMORY", 1e3)
         with pytest.raises(EstimationError, match="up to 8 cells each"):

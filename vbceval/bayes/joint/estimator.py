@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from scipy import linalg
 
+from vbceval.bayes.alternatives import STANDARD
 from vbceval.bayes.averages import averages
 from vbceval.bayes.cells import Cells, PersonSd, from_moments, moments_of
 from vbceval.bayes.checks import Convergence, Limits
 from vbceval.bayes.draws import prior_effects
 from vbceval.bayes.groups import Once, by_name, prior_predictive
 from vbceval.bayes.hierarchical import HierarchicalDiD
+from vbceval.bayes.joint.alternatives import joint_lines
 from vbceval.bayes.joint.correlated import Joint, stated_correlation
 from vbceval.bayes.joint.posterior import Found, add_groups, check_each, posterior
 from vbceval.bayes.joint.stacked import Stacked, stack_cells
@@ -63,6 +65,9 @@ class JointDiD:
         persons behind a cell.
     prior : {"default", "skeptical", "flat"} or Priors
         Scales of the priors, percent of each outcome's baseline.
+    alternatives : tuple of {"default", "skeptical", "flat"} or Priors
+        Under which other priors the overall effect on each outcome is reported beside the fit, in
+        ``meta["prior_sensitivity"]``, as in `HierarchicalDiD`; all three by default.
     concentration : float, default 2
         Exponent of the LKJ prior of correlation matrices: 1 is uniform, larger values draw
         towards zero.
@@ -93,6 +98,7 @@ class JointDiD:
     person_sd_uncertainty: float = 0.0
     person_correlation: float | Mapping[tuple[str, str], float] | None = None
     prior: PriorName | Priors = "default"
+    alternatives: tuple[PriorName | Priors, ...] = STANDARD
     concentration: float = 2.0
     shocks: Shocks = "ar1"
     organization_effects: bool = True
@@ -104,7 +110,7 @@ class JointDiD:
     def __post_init__(self) -> None:
         # options that both models have are checked where the other has them
         HierarchicalDiD(
-            prior=self.prior, shocks=self.shocks, draws=self.draws, chains=self.chains,
+            prior=self.prior, alternatives=self.alternatives, shocks=self.shocks, draws=self.draws, chains=self.chains,
             nodes=self.nodes, seed=self.seed, person_sd=None if self.person_sd is None else 1.0,
             person_sd_uncertainty=self.person_sd_uncertainty,
         )  # fmt: skip
@@ -113,9 +119,9 @@ class JointDiD:
                 f"`person_sd` is {self.person_sd!r}; outcomes differ in unit, so give a mapping of "
                 "outcome to standard deviation (or to one by stratum)."
             )
-        if named(self.prior).effect_mean != 0.0:
+        if any(named(prior).effect_mean != 0.0 for prior in (self.prior, *self.alternatives)):
             raise DesignError(
-                "`prior` has an `effect_mean`, which is evidence on one outcome, and would be taken "
+                "a prior has an `effect_mean`, which is evidence on one outcome, and would be taken "
                 "for all of them. Use priors centred at zero, or `HierarchicalDiD` for that outcome."
             )
         if not 0.0 < self.concentration < np.inf:
@@ -194,6 +200,15 @@ class JointDiD:
                 name: prior_predictive(prior @ weights[k + 1])
                 for name, k in zip(outcomes, firsts, strict=True)
             },
+            "prior_sensitivity": joint_lines(
+                joint,
+                found,
+                frame,
+                weights,
+                fitted=self.prior,
+                others=self.alternatives,
+                seed=self.seed,
+            ),
             "posterior_predictive": dict(zip(outcomes, map(by_name, misfit), strict=True)),
         }
         return Estimates(

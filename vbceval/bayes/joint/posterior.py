@@ -159,7 +159,7 @@ def add_groups(
     import xarray
 
     stacked = joint.stacked
-    cells, parts = stacked.cells, stacked.parts
+    cells = stacked.cells
     found = tree["posterior"].to_dataset()
     shape = (found.sizes["chain"], found.sizes["draw"])
     coords = {name: found[name].values for name in DIMS}
@@ -168,13 +168,9 @@ def add_groups(
         {"cells": ((*DIMS, "cluster"), likelihood.reshape(*shape, -1))},
         coords={**coords, "cluster": [str(c) for c in cells.clusters]},
     )
-    entry = found["effect_at_entry"].values
-    log_prior = log_density(
-        priors, entry[..., 0], [found[f"{n}_sd"].values for n in parts.names[1:]]
+    tree["log_prior"] = xarray.Dataset(
+        {"effect": (DIMS, log_prior(tree, joint, priors))}, coords=coords
     )
-    for o in range(1, len(stacked.outcomes)):
-        log_prior = log_prior + log_density(priors, entry[..., o], [])
-    tree["log_prior"] = xarray.Dataset({"effect": (DIMS, log_prior)}, coords=coords)
     tree["prior"] = xarray.Dataset(
         {
             "effect": ((*DIMS, "effect_cell"), prior[None]),
@@ -186,6 +182,16 @@ def add_groups(
         {"y": ((*DIMS, "cell"), replicated(tree, joint, generator(seed, "replicated"))[None])}
     )
     return tree
+
+
+def log_prior(tree: Any, joint: Joint, priors: Priors) -> FloatArray:
+    """Return the log prior of effects at entry and of the spreads of their parts, at each draw."""
+    found, parts = tree["posterior"], joint.stacked.parts
+    entry = found["effect_at_entry"].values
+    out = log_density(priors, entry[..., 0], [found[f"{n}_sd"].values for n in parts.names[1:]])
+    for o in range(1, entry.shape[-1]):
+        out = out + log_density(priors, entry[..., o], [])
+    return np.asarray(out)
 
 
 def replicated(tree: Any, joint: Joint, rng: np.random.Generator) -> FloatArray:
