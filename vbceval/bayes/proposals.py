@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,3 +113,28 @@ class Proposal:
         away = points - self.centre
         outer, inner = away[:, self.costly], away[:, ~self.costly]
         return self.outer.log_density(outer) + self.inner.log_density(inner - outer @ self.slope)
+
+
+class Several:
+    """
+    Laws in equal parts, for a density that no single one is near.
+
+    Parameters
+    ----------
+    laws : sequence of Proposal
+        Each has as many points.
+    """
+
+    def __init__(self, laws: Sequence[Proposal]) -> None:
+        self.laws = laws
+
+    def points(self, families: int, each: int, seed: int, name: str) -> FloatArray:
+        """Return points of all laws; a family's one after another."""
+        n = families // len(self.laws)
+        parts = [law.points(n, each, seed, f"{name} {i}") for i, law in enumerate(self.laws)]
+        return np.vstack(parts)
+
+    def log_density(self, points: FloatArray) -> FloatArray:
+        """Return the log density, up to the constant of `Proposal.log_density`."""
+        parts = [law.log_density(points) for law in self.laws]
+        return np.asarray(special.logsumexp(parts, axis=0) - np.log(len(self.laws)))

@@ -4,8 +4,9 @@ Integration over a few parameters: mode, heavy-tailed proposal, quasi-random poi
 The coordinates are standard normal a priori, so the density is that of a prior of unit scale times
 a likelihood. Points come from a Student t law about the mode; weights are smoothed and judged by
 the shape of their tail. Where that is not good enough, a second pass is centred on the mean and
-covariance that the first found, then a third; the proposals count as one mixture. What still fails
-is an error.
+covariance that the first found. A third and a fourth have a law about each of several groups of
+the points found, for densities that bend: two standard deviations of which the data know the sum of
+squares have two arms. The proposals count as one mixture. What still fails is an error.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy import special
+from scipy import linalg, special
+from scipy.cluster.vq import kmeans2
 
-from vbceval.bayes.proposals import Proposal
-from vbceval.bayes.weighted import smoothed
+from vbceval.bayes.proposals import Proposal, Several
+from vbceval.bayes.weighted import resampled, smoothed
 from vbceval.core.errors import EstimationError
+from vbceval.core.rng import generator
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
-_PASSES = {"first": (1, 1.2), "second": (2, 1.2), "third": (2, 1.6)}
-"""Families of each pass, as a multiple, and how much wider than the posterior the proposal is."""
+_PASSES = ("first", "second", "third", "fourth")
+_WIDER = 1.2
+"""How much wider than what was found a proposal is."""
+_ARMS, _PICKED = 8, 1024
+"""Groups of points from the third pass on, a power of two, and points that are grouped."""
 _REACH = (1.5, 3.0)
 """Steps from the mode, in the standard deviations of its curvature, at which sides are measured."""
 _WIDEST = 3.0
@@ -162,7 +168,7 @@ def integrate(
     Raises
     ------
     EstimationError
-        If the mode is at a boundary, or the gates are still closed after the third pass.
+        If the mode is at a boundary, or the gates are still closed after the fourth pass.
 
     References
     ----------
@@ -172,6 +178,8 @@ def integrate(
        *Econometrica* 57(6), 1317-1339. Section 4 (a law of two sides; here without its step).
     .. [3] Veach, E. and Guibas, L. (1995). Optimally combining sampling techniques for Monte Carlo
        rendering. *SIGGRAPH*, 419-428. (The passes as one mixture.)
+    .. [4] West, M. (1993). Approximating posterior distributions by mixtures. *Journal of the Royal
+       Statistical Society B* 55(2), 409-422. (Laws about groups of weighted points.)
     """
     costly, d = density.costly, len(density.names)
     if d == 0:
@@ -183,16 +191,16 @@ def integrate(
     if not costly.any():
         # nothing is shared that is worth sharing
         families, each, costly = families * each, 1, ~costly
-    mode, curved = centre, spread = _mode(density, start)
-    proposals: list[Proposal] = []
+    mode, curved = _mode(density, start)
+    spread = curved
+    about_mode = Proposal(mode, curved, _WIDER, costly)
+    about_mode.split(*_sides(density, about_mode))
+    proposals: list[Proposal | Several] = [about_mode]
     sizes: list[int] = []
     points, family = np.empty((0, d)), np.empty(0, dtype=np.int64)
     found: list[Any] = []
-    for name, (multiple, wider) in _PASSES.items():
-        proposals.append(Proposal(centre, spread, wider, costly))
-        if name == "first":
-            proposals[0].split(*_sides(density, proposals[0]))
-        n = multiple * families
+    for name in _PASSES:
+        n = families if name == "first" else 2 * families
         sizes.append(n)
         more = proposals[-1].points(n, each, seed, name)
         own = np.repeat(np.arange(n), each) + (family[-1] + 1 if len(family) else 0)
@@ -203,6 +211,10 @@ def integrate(
         if shape <= k_hat and nodes.ess >= least_ess:
             break
         centre, spread = _moments(nodes, spread)
+        if name == "first":
+            proposals.append(Proposal(centre, spread, _WIDER, costly))
+        else:
+            proposals.append(_arms(nodes, spread, costly, seed))
     else:
         # where the heaviest point lies, in standard deviations at the mode
         away = np.abs(points[int(weights.argmax())] - mode) / np.sqrt(np.diag(curved))
@@ -210,7 +222,7 @@ def integrate(
         raise EstimationError(_failure(where, nodes, shape, k_hat, least_ess))
     named = dict(zip(density.names, mode.tolist(), strict=True))
     return nodes, Integration(
-        k_hat=shape, node_ess=nodes.ess, nodes=len(points), passes=len(proposals), mode=named
+        k_hat=shape, node_ess=nodes.ess, nodes=len(points), passes=len(sizes), mode=named
     )
 
 
@@ -238,6 +250,27 @@ def _moments(nodes: Nodes, before: FloatArray) -> tuple[FloatArray, FloatArray]:
     away = nodes.points - mean
     d, ess = len(mean), nodes.ess
     return mean, (ess * (away.T * nodes.weights) @ away + d * before) / (ess + d)
+
+
+def _arms(nodes: Nodes, spread: FloatArray, costly: BoolArray, seed: int) -> Several:
+    """Return a law about each of several groups of nodes, far from each other in `spread`."""
+    rng = generator(seed, "arms")
+    picked = nodes.points[resampled(nodes.weights, _PICKED, rng)]
+    root = np.linalg.cholesky(spread)
+    _, of = kmeans2(
+        linalg.solve_triangular(root, picked.T, lower=True).T, _ARMS, minit="++", rng=rng
+    )
+    share = min(nodes.ess / _PICKED, 1.0)
+    laws = []
+    for k in range(_ARMS):
+        # a group can lose all of its points to others
+        own = picked[of == k] if (of == k).any() else picked
+        away = own - own.mean(axis=0)
+        # few effective points lean on the whole
+        n, d = share * len(own), own.shape[1]
+        around = (share * away.T @ away + d * spread) / (n + d)
+        laws.append(Proposal(own.mean(axis=0), around, _WIDER, costly))
+    return Several(laws)
 
 
 def climb(density: Density, start: Start) -> Start:
@@ -332,7 +365,7 @@ def _mode(density: Density, start: Start) -> tuple[FloatArray, FloatArray]:
 def _weigh(
     points: FloatArray,
     found: Sequence[Evaluated],
-    proposals: Sequence[Proposal],
+    proposals: Sequence[Proposal | Several],
     sizes: Sequence[int],
 ) -> tuple[FloatArray, float]:
     """Return smoothed weights, and the shape of their tail before that."""
