@@ -298,6 +298,28 @@ def test_bias_reduced_errors_of_clubsandwich(frame) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("cluster", "groups", "printed"),
+    [
+        ("id", 500, [10.435857629094292, 23.049035514449894, 19.086523455037746]),
+        ("group", 50, [10.488588084163185, 22.327956110972213, 16.459886983533604]),
+    ],
+)
+def test_factor_of_the_default_and_of_fixest(frame, cluster, groups, printed) -> None:
+    """
+    Pyfixest 0.60.0 counts all levels of cohort by period and stratum by period, ours their rank.
+
+    ``feols("y ~ d22 + d23 + d33 | id + cohort^time + eligible^time", vcov={"CRV1": cluster})``: its
+    K is 17, ours 12: three effects, one for the units, and the eight columns that units leave.
+    """
+    plain = fit(frame, cluster=cluster).std_error
+    factor = groups / (groups - 1) * (1500 - 1)
+    # effects are eliminated by iteration there
+    np.testing.assert_allclose(printed, plain * np.sqrt(factor / (1500 - 17)), rtol=5e-8)
+    ours = fit(frame, "CR1", cluster=cluster).std_error
+    np.testing.assert_allclose(ours, plain * np.sqrt(factor / (1500 - 12)), rtol=1e-11)
+
+
 def test_comparison_is_within_each_later_cohort() -> None:
     """
     Trends of cohorts and shares of eligible units differ, and the effect is still exact.
