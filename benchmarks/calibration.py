@@ -94,10 +94,10 @@ def judged(case: str, rows: list[dict[str, Any]], folder: Path) -> dict[str, Any
     draw_ranks(table, path.with_suffix(".png"))
     low, far = table["p_value"].idxmin(), table["z"].abs().idxmax()
     # runs that integrate have none, and say nothing of them
-    diverged = [row.get("divergences") for row in rows]
+    diverged = [row["divergences"] for row in rows if row.get("divergences") is not None]
     line = {
         "case": case, "replications": len(kept), "refused": len(rows) - len(kept),
-        "with divergences": sum(n > 0 for n in diverged if n is not None),
+        "with divergences": sum(n > 0 for n in diverged) if diverged else "–",
         "quantities": len(table), "smallest p": f"{table['p_value'][low]:.4f} ({table['quantity'][low]})",
         "largest z of a mean": f"{abs(table['z'][far]):.2f} ({table['quantity'][far]})",
         "seconds of processor each": f"{np.median([row['cpu'] for row in rows]):.2f}",

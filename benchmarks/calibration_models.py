@@ -32,7 +32,7 @@ MEANS = ("plain", "uncertain spread of persons", "rows of people")
 HEAVY = ("student", "horseshoe")
 NODES, DRAWS = 512, 999
 COUNT_NODES, COUNT_DRAWS = 256, 199
-META_RUN = Run(draws=400, tune=250, target_accept=0.95)
+META_RUN = Run(draws=200, tune=150, target_accept=0.95)
 # narrower than the defaults, under which many a rate is near 0 or 1: no program looks like that
 COUNT_PRIORS = RatePriors(level=0.5, period=0.3)
 
@@ -151,5 +151,5 @@ CASES = {
     **{case: Case(partial(means, case)) for case in MEANS},
     **{family: Case(partial(counts, family)) for family in COUNTS},
     **{case: Case(partial(heavy, case), 100) for case in HEAVY},
-    "meta-analysis": Case(meta, 100), "trees": Case(trees, 200),
+    "meta-analysis": Case(meta, 100), "trees": Case(trees, 100),
 }  # fmt: skip

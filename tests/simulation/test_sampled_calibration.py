@@ -93,5 +93,5 @@ def test_truths_of_other_sampled_models_lie_evenly_among_draws(sim_size) -> None
     cells = sampled_calibration.repeated(model(student=False, horseshoe=True))
     judge([sampled_calibration.places_of_truth(cells, run=Run(), seed=s) for s in range(size)])
     table = meta_calibration.repeated(studies(), meta_calibration.Priors(3.0, 1.0, 4.0, 0.4))
-    run = Run(draws=400, target_accept=0.95)
+    run = Run(draws=200, target_accept=0.95)
     judge([meta_calibration.places_of_truth(table, run=run, seed=s) for s in range(size)])

@@ -14,7 +14,7 @@ from vbceval.bayes.meta_density import LEVELS, design, pulls
 from vbceval.bayes.meta_nuts import Priors, build, located
 from vbceval.bayes.meta_posterior import HEAVY_LEVELS, Posterior
 from vbceval.bayes.sample import compiled, one_thread, sample
-from vbceval.bayes.sampled_calibration import LIMITS, Placed, Run, evenly, places
+from vbceval.bayes.sampled_calibration import LIMITS, Placed, Run, evenly, patiently, places
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 
@@ -126,19 +126,24 @@ def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LI
     Raises
     ------
     EstimationError
-        If the draws cannot be trusted.
+        If the draws cannot be trusted, also of a longer run.
     """
     studies, priors = found.studies, found.priors
     rng = generator(seed, "calibration", "meta")
     truth = from_prior(studies, priors, rng)
     studies.estimate[:] = estimates(studies, truth, priors.rho, rng)
-    with one_thread():
-        tree = sample(found.program, **run._asdict(), seed=seed)
+
+    def once(sizes: Run) -> tuple[Posterior, int]:
+        tree = sample(found.program, **sizes._asdict(), seed=seed)
         drawn = located(tree, studies, priors, generator(seed, "meta", "nuts"))
         seen = require_converged(drawn.tree(studies), drawn.reported, limits)
+        return drawn, seen.divergences
+
+    with one_thread():
+        drawn, divergences = patiently(once, run)
         kept = drawn.take(evenly(len(drawn.mean)))
         ours, true = (_quantities(studies, x, priors) for x in (kept, truth))
-    return Placed(places(ours, {k: float(x[0]) for k, x in true.items()}), seen.divergences)
+    return Placed(places(ours, {k: float(x[0]) for k, x in true.items()}), divergences)
 
 
 def _quantities(studies: Studies, at: Posterior, priors: Priors) -> dict[str, FloatArray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,13 +16,15 @@ from vbceval.bayes.draws import natural
 from vbceval.bayes.engines import Model, add_averages, converged
 from vbceval.bayes.model import build
 from vbceval.bayes.sample import compiled, one_thread, sample
+from vbceval.core.errors import EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray
 
-LIMITS = Limits(r_hat=1.05, ess=100.0, divergences=1.0)
-"""Gates of runs of some hundred draws; divergences are counted, and not a gate."""
-KEPT = 49
+LIMITS = Limits(r_hat=1.05, ess=50.0, divergences=1.0)
+"""Gates of runs of few draws; divergences are counted, and not a gate."""
+KEPT = 19
 """Draws that truths are placed among: so few that they hardly depend on each other."""
+_LONGER = 4
 
 
 class Run(NamedTuple):
@@ -32,11 +34,11 @@ class Run(NamedTuple):
     Parameters
     ----------
     draws, tune, chains, target_accept
-        As in `vbceval.bayes.sample.sample`; ``draws * chains`` is a multiple of 50.
+        As in `vbceval.bayes.sample.sample`; ``draws * chains`` is a multiple of 20.
     """
 
-    draws: int = 200
-    tune: int = 200
+    draws: int = 100
+    tune: int = 120
     chains: int = 2
     target_accept: float = 0.8
 
@@ -129,20 +131,44 @@ def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LI
     Raises
     ------
     EstimationError
-        If the draws cannot be trusted.
+        If the draws cannot be trusted, also of a longer run (`patiently`).
     """
     truth = from_prior(found.model, generator(seed, "calibration"))
     cells, parts, priors, _, _, averages = found.model
     # matrices this small take ten times as long where threads wait for each other
     with one_thread():
         found.put(truth.cells)
-        tree = sample(found.program, **run._asdict(), seed=seed)
-        tree = natural(tree, cells, parts, priors, found.around)
-        add_averages(tree, averages)
-        seen = converged(tree, limits)
+
+        def once(sizes: Run) -> tuple[Any, int]:
+            tree = sample(found.program, **sizes._asdict(), seed=seed)
+            tree = natural(tree, cells, parts, priors, found.around)
+            add_averages(tree, averages)
+            return tree, converged(tree, limits).divergences
+
+        tree, divergences = patiently(once, run)
         ours = quantities(found.model, thinned(tree), cells)
         true = true_quantities(found.model, truth)
-    return Placed(places(ours, true), seen.divergences)
+    return Placed(places(ours, true), divergences)
+
+
+def patiently[Found](once: Callable[[Run], Found], run: Run) -> Found:
+    """
+    Return what a run gives, or one with four times the draws where its draws cannot be trusted.
+
+    What closed the gate is often that a run is short, and to leave such data sets out would choose
+    among truths.
+
+    Parameters
+    ----------
+    once : callable
+        Of sizes.
+    run : Run
+        Sizes to begin with.
+    """
+    try:
+        return once(run)
+    except EstimationError:
+        return once(run._replace(draws=_LONGER * run.draws))
 
 
 def thinned(tree: Any) -> Any:
@@ -159,7 +185,7 @@ def thinned(tree: Any) -> Any:
 
 
 def evenly(size: int) -> IntArray:
-    """Return `KEPT` places at even distances among so many draws, a multiple of 50."""
+    """Return `KEPT` places at even distances among so many draws, a multiple of 20."""
     step = size // (KEPT + 1)
     return np.arange(KEPT, dtype=np.int64) * step + step - 1
 
