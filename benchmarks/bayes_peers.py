@@ -1,7 +1,7 @@
 """
 Intervals and seconds of general Bayesian packages on cell means, beside the hierarchical model.
 
-    python benchmarks/bayes_peers.py --folder peers --replications 10 \
+    python benchmarks/bayes_peers.py --folder peers --replications 20 \
         --bambi-python PYTHON_WITH_BAMBI --causalpy-python PYTHON_WITH_CAUSALPY
 
 Cells of 40 organizations, 2 strata and 6 years, a planted effect of -2 percent, shocks to organizations
@@ -208,7 +208,7 @@ def _said(draws: Any, took: float, ess: float = np.nan) -> dict[str, Any]:
 
 
 def compared(asked: argparse.Namespace) -> pd.DataFrame:
-    """Fit every model on every replication, one row each."""
+    """Fit every model on every replication, one row each; what a stopped run found is read."""
     pythons = {
         "bambi": asked.bambi_python,
         "brms": asked.bambi_python,
@@ -219,12 +219,19 @@ def compared(asked: argparse.Namespace) -> pd.DataFrame:
         path = asked.folder / f"cells_{seed}.csv"
         write_cells(path, seed)
         for name in asked.models:
+            kept = asked.folder / f"fit_{seed}_{list(STEPS).index(name)}.json"
+            if kept.exists():
+                rows.append(json.loads(kept.read_text()))
+                continue
             word = str(seed) if name == "vbceval" else str(path)
             python = next((p for key, p in pythons.items() if name.startswith(key)), sys.executable)
             cost: Cost = measure(
                 Path(__file__), "--step", name, word, python=python, limit=asked.limit
             )
             rows.append({"model": name, "seed": seed, **cost.said})
+            partial = kept.with_suffix(".partial")
+            partial.write_text(json.dumps(rows[-1]))
+            partial.replace(kept)
             print(rows[-1], file=sys.stderr, flush=True)
     return pd.DataFrame(rows)
 
