@@ -215,7 +215,8 @@ def predictive_table(estimates: Estimates, *, level: float = 0.9) -> pd.DataFram
         ``replicated`` (means over draws), ``low`` and ``high`` of the replicated; ``p_value``,
         probability of a larger replicated value and half that of an equal one; ``misfit``, whether that is below .01 or
         above .99; ``level``. Statistics are those of `vbceval.bayes.predictive.Places`: ``variance``,
-        ``extreme``, ``lag_one``, ``icc``. With P rows about 2 percent are misfits by chance.
+        ``extreme``, ``lag_one``, ``icc``; of counts, of Pearson residuals about fitted rates, shocks
+        included. With P rows about 2 percent are misfits by chance.
 
     Raises
     ------
@@ -227,8 +228,7 @@ def predictive_table(estimates: Estimates, *, level: float = 0.9) -> pd.DataFram
     if "observed_by_place" not in found:
         raise EstimationError(
             "these estimates carry no check by stratum and period. Pass the result of "
-            "`HierarchicalDiD.fit` with family='gaussian'; of counts read "
-            "`meta['posterior_predictive']`."
+            "`HierarchicalDiD.fit`; of several outcomes read `meta['posterior_predictive']`."
         )
     observed, replicated = (
         found[f"{name}_by_place"].values[0] for name in ("observed", "replicated")

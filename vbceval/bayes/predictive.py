@@ -123,10 +123,10 @@ def check(parameters: Parameters, chosen: IntArray, rng: np.random.Generator) ->
         for i, residual in enumerate((parameters.residual(int(d)), new)):
             e = centred(cells, block, residual)
             found[i].append(_statistics(cells, e))
-            found[2 + i].append(_by_place(cells, e))
+            found[2 + i].append(by_place(cells, e))
     names = (*[f"variance[{name}]" for name in cells.coords["stratum"]], "lag_one", "extreme")
-    observed, replicated, *by_place = map(np.array, found)
-    return Discrepancy(names, observed, replicated, Places(*_places(cells), *by_place))
+    observed, replicated, *place_values = map(np.array, found)
+    return Discrepancy(names, observed, replicated, Places(*place_keys(cells), *place_values))
 
 
 def restated(cells: Cells) -> IntArray:
@@ -216,8 +216,8 @@ def _mean(values: FloatArray) -> float:
     return float(known.mean()) if known.size else np.nan
 
 
-def _places(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...], FloatArray, FloatArray]:
-    """Return statistic, stratum, period and number of cells, in the order of `_by_place`."""
+def place_keys(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...], FloatArray, FloatArray]:
+    """Return statistic, stratum, period and number of cells, in the order of `by_place`."""
     names, t = cells.coords["stratum"], len(cells.periods)
     per = np.bincount(cells.stratum, minlength=len(names)).astype(float)
     each = np.bincount(cells.stratum * t + cells.period, minlength=len(names) * t).astype(float)
@@ -229,7 +229,8 @@ def _places(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...], FloatArray,
     return tuple(statistic), tuple(map(str, stratum)), period, count
 
 
-def _by_place(cells: Cells, e: FloatArray) -> FloatArray:
+def by_place(cells: Cells, e: FloatArray) -> FloatArray:
+    """Return the statistics of `Places` of residuals, shape (P,)."""
     strata, t = range(cells.n_strata), len(cells.periods)
     square = cells.layout.precision * e**2
     counts = np.bincount(cells.stratum)

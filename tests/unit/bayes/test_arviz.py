@@ -199,3 +199,21 @@ def test_replicated_counts_are_counts_about_the_observed(fits) -> None:
     assert again.mean() == pytest.approx(observed.mean(), rel=0.02)
     # draws differ by chance at least as binomial numbers do
     assert again.var(axis=0).mean() > 0.9 * 400 * 0.2 * 0.8
+
+
+def test_checks_of_counts_by_place_are_pearson_residuals(fits) -> None:
+    table = vbc.bayes.predictive_table(fits.binomial)
+    assert set(table["statistic"]) == {"variance", "extreme", "lag_one", "icc"}
+    whole = table[(table["statistic"] == "variance") & table["period"].isna()]
+    by_stratum = fits.binomial.meta["posterior_predictive"]
+    for row in whole.itertuples():
+        found = by_stratum[f"dispersion[{row.stratum}]"]
+        assert row.observed == pytest.approx(found["observed"], rel=1e-10)
+        assert row.replicated == pytest.approx(found["replicated"], rel=1e-10)
+    # binomial counts about fitted rates: replicated ones vary as their mean says
+    each = table[(table["statistic"] == "variance") & table["period"].notna()]
+    assert len(each) == 8
+    assert each["replicated"].between(0.7, 1.3).all()
+    assert not table["misfit"].any()
+    vbc.figures.predictive_check(table)
+    plt.close("all")

@@ -13,7 +13,7 @@ from vbceval.bayes.counts.engine import CountMarginal
 from vbceval.bayes.counts.families import rate
 from vbceval.bayes.counts.field import Block, Field, Spread, correlation, covariance
 from vbceval.bayes.counts.laplace import Approximation, At
-from vbceval.bayes.counts.predictive import discrepancy, residual_statistics
+from vbceval.bayes.counts.predictive import Seen, discrepancy, residual_statistics
 from vbceval.bayes.predictive import Discrepancy, thinned
 from vbceval.bayes.quadrature import Nodes
 from vbceval.core.rng import generator
@@ -87,7 +87,7 @@ class Reporter:
         self.field, self._seed = field, seed
         self._checked = np.zeros(size, dtype=bool)
         self._checked[checked] = True
-        self._found: dict[int, tuple[FloatArray, FloatArray]] = {}
+        self._found: dict[int, Seen] = {}
         kept = checked[thinned(len(checked), len(cells.y))] if len(checked) else checked
         self._counts: dict[int, FloatArray] = dict.fromkeys(kept.tolist(), np.zeros(0))
         self.v = np.empty((size, field.n_coefficients))
@@ -136,16 +136,16 @@ class Reporter:
             if self._checked[place]:
                 rng = generator(self._seed, "predictive", int(place))
                 dispersion = float(at.spread.dispersion[0])
-                *statistics, again = residual_statistics(field.data, eta[i], dispersion, rng)
-                self._found[int(place)] = (statistics[0], statistics[1])
+                seen = residual_statistics(field.data, eta[i], dispersion, rng)
                 if int(place) in self._counts:
-                    self._counts[int(place)] = again
+                    self._counts[int(place)] = seen.counts
+                # not one copy of all cells for each draw
+                self._found[int(place)] = seen._replace(counts=np.zeros(0))
 
     def result(self) -> Reported:
         """Return everything, once all draws were added."""
-        order = sorted(self._found)
-        observed, replicated = (np.array([self._found[i][k] for i in order]) for k in (0, 1))
-        statistics = discrepancy(self.field.data, observed, replicated)
+        found = [self._found[i] for i in sorted(self._found)]
+        statistics = discrepancy(self.field.data, found)
         return Reported(
             v=self.v, percent=self.percent * self.unit, own=self.own, statistics=statistics,
             counts=np.array(list(self._counts.values())),

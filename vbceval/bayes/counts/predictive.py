@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from vbceval.bayes.counts.cells import CountCells
 from vbceval.bayes.counts.families import draw_counts, rate
-from vbceval.bayes.predictive import Discrepancy
+from vbceval.bayes.predictive import Discrepancy, Places, by_place, place_keys
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 
@@ -14,7 +17,28 @@ _MOST = 4.0
 """Dispersion of residuals over that of replicated ones: what an intended model may show."""
 
 
-def discrepancy(data: CountCells, observed: FloatArray, replicated: FloatArray) -> Discrepancy:
+class Seen(NamedTuple):
+    """
+    What is seen at one draw, of observed and of replicated counts.
+
+    Parameters
+    ----------
+    observed, replicated : array, shape (statistics,)
+        Statistics of `discrepancy`.
+    observed_place, replicated_place : array, shape (P,)
+        Those of `vbceval.bayes.predictive.Places`, of Pearson residuals.
+    counts : array, shape (K,)
+        Replicated counts.
+    """
+
+    observed: FloatArray
+    replicated: FloatArray
+    observed_place: FloatArray
+    replicated_place: FloatArray
+    counts: FloatArray
+
+
+def discrepancy(data: CountCells, found: Sequence[Seen]) -> Discrepancy:
     """
     Return statistics of counts given their linear predictors, with their names.
 
@@ -27,11 +51,15 @@ def discrepancy(data: CountCells, observed: FloatArray, replicated: FloatArray) 
     ----------
     data : CountCells
         Counts.
-    observed, replicated : array, shape (draws, statistics)
-        Of `residual_statistics`.
+    found : sequence of Seen
+        Of `residual_statistics`, at each draw.
     """
     strata = [f"dispersion[{name}]" for name in data.cells.coords["stratum"]]
-    return Discrepancy((*strata, "lag_one", "extreme", "zero"), observed, replicated)
+    observed, replicated, *at_places = (
+        np.array([getattr(x, name) for x in found]) for name in Seen._fields[:4]
+    )
+    places = Places(*place_keys(data.cells), *at_places) if found else None
+    return Discrepancy((*strata, "lag_one", "extreme", "zero"), observed, replicated, places)
 
 
 def require_dispersion(found: Discrepancy) -> None:
@@ -61,9 +89,9 @@ def require_dispersion(found: Discrepancy) -> None:
 
 def residual_statistics(
     data: CountCells, eta: FloatArray, dispersion: float, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> Seen:
     """
-    Return statistics of observed and of replicated counts at one draw, and the latter, (K,).
+    Return statistics of observed and of replicated counts at one draw.
 
     Parameters
     ----------
@@ -83,8 +111,12 @@ def residual_statistics(
     if data.family == "negative_binomial":
         variance = variance + np.square(dispersion * mean)
     scale = np.sqrt(np.maximum(variance, 1e-12))
-    first, second = (_statistics(data, y, (y - mean) / scale) for y in (data.events, again))
-    return first, second, again
+    both = [(y, (y - mean) / scale) for y in (data.events, again)]
+    # squares of residuals by place are weighted by precision, which Pearson's have in them already
+    root = np.sqrt(data.cells.layout.precision)
+    first, second = (_statistics(data, y, residual) for y, residual in both)
+    there, new = (by_place(data.cells, residual / root) for _, residual in both)
+    return Seen(first, second, there, new, again)
 
 
 def _statistics(data: CountCells, y: FloatArray, residual: FloatArray) -> FloatArray:
