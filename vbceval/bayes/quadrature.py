@@ -386,5 +386,5 @@ def _failure(where: str, nodes: Nodes, shape: float, k_hat: float, least_ess: fl
         f"the integral over variance parameters cannot be trusted after {len(_PASSES)} passes: "
         f"Pareto k-hat {shape:.2f} (limit {k_hat:g}), {nodes.ess:.0f} effective families of nodes "
         f"(at least {least_ess:g}). The heaviest node lies far out in `{where}`. Remedy: raise "
-        "`nodes`, tighten the prior of that parameter, or use engine='nuts'."
+        "`nodes`, tighten the prior of that parameter, or use engine='nuts' where the model has it."
     )
