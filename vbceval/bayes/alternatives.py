@@ -16,7 +16,7 @@ from vbceval.bayes.exact import integrate_cells
 from vbceval.bayes.hyper import HORSESHOE, STUDENT, laws
 from vbceval.bayes.priors import PriorName, Priors, log_density, named
 from vbceval.bayes.quadrature import Nodes
-from vbceval.bayes.weighted import LARGEST_K, smoothed, summary
+from vbceval.bayes.weights import LARGEST_K, smoothed, summary
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates.columns import OVERALL

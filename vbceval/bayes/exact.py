@@ -16,7 +16,7 @@ from vbceval.bayes.hyper import Law, natural_values, scales_at, split_point
 from vbceval.bayes.likelihood import noise, spread_within, weights_of_coefficients
 from vbceval.bayes.priors import Priors
 from vbceval.bayes.quadrature import Integration, Nodes, Start, climb, integrate
-from vbceval.bayes.weighted import resampled
+from vbceval.bayes.weights import resampled
 from vbceval.core.rng import generator
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 

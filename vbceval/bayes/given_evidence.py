@@ -12,7 +12,7 @@ from vbceval.bayes.alternatives import STANDARD
 from vbceval.bayes.averages import PERCENT
 from vbceval.bayes.evidence_prior import Effects, EvidencePrior, of_priors
 from vbceval.bayes.priors import PriorName, Priors, named
-from vbceval.bayes.weighted import FEWEST_EFFECTIVE, LARGEST_K, resampled, smoothed, summary
+from vbceval.bayes.weights import FEWEST_EFFECTIVE, LARGEST_K, resampled, smoothed, summary
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.rng import generator

@@ -21,7 +21,7 @@ from vbceval.bayes.meta_posterior import (
     target_covariance,
 )
 from vbceval.bayes.meta_tree import log_mean_and_spreads
-from vbceval.bayes.weighted import LARGEST_K, smoothed, summary
+from vbceval.bayes.weights import LARGEST_K, smoothed, summary
 from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray

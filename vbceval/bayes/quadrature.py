@@ -20,7 +20,7 @@ from scipy import linalg, special
 from scipy.cluster.vq import kmeans2
 
 from vbceval.bayes.proposals import Proposal, Several
-from vbceval.bayes.weighted import resampled, smoothed
+from vbceval.bayes.weights import resampled, smoothed
 from vbceval.core.errors import EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import BoolArray, FloatArray, IntArray

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vbceval.bayes.weighted import summary
+from vbceval.bayes.weights import summary
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
 

@@ -21,7 +21,7 @@ from vbceval.bayes.counts.laplace import At
 from vbceval.bayes.counts.rows import Rows
 from vbceval.bayes.hyper import natural_values
 from vbceval.bayes.sample import one_thread
-from vbceval.bayes.weighted import resampled
+from vbceval.bayes.weights import resampled
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 

@@ -29,7 +29,7 @@ from vbceval.bayes.groups import (
 )
 from vbceval.bayes.model import Shocks, active_scales
 from vbceval.bayes.sample import Progress
-from vbceval.bayes.weighted import summary
+from vbceval.bayes.weights import summary
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design

@@ -27,7 +27,7 @@ from vbceval.bayes.draws import DIMS, dataset, flatten, prior_effects
 from vbceval.bayes.engines import settled
 from vbceval.bayes.groups import attach_groups
 from vbceval.bayes.sample import one_thread
-from vbceval.bayes.weighted import resampled
+from vbceval.bayes.weights import resampled
 from vbceval.core.rng import generator
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design

@@ -25,7 +25,7 @@ from vbceval.bayes.joint.posterior import Found, log_prior, marginal
 from vbceval.bayes.priors import Priors, named
 from vbceval.bayes.quadrature import Start
 from vbceval.bayes.sample import one_thread
-from vbceval.bayes.weighted import LARGEST_K, smoothed, summary
+from vbceval.bayes.weights import LARGEST_K, smoothed, summary
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates.columns import OVERALL

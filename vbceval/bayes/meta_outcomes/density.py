@@ -14,7 +14,7 @@ from vbceval.bayes.hyper import Law, split_point
 from vbceval.bayes.joint.correlated import from_partials
 from vbceval.bayes.meta_outcomes.data import Rows
 from vbceval.bayes.quadrature import Nodes
-from vbceval.bayes.weighted import resampled
+from vbceval.bayes.weights import resampled
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
 _CHUNK = 2_000_000

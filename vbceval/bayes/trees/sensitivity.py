@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.bayes.trees.gibbs import Chain, Scales
-from vbceval.bayes.weighted import LARGEST_K, smoothed, summary
+from vbceval.bayes.weights import LARGEST_K, smoothed, summary
 from vbceval.core.typing import FloatArray
 
 MULTIPLES = (0.5, 2.0)
