@@ -15,6 +15,7 @@ from vbceval.bayes.groups import Once
 from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.meta_nuts import Priors, nuts_posterior
 from vbceval.bayes.meta_posterior import Posterior, exact_posterior, new_program
+from vbceval.bayes.meta_priors import meta_lines
 from vbceval.bayes.meta_tree import complete
 from vbceval.bayes.sample import Progress
 from vbceval.core.errors import DesignError
@@ -23,6 +24,8 @@ from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
 
 UNIT = "percent"
+_MEAN_SD, _SD_SCALE = 3.0, 1.0
+"""Default prior scales, percent points."""
 _WIDEST = 100.0
 """Prior scales beyond which a unit was mistaken: spending itself is 100."""
 
@@ -100,8 +103,8 @@ class MetaAnalysis:
     outcome: str = "spending"
     robust: bool = True
     nu: float = 4.0
-    mean_sd: float = 3.0
-    sd_scale: float = 1.0
+    mean_sd: float = _MEAN_SD
+    sd_scale: float = _SD_SCALE
     program_effects: bool = True
     rho: float = 0.0
     engine: str = "nuts"
@@ -198,7 +201,9 @@ class MetaAnalysis:
             ``observed_se`` (posterior mean where not printed), ``report``, ``program``,
             ``program_type`` and `keep`. The DataTree has ``posterior``, ``log_likelihood`` by
             program, ``log_prior``, ``prior``, ``observed_data`` and ``posterior_predictive`` of the
-            same rows, of new programs.
+            same rows, of new programs. ``meta["prior_sensitivity"]`` has means and predictions
+            under a skeptical and a flat prior of the mean as well (see
+            `vbceval.bayes.meta_priors.meta_lines`); `vbceval.bayes.headline` says them.
 
         Raises
         ------
@@ -234,9 +239,26 @@ class MetaAnalysis:
             samples=draws,
             cluster_name=report,
             interval="credible",
-            meta=self._meta(studies, columns, convergence),
+            meta={
+                **self._meta(studies, columns, convergence),
+                "prior_sensitivity": self._lines(frame, draws, posterior, studies, columns),
+            },
             tree=Once(functools.partial(complete, posterior, tree, studies, **self._scales())),
         )
+
+    def _lines(
+        self, frame: pd.DataFrame, draws: FloatArray, posterior: Posterior, studies: Studies,
+        columns: Columns,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        def again(mean_sd: float) -> FloatArray:
+            other = replace(self, mean_sd=mean_sd)
+            return _rows(other, studies, other.posterior(studies), columns)[1]
+
+        usual = (self.mean_sd, self.sd_scale) == (_MEAN_SD, _SD_SCALE)
+        return meta_lines(
+            frame, draws, posterior.mean, mean_sd=self.mean_sd, usual=usual,
+            again=again if self.engine == "grid" else None,
+        )  # fmt: skip
 
     def _scales(self) -> dict[str, Any]:
         """Return what the groups of the tree depend on beside the draws."""

@@ -175,8 +175,8 @@ def headline(estimates: Estimates) -> str:
     Parameters
     ----------
     estimates : Estimates
-        Result of `HierarchicalDiD.fit`, `TwoPartDiD.fit`, `JointDiD.fit` or `given_evidence`; its
-        record under other priors, ``meta["prior_sensitivity"]``, is read. Power scaling reads the tree of the former.
+        Result of `HierarchicalDiD.fit`, `TwoPartDiD.fit`, `JointDiD.fit`, `MetaAnalysis.fit` or
+        `given_evidence`; its record under other priors, ``meta["prior_sensitivity"]``, is read. Power scaling reads the tree of the former.
 
     Returns
     -------
@@ -215,13 +215,14 @@ def headline(estimates: Estimates) -> str:
 
 
 def _shown(line: Mapping[str, Any]) -> bool:
-    return bool(line["unit_of_measure"] == PERCENT)
+    return line["unit_of_measure"] in (PERCENT, "percent")
 
 
 def _line(line: Mapping[str, Any]) -> str:
     normal = f"Normal({line['prior_mean_percent']:.3g}, {line['prior_sd_percent']:.3g})"
     law = line.get("prior_law", normal)
-    name = f"{line['estimand']}, {line['prior']} prior {law}"
+    where = f" of {line['stratum']}" if line["estimand"] in ("type_mean", "predictive") else ""
+    name = f"{line['estimand']}{where}, {line['prior']} prior {law}"
     if not np.isfinite(line["estimate"]):
         return f"{name}: {line['method']}."
     return (

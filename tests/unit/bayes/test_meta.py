@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from vbceval.bayes import MetaAnalysis
+from vbceval.bayes import MetaAnalysis, headline
 from vbceval.bayes.meta_checks import (
     borrowing,
     leave_one_out,
@@ -17,6 +19,7 @@ from vbceval.bayes.meta_checks import (
 from vbceval.bayes.meta_data import Columns, read_studies
 from vbceval.bayes.meta_density import design, log_density
 from vbceval.bayes.meta_posterior import covariance, log_marginal, target_covariance
+from vbceval.bayes.meta_priors import meta_lines
 from vbceval.bayes.random_effects import paule_mandel, reml
 from vbceval.core.errors import DataError, DesignError, EstimationError
 
@@ -591,6 +594,47 @@ def test_options_must_fit_the_table(nested) -> None:
         MetaAnalysis(engine="grid", robust=False).fit(nested.iloc[:1])
     with pytest.raises(DesignError, match="reports no progress"):
         MetaAnalysis(engine="grid", robust=False).fit(nested, progress=print)
+
+
+def test_every_fit_has_a_skeptical_and_a_flat_prior_beside_it(nested) -> None:
+    model = MetaAnalysis(engine="grid", robust=False, draws=2500)
+    est = model.fit(nested)
+    lines = (
+        pd.DataFrame(est.meta["prior_sensitivity"])
+        .set_index(["prior", "estimand", "stratum"])
+        .sort_index()
+    )
+    assert set(lines.index.get_level_values("prior")) == {"default", "skeptical", "flat"}
+    assert lines.loc["flat", "prior_sd_percent"].eq(20.0).all()
+    keys = ["estimand", "stratum"]
+    for name, mean_sd in (("default", 3.0), ("skeptical", 1.5), ("flat", 20.0)):
+        again = replace(model, mean_sd=mean_sd, seed=2).fit(nested)
+        shown = again.where(estimand=["mean_effect", "type_mean", "predictive"])
+        table = shown.frame[keys].assign(mean=shown.estimate, sd=shown.draws().std(axis=0))
+        said = lines.loc[name].reset_index().merge(table, on=keys)
+        assert len(said) == 5
+        assert (said["estimate"] - said["mean"]).abs().lt(0.06 * said["sd"]).all(), name
+        assert said["std_error"].to_numpy() == pytest.approx(said["sd"], rel=0.08), name
+    words = headline(est)
+    assert "predictive of program_type=aco, flat prior Normal(0, 20)" in words
+
+
+def test_draws_that_say_too_little_of_another_prior_are_said_and_not_shown(nested) -> None:
+    frame = MetaAnalysis(engine="grid", robust=False, draws=50).fit(nested).frame
+    draws = np.tile(np.random.default_rng(1).normal(40.0, 1.0, 1000)[:, None], (1, len(frame)))
+    lines = meta_lines(frame, draws, draws[:, 0], mean_sd=3.0, usual=True)
+    found = {x["prior"]: x for x in lines}
+    assert found["default"]["estimate"] == pytest.approx(40.0, abs=0.2)
+    assert found["flat"]["method"].startswith("failed: ")
+    assert "mean_sd=20" in found["flat"]["method"]
+    assert np.isnan(found["flat"]["estimate"])
+    # an engine that can, integrates again
+    again = meta_lines(
+        frame, draws, draws[:, 0], mean_sd=3.0, usual=True, again=lambda sd: draws + sd
+    )
+    flat = next(x for x in again if x["prior"] == "flat")
+    assert flat["method"] == "integrated again"
+    assert flat["estimate"] == pytest.approx(60.0, abs=0.2)
 
 
 def test_likelihoods_of_programs_are_dense_normal_densities(nested) -> None:

@@ -16,6 +16,7 @@ from vbceval.bayes.exact import effective_sizes
 from vbceval.bayes.groups import Once, add_data
 from vbceval.bayes.meta_outcomes.data import Columns, Rows, read_rows
 from vbceval.bayes.meta_outcomes.density import Density, Drawn, deviations, draw
+from vbceval.bayes.meta_priors import meta_lines
 from vbceval.bayes.meta_tree import (
     PRIOR_DRAWS,
     add_meta_groups,
@@ -159,7 +160,8 @@ class JointMetaAnalysis:
             ``between_report_sd``, ``within_report_sd`` where the level is in the model,
             ``between_correlation`` with the second outcome in column ``other``, and
             ``study_effect`` for each row of `data`, with ``observed``, ``observed_se`` and its
-            labels. The DataTree has the groups of that of `MetaAnalysis.fit`.
+            labels. The DataTree, and ``meta["prior_sensitivity"]``, are as those of
+            `MetaAnalysis.fit`.
 
         Raises
         ------
@@ -199,6 +201,12 @@ class JointMetaAnalysis:
         drawn = draw(density, nodes, size=self.draws, rng=generator(self.seed, "meta outcomes"))
         frame, samples = _table(rows, drawn, columns)
         convergence = {"ess_bulk": bulk, "ess_tail": tail}
+        scale = dict(zip(rows.outcomes, rows.scale, strict=True))
+        lines = meta_lines(
+            frame, samples, drawn.mean, mean_sd=self.mean_sd,
+            usual=(self.mean_sd, self.sd_scale) == (3.0, 1.0),
+            unit_scale=frame["outcome"].map(scale).to_numpy(dtype=float),
+        )  # fmt: skip
         return Estimates(
             frame=frame, samples=samples, interval="credible", cluster_name=report,
             tree=Once(functools.partial(_complete, _tree(rows, drawn), density, drawn, self.seed)),
@@ -208,7 +216,7 @@ class JointMetaAnalysis:
                 "n_effects": len(rows), "n_reports": len(rows.labels["report"]),
                 "within": "stated" if known is None else f"{len(known)} known, others stated",
                 "integration": asdict(integration), "convergence": convergence,
-                "seed": self.seed, "versions": versions("numpy", "scipy"),
+                "prior_sensitivity": lines, "seed": self.seed, "versions": versions("numpy", "scipy"),
             },
         )  # fmt: skip
 
