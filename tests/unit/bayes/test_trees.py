@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,6 +248,38 @@ def test_other_priors_are_reported_beside_the_fit(fitted) -> None:
     trusted = lines["method"] == "draws reweighted"
     assert trusted.any()
     assert (lines["estimate"].notna() == trusted).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_tree_has_what_arviz_reads(fitted) -> None:
+    import arviz
+
+    tree = fitted.est.to_arviz()
+    draws = tree["posterior"]
+    assert np.isfinite(float(arviz.loo(tree).elpd))
+    assert arviz.psense_summary(tree, var_names=["level"])["likelihood"].gt(0).all()
+    arviz.plot_ppc_dist(tree)
+    plt.close("all")
+    v = fitted.given.vcov()
+    rest = fitted.given.estimate - draws["expected"].values
+    again = tree["posterior_predictive"]["estimate"].values - draws["expected"].values
+    sd2 = float((draws["organization_sd"] ** 2).mean())
+    assert np.cov(again.reshape(-1, len(v)).T) == pytest.approx(v + sd2 * np.eye(len(v)), abs=0.8)
+    assert np.trace(np.cov(again.reshape(-1, len(v)).T)) == pytest.approx(
+        np.trace(v) + sd2 * len(v), rel=0.05
+    )
+    # given the sum of both kinds of errors the independent kind is normal: mean and variance by hand
+    own = measured(fitted.given.estimate, v).own
+    total = own + draws["organization_sd"].values[..., None] ** 2
+    left = -2.0 * tree["log_likelihood"]["estimate"].values - np.log(2.0 * np.pi * total)
+    expected = np.empty_like(left)
+    for s in np.ndindex(left.shape[:2]):
+        d = total[s]
+        inverse = np.linalg.inv(v + float(draws["organization_sd"].values[s]) ** 2 * np.eye(len(v)))
+        expected[s] = d * (inverse @ rest[s]) ** 2 + 1.0 - d * np.diag(inverse)
+    assert left.mean() == pytest.approx(expected.mean(), rel=0.03)
+    far = left.mean(axis=(0, 1)) - expected.mean(axis=(0, 1))
+    assert np.abs(far).max() < 0.5
 
 
 def test_nothing_planted_is_not_called_a_difference() -> None:

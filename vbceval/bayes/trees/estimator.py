@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ import pandas as pd
 
 from vbceval.bayes.checks import Limits, require_converged
 from vbceval.bayes.draws import DIMS
+from vbceval.bayes.groups import Once
 from vbceval.bayes.trees.covariates import Table, groups_of, read_profiles, read_table
 from vbceval.bayes.trees.forest import Forest, Shape
 from vbceval.bayes.trees.gibbs import Chain, Scales, joined, measured, sample_chain
+from vbceval.bayes.trees.groups import complete, posterior_tree
 from vbceval.bayes.trees.sensitivity import prior_lines
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError
@@ -165,7 +168,8 @@ class EffectTrees:
             covariate among splits; ``effect_organization`` (column ``cluster``), the true effect of
             each organization, with ``observed`` and ``observed_se``. In ``meta``: priors, what twice
             and half of each scale would give (``prior_sensitivity``), convergence, and whether
-            residuals are as large as replicated ones (``posterior_predictive``).
+            residuals are as large as replicated ones (``posterior_predictive``). The DataTree has
+            the groups of `vbceval.bayes.trees.groups.complete`.
 
         Raises
         ------
@@ -191,7 +195,7 @@ class EffectTrees:
             )
         places = _places(table, profiles, partial)
         draws = joined([self._chain(y, covariance, table, places, k) for k in range(self.chains)])
-        tree = _tree(draws, table)
+        tree = posterior_tree(draws, [str(c) for c in table.frame.iloc[:, 0]])
         means = np.array([table.weight, *groups_of(table, groups).values()])
         frame, samples = _rows(draws, table, places, means, tuple(groups_of(table, groups)), unit)
         seen = _judge(frame, samples, self.chains, limits)
@@ -202,7 +206,11 @@ class EffectTrees:
         frame.loc[own, "observed_se"] = np.sqrt(np.diag(covariance))
         return Estimates(
             frame=frame, samples=samples, interval="credible", cluster_name=estimates.cluster_name,
-            tree=tree,
+            tree=Once(
+                functools.partial(
+                    complete, tree, draws, measured(y, covariance), self._scales, self.seed
+                )
+            ),
             meta={
                 **self._meta(draws, table, estimates, seen, unit),
                 "prior_sensitivity": prior_lines(draws, self._scales, frame, samples),
@@ -376,25 +384,3 @@ def _judge(
         tree = xarray.DataTree.from_dict({"posterior": dataset})
         seen[name] = asdict(require_converged(tree, None, given))
     return seen
-
-
-def _tree(draws: Chain, table: Table) -> Any:
-    import xarray
-
-    organizations = [str(c) for c in table.frame.iloc[:, 0]]
-    variables = {
-        "level": (DIMS, draws.level), "covariate_sd": (DIMS, draws.covariate_sd),
-        "organization_sd": (DIMS, draws.organization_sd),
-        "expected": ((*DIMS, "organization"), draws.expected),
-        "effect": ((*DIMS, "organization"), draws.effect),
-        "splits": ((*DIMS, "column"), draws.splits),
-    }  # fmt: skip
-    predictive = {
-        name: (DIMS, draws.discrepancy[..., i]) for i, name in enumerate(("observed", "replicated"))
-    }
-    return xarray.DataTree.from_dict(
-        {
-            "posterior": xarray.Dataset(variables, coords={"organization": organizations}),
-            "posterior_predictive": xarray.Dataset(predictive),
-        }
-    )

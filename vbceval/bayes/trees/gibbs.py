@@ -161,7 +161,7 @@ def sample_chain(
         level = _level(at, at.y - forest.fitted, organization_sd, scales, rng)
         variance = organization_sd**2
         rest = at.y - level - forest.fitted
-        shared = _shared(at, rest, variance, rng)
+        shared = draw_shared(at, rest, variance, rng)
         swept = forest.sweep(at.y - level - shared, at.own + variance, covariate_sd**2 / n_trees)
         covariate_sd = _leaf_sd(swept.leaves, n_trees * swept.squares, covariate_sd, scales, rng)
         wanted = _rescaled(at, at.y - level, forest.fitted, covariate_sd, variance, scales, rng)
@@ -183,7 +183,7 @@ def sample_chain(
     return Chain(*(np.array(values) for values in zip(*kept, strict=True)))
 
 
-def _shared(
+def draw_shared(
     at: Measured, rest: FloatArray, variance: float, rng: np.random.Generator
 ) -> FloatArray:
     """Draw the errors that estimates share, given the sum of all that is not expected."""
