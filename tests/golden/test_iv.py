@@ -208,18 +208,21 @@ def test_default_errors_and_effective_f_of_pyfixest(
 
 def test_factor_where_blocks_are_spanned_by_hospitals(frame) -> None:
     """
-    Pyfixest counts all 60 levels of block by year beside those of hospitals; ours counts their rank.
+    Pyfixest counts all 60 levels of block by year beside those of hospitals, as `SSC.fixest` does.
 
     Years of a block add up to its hospitals, so 48 are left; with one for all hospitals, beds and
-    the dose K is 51 in place of 62.
+    the dose K is 51 by `SSC.stata`, and 62 by the default.
     """
     error = 1.0229000636038508
     n = len(frame)
-    ours = late(fit(frame, blocks=["block"]))[1]
+    ours, rank = (
+        late(fit(frame, ssc=ssc, blocks=["block"]))[1] for ssc in (None, SSC.stata())
+    )
     plain = late(fit(frame, ssc=SSC.none(), blocks=["block"]))[1]
     groups = 48 / 47
     assert error == pytest.approx(plain * np.sqrt(groups * (n - 1) / (n - 62)), rel=1e-11)
-    assert ours == pytest.approx(plain * np.sqrt(groups * (n - 1) / (n - 51)), rel=1e-11)
+    assert ours == pytest.approx(error, rel=1e-11)
+    assert rank == pytest.approx(plain * np.sqrt(groups * (n - 1) / (n - 51)), rel=1e-11)
 
 
 def test_ends_of_the_anderson_rubin_set_by_statsmodels(frame) -> None:

@@ -307,17 +307,19 @@ def test_bias_reduced_errors_of_clubsandwich(frame) -> None:
 )
 def test_factor_of_the_default_and_of_fixest(frame, cluster, groups, printed) -> None:
     """
-    Pyfixest 0.60.0 counts all levels of cohort by period and stratum by period, ours their rank.
+    Pyfixest 0.60.0 counts all levels of cohort by period and stratum by period, as the default does.
 
     ``feols("y ~ d22 + d23 + d33 | id + cohort^time + eligible^time", vcov={"CRV1": cluster})``: its
-    K is 17, ours 12: three effects, one for the units, and the eight columns that units leave.
+    K is 17. `SSC.stata` counts 12: three effects, one for the units, and the eight columns that units
+    leave.
     """
     plain = fit(frame, cluster=cluster).std_error
     factor = groups / (groups - 1) * (1500 - 1)
     # effects are eliminated by iteration there
     np.testing.assert_allclose(printed, plain * np.sqrt(factor / (1500 - 17)), rtol=5e-8)
-    ours = fit(frame, "CR1", cluster=cluster).std_error
-    np.testing.assert_allclose(ours, plain * np.sqrt(factor / (1500 - 12)), rtol=1e-11)
+    for ssc, count in ((None, 17), (SSC.stata(), 12)):
+        ours = fit(frame, "CR1", cluster=cluster, ssc=ssc).std_error
+        np.testing.assert_allclose(ours, plain * np.sqrt(factor / (1500 - count)), rtol=1e-11)
 
 
 def test_comparison_is_within_each_later_cohort() -> None:

@@ -168,15 +168,19 @@ class Fit(NamedTuple):
         """Parameters, with every eliminated level."""
         return len(self.level) + int(self.kept.sum())
 
-    @property
-    def n_nested(self) -> int:
+    def n_parameters(self, count: str) -> int:
         """
-        Parameters without effects that are nested in clusters, the constant included.
+        Return parameters as `SSC.K` counts them.
 
-        As R fixest counts: slopes, one constant, and levels but one of effects not nested.
+        "full" with every eliminated level; otherwise without effects that are nested in clusters,
+        but with one constant: "levels" with all levels of other effects but one of each, "nested"
+        without those that earlier effects span.
         """
+        if count == "full":
+            return self.n_full
         constant = 1 if len(self.level) else 0
-        return constant + int((self.kept & ~self.z.nested).sum())
+        counted = self.kept | self.z.level if count == "levels" else self.kept
+        return constant + int((counted & ~self.z.nested).sum())
 
     def project(self, columns: FloatArray) -> FloatArray:
         """

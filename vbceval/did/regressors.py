@@ -68,6 +68,8 @@ class Regressors:
         Role of each column.
     nested : bool array, shape (p,)
         Effects whose levels are nested in clusters.
+    level : bool array, shape (p,)
+        Levels of effects, not slopes by them.
     term : int array, shape (p,)
         Which term each column belongs to.
     own : array, shape (p,)
@@ -81,6 +83,7 @@ class Regressors:
     names: tuple[str, ...]
     roles: np.ndarray
     nested: BoolArray
+    level: BoolArray
     term: IntArray
     own: FloatArray
     kind: IntArray
@@ -159,6 +162,10 @@ def regressors(block: Block, terms: Sequence[Term]) -> Regressors:
         tuple(name for t in terms for name in t.names),
         np.array([t.role for t in terms for _ in t.names], dtype=object),
         np.array([t.nested for t in terms for _ in t.names], dtype=bool),
+        np.array(
+            [t.role == "effect" and t.variable == CONSTANT for t in terms for _ in t.names],
+            dtype=bool,
+        ),
         np.repeat(np.arange(len(terms)), [len(t.names) for t in terms]), own, kind,
     )  # fmt: skip
 

@@ -72,12 +72,10 @@ class Piece(NamedTuple):
 
     def factor(self, law: Law, n_clusters: int) -> float:
         """Return the small-sample factor for a number of clusters."""
-        full = law.ssc.K == "full"
-        nested = self.fit.n_nested if law.kind != "two_way" else self._two_way_parameters(law)
-        return law.ssc.factor(
-            n_clusters=n_clusters, n_rows=self.fit.n_rows,
-            n_params=self.fit.n_full if full else nested,
-        )  # fmt: skip
+        count = self.fit.n_parameters(law.ssc.K)
+        if law.kind == "two_way" and law.ssc.K != "full":
+            count = self._two_way_parameters(law)
+        return law.ssc.factor(n_clusters=n_clusters, n_rows=self.fit.n_rows, n_params=count)
 
     def _two_way_parameters(self, law: Law) -> int:
         """Parameters without effects that are nested in either key; one constant stays."""
@@ -87,7 +85,8 @@ class Piece(NamedTuple):
         for columns in _effect_terms(fit):
             level = _level_codes(fit, columns)
             if level is None or not any(_is_nested(level, key) for key in keys):
-                out += int(fit.kept[columns].sum())
+                counted = fit.kept | fit.z.level if law.ssc.K == "levels" else fit.kept
+                out += int(counted[columns].sum())
         absorbed = fit.cells.absorbed
         if absorbed is not None and not any(_is_nested(absorbed, key) for key in keys):
             out += len(fit.level) - 1
@@ -105,9 +104,9 @@ def _effect_terms(fit: Fit) -> list[IntArray]:
 
 def _level_codes(fit: Fit, columns: IntArray) -> IntArray | None:
     """Return levels of an effect from its dummies; None for slopes, which are no levels."""
-    part = fit.z.mean[:, columns]
-    if (part.data != 1).any():
+    if not fit.z.level[columns].all():
         return None
+    part = fit.z.mean[:, columns]
     return np.asarray(part @ np.arange(1, len(columns) + 1)).astype(np.int64)
 
 

@@ -21,9 +21,10 @@ class SSC:
     ----------
     G : bool, default True
         Multiply by clusters / (clusters - 1).
-    K : {"none", "nested", "full"}, default "none"
-        Which parameters count in ``(N-1)/(N-K)``: none (the term is left out), slopes and levels
-        of effects that are not nested in the cluster, or every column with absorbed levels.
+    K : {"none", "levels", "nested", "full"}, default "none"
+        Which parameters count in ``(N-1)/(N-K)``: none (the term is left out); slopes and all levels
+        of effects that are not nested in the cluster; the same without levels that other effects
+        span; or every column with absorbed levels.
     name : str
         How the choice is named in results.
 
@@ -31,16 +32,18 @@ class SSC:
     -----
     `none` is what R `did` prints (division by n, no factor). `cluster` is the default of
     influence-only estimators. `fixest` is the default of regressions; `stata` is `xtreg`/`reghdfe`
-    (absorbed nested effects not counted); `statsmodels` counts every column.
+    (absorbed nested effects not counted); `statsmodels` counts every column. The first two differ
+    where effects span each other, as regions by period beside units of regions do: fixest counts
+    levels, without looking whether another effect spans them.
     """
 
     G: bool = True
-    K: Literal["none", "nested", "full"] = "none"
+    K: Literal["none", "levels", "nested", "full"] = "none"
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        if self.K not in ("none", "nested", "full"):
-            raise DesignError(f"`K` is {self.K!r}; use 'none', 'nested' or 'full'.")
+        if self.K not in ("none", "levels", "nested", "full"):
+            raise DesignError(f"`K` is {self.K!r}; use 'none', 'levels', 'nested' or 'full'.")
 
     @classmethod
     def none(cls) -> SSC:
@@ -54,8 +57,8 @@ class SSC:
 
     @classmethod
     def fixest(cls) -> SSC:
-        """R fixest: effects nested in the cluster are not counted in K."""
-        return cls(G=True, K="nested", name="fixest")
+        """R fixest: effects nested in the cluster are not counted in K; all levels of others are."""
+        return cls(G=True, K="levels", name="fixest")
 
     @classmethod
     def stata(cls) -> SSC:

@@ -136,7 +136,7 @@ class Within:
         psi = (scores - grams @ coefficients) @ bread
         n_terms, n_rows = len(terms), int(self.rows.sum())
         periods = self.slots[self.period].nunique()
-        levels = periods if ssc.K == "nested" else periods - 1
+        levels = periods - 1 if ssc.K == "full" else periods
         units = int(self.units.sum()) if ssc.K == "full" else 0
         factor = ssc.factor(
             n_clusters=len(psi), n_rows=n_rows, n_params=n_terms + levels + units

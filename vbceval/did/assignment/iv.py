@@ -285,10 +285,9 @@ class IV:
     def _factor(self, part: Reduced, law: Law, n_clusters: int) -> float:
         """Small-sample factor of the structural equation, which has one slope for all instruments."""
         fit, more = part.fit, len(part.instruments) - 1
-        count = fit.n_full if law.ssc.K == "full" else fit.n_nested
         return law.ssc.factor(
             n_clusters=int(part.outcome.clusters(n_clusters).sum()), n_rows=fit.n_rows,
-            n_params=count - more,
+            n_params=fit.n_parameters(law.ssc.K) - more,
         )  # fmt: skip
 
     def _late(
