@@ -274,7 +274,7 @@ def test_what_cannot_be_integrated_is_an_error_that_names_the_parameter() -> Non
     law = Law(
         lambda z: -0.5 * z[0] ** 2 - 0.05 * np.log1p(99 * z[1] ** 2), ("rho", "organization_sd")
     )
-    with pytest.raises(EstimationError, match=r"3 passes: Pareto k-hat.*`organization_sd`"):
+    with pytest.raises(EstimationError, match=r"4 passes: Pareto k-hat.*`organization_sd`"):
         integrate(law, START, families=64, each=8, seed=1)
     with pytest.raises(EstimationError, match=r"mode of `organization_sd`.*widen the prior"):
         integrate(Law(lambda z: z[1] - z[0] ** 2, names=("rho", "organization_sd")), START,
