@@ -215,9 +215,7 @@ def test_factor_where_blocks_are_spanned_by_hospitals(frame) -> None:
     """
     error = 1.0229000636038508
     n = len(frame)
-    ours, rank = (
-        late(fit(frame, ssc=ssc, blocks=["block"]))[1] for ssc in (None, SSC.stata())
-    )
+    ours, rank = (late(fit(frame, ssc=ssc, blocks=["block"]))[1] for ssc in (None, SSC.stata()))
     plain = late(fit(frame, ssc=SSC.none(), blocks=["block"]))[1]
     groups = 48 / 47
     assert error == pytest.approx(plain * np.sqrt(groups * (n - 1) / (n - 62)), rel=1e-11)
