@@ -2,8 +2,8 @@
 Calibration of models that are sampled: what is drawn from the prior lies evenly in its posterior.
 
 Regime: 12 organizations, half of them treated, two strata, four years, gaps; and a table of 12
-effects of 6 reports. 100 replications each in full, of minutes; at the reduced size one short run.
-Limits are those of the exact engine.
+effects of 6 reports. 100 replications each in full, of minutes; generators and replaced data are tested in
+`tests/unit/bayes/test_sampled_calibration.py` at every run. Limits are those of the exact engine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import vbceval as vbc
-from vbceval.bayes import Limits, meta_calibration, sampled_calibration
+from vbceval.bayes import meta_calibration, sampled_calibration
 from vbceval.bayes.averages import averages
 from vbceval.bayes.calibration import uniformity
 from vbceval.bayes.cells import from_moments
@@ -22,11 +22,10 @@ from vbceval.bayes.engines import Model
 from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.model import active_scales
 from vbceval.bayes.priors import Priors
-from vbceval.bayes.sampled_calibration import LIMITS, Placed, Run
+from vbceval.bayes.sampled_calibration import Placed, Run
 
 pytestmark = pytest.mark.slow
 DESIGN = vbc.Design(outcome="spend")
-SHORT, OPEN = Run(draws=50, tune=100), Limits(r_hat=9.0, ess=1.0, divergences=1.0, bfmi=0.0)
 
 
 def model(*, student: bool, horseshoe: bool) -> Model:
@@ -72,26 +71,23 @@ def judge(found: list[Placed]) -> None:
     assert table["p_value"].min() > 1e-4, table["p_value"].to_string()
 
 
-def test_truths_of_student_shocks_lie_evenly_among_draws(sim_size) -> None:
-    size = sim_size(100, 1)
-    run, limits = (SHORT, OPEN) if size == 1 else (Run(), LIMITS)
-    ready = sampled_calibration.repeated(model(student=True, horseshoe=False))
-    found = [
-        sampled_calibration.places_of_truth(ready, run=run, seed=seed, limits=limits)
-        for seed in range(size)
-    ]
-    assert {"degrees", "shock_scale[0]", "rho", "log_likelihood"} <= set(found[0].places)
-    assert all(0.0 < x < 1.0 for place in found for x in place.places.values())
-    if size > 1:
-        judge(found)
-
-
-def test_truths_of_other_sampled_models_lie_evenly_among_draws(sim_size) -> None:
-    size = sim_size(100, 1)
-    if size == 1:
+@pytest.fixture
+def size(sim_size) -> int:
+    found = sim_size(100, 1)
+    if found == 1:
         pytest.skip("compiled and sampled for minutes; set VBCEVAL_SIM=full")
-    cells = sampled_calibration.repeated(model(student=False, horseshoe=True))
-    judge([sampled_calibration.places_of_truth(cells, run=Run(), seed=s) for s in range(size)])
-    table = meta_calibration.repeated(studies(), meta_calibration.Priors(3.0, 1.0, 4.0, 0.4))
+    return found
+
+
+@pytest.mark.parametrize("law", ["student", "horseshoe"])
+def test_truths_of_heavy_laws_lie_evenly_among_draws(size: int, law: str) -> None:
+    ready = sampled_calibration.repeated(
+        model(student=law == "student", horseshoe=law == "horseshoe")
+    )
+    judge([sampled_calibration.places_of_truth(ready, run=Run(), seed=s) for s in range(size)])
+
+
+def test_truths_of_the_meta_analysis_lie_evenly_among_draws(size: int) -> None:
+    ready = meta_calibration.repeated(studies(), meta_calibration.Priors(3.0, 1.0, 4.0, 0.4))
     run = Run(draws=200, target_accept=0.95)
-    judge([meta_calibration.places_of_truth(table, run=run, seed=s) for s in range(size)])
+    judge([meta_calibration.places_of_truth(ready, run=run, seed=s) for s in range(size)])

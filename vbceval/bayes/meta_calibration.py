@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from vbceval.bayes.checks import Limits, require_converged
+from vbceval.bayes.checks import require_converged
 from vbceval.bayes.meta_data import Studies
 from vbceval.bayes.meta_density import LEVELS, design, pulls
 from vbceval.bayes.meta_nuts import Priors, build, located
@@ -103,7 +103,7 @@ def estimates(
     return np.asarray(truth.true_effect(studies)[0] + truth.std_error[0] * error)
 
 
-def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LIMITS) -> Placed:
+def places_of_truth(found: Repeated, *, run: Run, seed: int) -> Placed:
     """
     Simulate once from the prior, sample, and say where the truth lies among draws.
 
@@ -115,8 +115,6 @@ def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LI
         Sizes.
     seed : int
         Seed of simulation and sampler.
-    limits : Limits
-        Gates of the draws.
 
     Returns
     -------
@@ -136,7 +134,7 @@ def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LI
     def once(sizes: Run) -> tuple[Posterior, int]:
         tree = sample(found.program, **sizes._asdict(), seed=seed)
         drawn = located(tree, studies, priors, generator(seed, "meta", "nuts"))
-        seen = require_converged(drawn.tree(studies), drawn.reported, limits)
+        seen = require_converged(drawn.tree(studies), drawn.reported, LIMITS)
         return drawn, seen.divergences
 
     with one_thread():

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vbceval.bayes.calibration import from_prior, place_of_truth, quantities, true_quantities
+from vbceval.bayes.calibration import place_of_truth, quantities, true_quantities
 from vbceval.bayes.cells import Cells
 from vbceval.bayes.checks import Limits
 from vbceval.bayes.coefficients import Reference, reference
@@ -16,6 +16,7 @@ from vbceval.bayes.draws import natural
 from vbceval.bayes.engines import Model, add_averages, converged
 from vbceval.bayes.model import build
 from vbceval.bayes.sample import compiled, one_thread, sample
+from vbceval.bayes.simulated import from_prior
 from vbceval.core.errors import EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray
@@ -108,7 +109,7 @@ def repeated(model: Model) -> Repeated:
     return Repeated(model=model._replace(cells=own), around=around, program=program)
 
 
-def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LIMITS) -> Placed:
+def places_of_truth(found: Repeated, *, run: Run, seed: int) -> Placed:
     """
     Simulate once from the prior, sample, and say where the truth lies among draws.
 
@@ -120,8 +121,6 @@ def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LI
         Sizes.
     seed : int
         Seed of simulation and sampler.
-    limits : Limits
-        Gates of the draws.
 
     Returns
     -------
@@ -143,7 +142,7 @@ def places_of_truth(found: Repeated, *, run: Run, seed: int, limits: Limits = LI
             tree = sample(found.program, **sizes._asdict(), seed=seed)
             tree = natural(tree, cells, parts, priors, found.around)
             add_averages(tree, averages)
-            return tree, converged(tree, limits).divergences
+            return tree, converged(tree, LIMITS).divergences
 
         tree, divergences = patiently(once, run)
         ours = quantities(found.model, thinned(tree), cells)
