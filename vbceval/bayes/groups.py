@@ -102,13 +102,14 @@ def by_name(found: Discrepancy) -> dict[str, dict[str, float]]:
 
 def add_groups(
     tree: Any, cells: Cells, priors: Priors, parts: Sequence[str], *, found: Discrepancy,
-    prior: FloatArray, averages: FloatArray, seed: int,
+    prior: FloatArray, averages: FloatArray, before: Callable[[], FloatArray], seed: int,
 ) -> Any:  # fmt: skip
     """
-    Add ``log_likelihood`` by cluster, ``log_prior``, ``prior``, ``posterior_predictive``, checks.
+    Add ``log_likelihood`` by cluster, ``log_prior``, ``prior``, predictive cells, checks.
 
     ``posterior_predictive`` has the cells of `vbceval.bayes.predictive.replicated`, in percent of
-    baseline; ``predictive_checks`` has statistics of residuals, observed and replicated.
+    baseline, ``prior_predictive`` those of `vbceval.bayes.simulated.prior_cells`;
+    ``predictive_checks`` has statistics of residuals, observed and replicated.
 
     The likelihood is that of cell means given coefficients and variances, intercepts, shocks and
     organizations' own effects integrated out; variation within cells, which speaks of `person_sd`
@@ -128,6 +129,8 @@ def add_groups(
         Effects drawn from the prior.
     averages : array, shape (N, k)
         Their averages.
+    before : callable
+        Makes cells drawn from the prior.
     seed : int
         Of the replicated cells.
     """
@@ -136,18 +139,20 @@ def add_groups(
     return attach_groups(
         tree, cells, priors, parts, likelihood=likelihood, found=found, prior=prior,
         averages=averages, again={"y": replicated(parameters, generator(seed, "replicated"))},
+        before={"y": before()},
     )  # fmt: skip
 
 
 def attach_groups(
     tree: Any, cells: Cells, priors: Priors, parts: Sequence[str], *, likelihood: FloatArray,
     found: Discrepancy, prior: FloatArray, averages: FloatArray, again: Mapping[str, FloatArray],
+    before: Mapping[str, FloatArray],
 ) -> Any:  # fmt: skip
     """
     Add what `add_groups` adds, given the log likelihood of each draw and cluster, shape (N, C).
 
-    ``again`` holds the replicated outcome by its name in ``observed_data``, shape (D, K). Other
-    parameters are those of `add_groups`.
+    ``again`` and ``before`` hold the outcome replicated, and drawn from the prior, by its name in
+    ``observed_data``, shape (D, K) each. Other parameters are those of `add_groups`.
     """
     import xarray
 
@@ -170,9 +175,10 @@ def attach_groups(
         },
         coords={"effect_cell": cells.coords["effect_cell"]},
     )
-    tree["posterior_predictive"] = xarray.Dataset(
-        {name: ((*DIMS, "cell"), values[None]) for name, values in again.items()}
-    )
+    for group, drawn in (("posterior_predictive", again), ("prior_predictive", before)):
+        tree[group] = xarray.Dataset(
+            {name: ((*DIMS, "cell"), values[None]) for name, values in drawn.items()}
+        )
     tree["predictive_checks"] = xarray.Dataset(
         {
             "replicated": ((*DIMS, "statistic"), found.replicated[None]),

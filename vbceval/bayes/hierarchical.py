@@ -40,6 +40,7 @@ from vbceval.bayes.model import Pooling, Shocks, ShockScale, Tails, active_scale
 from vbceval.bayes.organizations import organization_effects
 from vbceval.bayes.priors import PriorName, Priors, in_dollars, named
 from vbceval.bayes.sample import Progress
+from vbceval.bayes.simulated import prior_cells
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.rng import generator
 from vbceval.design import Design
@@ -238,9 +239,9 @@ class HierarchicalDiD:
             or log rate as well. Organizations' own
             deviations have mean zero and are not part of them; see `organizations`. The DataTree
             (`Estimates.to_arviz`) has ``posterior`` (see `vbceval.bayes.draws.natural`),
-            ``log_likelihood`` by cluster, ``log_prior``, ``prior``, ``observed_data`` and
-            ``posterior_predictive`` of the same cells (see `vbceval.bayes.predictive.replicated`),
-            ``constant_data``, and ``predictive_checks`` (see `vbceval.bayes.predictive_table`).
+            ``log_likelihood`` by cluster, ``log_prior``, ``prior``, ``observed_data``,
+            ``posterior_predictive`` and ``prior_predictive`` of the same cells (see
+            `vbceval.bayes.predictive.replicated`), ``constant_data``, and ``predictive_checks`` (see `vbceval.bayes.predictive_table`).
 
         Raises
         ------
@@ -295,6 +296,7 @@ class HierarchicalDiD:
         complete = functools.partial(
             add_groups, found.tree, cells, priors, parts.names[1:], found=misfit, prior=prior,
             averages=prior @ weights.T, seed=self.seed,
+            before=functools.partial(prior_cells, model, seed=self.seed),
         )  # fmt: skip
         return Estimates(
             frame=frame, samples=found.draws, interval="credible", cluster_name=cluster_name,

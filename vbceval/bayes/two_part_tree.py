@@ -12,7 +12,7 @@ from vbceval.bayes.draws import DIMS
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
 
-_CELLS = ("posterior_predictive", "observed_data", "constant_data")
+_CELLS = ("posterior_predictive", "prior_predictive", "observed_data", "constant_data")
 _OUTCOMES = ("events", "y")
 
 

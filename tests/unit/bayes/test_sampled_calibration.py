@@ -11,7 +11,7 @@ from pytensor.graph.traversal import ancestors
 from scipy import stats
 
 import vbceval as vbc
-from vbceval.bayes import calibration, meta_calibration, sampled_calibration
+from vbceval.bayes import meta_calibration, sampled_calibration
 from vbceval.bayes.averages import averages
 from vbceval.bayes.cells import from_moments
 from vbceval.bayes.coefficients import reference, structure
@@ -22,6 +22,7 @@ from vbceval.bayes.meta_data import Columns, Studies, read_studies
 from vbceval.bayes.meta_density import design, log_density
 from vbceval.bayes.model import active_scales
 from vbceval.bayes.priors import Priors
+from vbceval.bayes.simulated import from_prior
 from vbceval.core.rng import generator
 
 DESIGN = vbc.Design(outcome="spend")
@@ -99,7 +100,7 @@ def test_replaced_outcomes_reach_the_density_that_was_compiled(laws: dict[str, b
     cells, parts, priors, active, _, _ = found
     before = cells.y.copy()
     ready = sampled_calibration.repeated(found)
-    truth = calibration.from_prior(found, generator(5, "test"))
+    truth = from_prior(found, generator(5, "test"))
     ready.put(truth.cells)
     around = reference(truth.cells, parts, priors, active)
     z = np.linspace(-1, 1, len(around.target))

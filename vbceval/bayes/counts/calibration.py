@@ -8,17 +8,17 @@ import numpy as np
 
 from vbceval.bayes.calibration import place_of_truth
 from vbceval.bayes.counts.by_cluster import by_cluster
-from vbceval.bayes.counts.draws import Latent, Reporter, draw_latent, random_effects
+from vbceval.bayes.counts.draws import Latent, Reporter, draw_latent
 from vbceval.bayes.counts.engine import (
     CountMarginal,
     integrate_counts,
     laplace_error,
     require_small,
 )
-from vbceval.bayes.counts.families import draw_counts
 from vbceval.bayes.counts.field import Field, arrange
 from vbceval.bayes.counts.laplace import At
 from vbceval.bayes.counts.rows import Rows
+from vbceval.bayes.counts.simulated import events_from_prior
 from vbceval.bayes.hyper import natural_values
 from vbceval.bayes.sample import one_thread
 from vbceval.bayes.weights import resampled
@@ -31,47 +31,10 @@ _LIKELIHOOD_DRAWS = 99
 def from_prior(
     model: CountMarginal, rng: np.random.Generator
 ) -> tuple[CountMarginal, FloatArray, Latent]:
-    """
-    Draw parameters from the prior of a model, and counts given them in the same cells.
-
-    Parameters
-    ----------
-    model : CountMarginal
-        Its events are replaced.
-    rng : Generator
-        Source.
-
-    Returns
-    -------
-    CountMarginal
-        The model of the simulated counts.
-    array, shape (1, d)
-        Coordinates of the variance parameters.
-    Latent
-        The field, one draw.
-    """
-    grid, own = model.grid, len(model.grid.parts.part)
-    point = rng.standard_normal((1, len(model.names)))
-    at = model.values(point)
-    v = rng.standard_normal(at.prior.shape) / np.sqrt(at.prior)
-    events = np.empty(len(grid.data.events))
-    untreated, deviations = [], []
-    for block in grid.blocks:
-        random, theta = random_effects(block, grid.steps, at.spread, 1, rng)
-        scaled = at.scale[0] * v[0]
-        fixed = block.centre + (block.x[:, :, :-own] @ scaled[:-own])[block.group]
-        effect = (block.x[:, :, -own:] @ scaled[-own:])[block.group]
-        untreated.append((fixed + random[0])[None])
-        deviations.append(theta)
-        eta = fixed + random[0] + effect + theta[0][:, None] * block.treated[block.group]
-        there = block.cell >= 0
-        y = draw_counts(
-            grid.data.family, eta[there], block.size[there], float(at.spread.dispersion[0]), rng
-        )
-        events[block.cell[there]] = y
-    data = replace(grid.data, events=events)
-    again = replace(model, grid=arrange(data, grid.parts))
-    return again, point, Latent(v, untreated, deviations)
+    """Return what `events_from_prior` does, with the model of the simulated counts in their place."""
+    events, point, latent = events_from_prior(model, rng)
+    data = replace(model.grid.data, events=events)
+    return replace(model, grid=arrange(data, model.grid.parts)), point, latent
 
 
 def places_of_truth(

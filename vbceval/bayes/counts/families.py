@@ -12,6 +12,8 @@ from vbceval.core.typing import FloatArray
 Counts = Literal["binomial", "poisson", "negative_binomial"]
 COUNTS: tuple[Counts, ...] = ("binomial", "poisson", "negative_binomial")
 
+_LARGEST = 1e15
+"""Mean beyond which counts are not drawn."""
 _LARGE = 20.0
 """Shape of the gamma law beyond which a series replaces differences of log gamma functions."""
 
@@ -108,13 +110,17 @@ def slopes(
 def draw_counts(
     family: Counts, eta: FloatArray, size: FloatArray, dispersion: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Return simulated counts; parameters as in `log_likelihood`, with one dispersion."""
+    """
+    Return simulated counts; parameters as in `log_likelihood`, with one dispersion.
+
+    Means beyond 1e15, which wide priors reach, count as that.
+    """
     if family == "binomial":
         return rng.binomial(size.astype(np.int64), special.expit(eta)).astype(float)
-    mean = size * np.exp(eta)
+    mean = size * np.exp(np.minimum(eta, np.log(_LARGEST)))
     if family == "negative_binomial" and dispersion > 0:
         mean = mean * rng.gamma(dispersion**-2, dispersion**2, mean.shape)
-    return rng.poisson(mean).astype(float)
+    return rng.poisson(np.minimum(mean, _LARGEST)).astype(float)
 
 
 def _rising(y: FloatArray, shape: FloatArray) -> FloatArray:

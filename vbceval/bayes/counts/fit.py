@@ -23,6 +23,7 @@ from vbceval.bayes.counts.engine import (
 from vbceval.bayes.counts.field import arrange
 from vbceval.bayes.counts.priors import RatePriors
 from vbceval.bayes.counts.rows import Rows, change_in_percent, rows
+from vbceval.bayes.counts.simulated import prior_events
 from vbceval.bayes.draws import DIMS, dataset, flatten, prior_effects
 from vbceval.bayes.engines import settled
 from vbceval.bayes.groups import attach_groups
@@ -214,6 +215,7 @@ def complete(
         tree, grid.data.cells, marginal.priors.coefficients, grid.parts.names[1:],
         likelihood=said.log_likelihood, found=kept.statistics, prior=prior,
         averages=reported.values(change, prior), again={"events": kept.counts},
+        before={"events": prior_events(marginal, seed=seed)},
     )  # fmt: skip
     drawn = tree["prior"].to_dataset()
     tree["prior"] = drawn.assign(rate_effect=((*DIMS, "effect_cell"), change[None]))
