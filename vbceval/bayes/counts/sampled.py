@@ -21,8 +21,11 @@ class Effects(NamedTuple):
 
     Parameters
     ----------
-    intercept, unit : array, shapes (C,), (C, B)
-        Intercepts of organizations, and of their units and strata, as they are: data know them well.
+    intercept : array, shape (C,)
+        Intercepts of organizations as they are: data know them well.
+    unit : array, shape (C, B)
+        Those of their units and strata, in units of their standard deviation: data that leave it open
+        whether they differ at all would close a chain in near zero.
     common, specific : array, shapes (C, T), (C, S, T)
         Innovations of shocks, standard normal a priori.
     own : array, shape (C,)
@@ -107,7 +110,7 @@ class Sampled:
         at, c = block.places, len(block.cluster)
         out = np.repeat(e.intercept[:, None], len(at.period), axis=1)
         if e.unit.size:
-            out = out + e.unit[:, at.block]
+            out = out + values["unit_sd"] * e.unit[:, at.block]
         r, q = self._steps(values)
         common, specific = _autocorrelated(e.common, r, q), _autocorrelated(e.specific, r, q)
         if common.size:
@@ -184,14 +187,15 @@ class Sampled:
         # places are units, then strata, then periods
         s, t = int(at.stratum.max()) + 1, int(at.period.max()) + 1
         grid = score.reshape(c, -1, s, t)
-        for name, x, pull in (
-            ("intercept_sd", e.intercept, score.sum(axis=1)), ("unit_sd", e.unit, grid.sum(axis=3).reshape(c, -1)),
-        ):  # fmt: skip
-            if x.size:
-                sd = float(values[name])
-                total -= 0.5 * float(np.square(x / sd).sum()) + x.size * np.log(sd)
-                by_value[name] += float(np.square(x).sum()) / sd**3 - x.size / sd
-                out.append((pull - x / sd**2).ravel())
+        sd = float(values["intercept_sd"])
+        total -= 0.5 * float(np.square(e.intercept / sd).sum()) + c * np.log(sd)
+        by_value["intercept_sd"] += float(np.square(e.intercept).sum()) / sd**3 - c / sd
+        out.append(score.sum(axis=1) - e.intercept / sd**2)
+        if e.unit.size:
+            by_unit = grid.sum(axis=3).reshape(c, -1)
+            by_value["unit_sd"] += float((by_unit * e.unit).sum())
+            total -= 0.5 * float(np.square(e.unit).sum())
+            out.append((float(values["unit_sd"]) * by_unit - e.unit).ravel())
         for name, z, x, pull in (
             ("common_shock", e.common, shocks[0], grid.sum(axis=(1, 2))),
             ("stratum_shock", e.specific, shocks[1], grid.sum(axis=1)),
