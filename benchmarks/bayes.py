@@ -3,16 +3,18 @@ What the exact engine of the hierarchical model costs, and how near it is to a l
 
     python benchmarks/bayes.py
     python benchmarks/bayes.py --parts growth --sizes 400x4x24 1000x8x40
+    python benchmarks/bayes.py --parts rows --rows 100000 100000000
 
 Each step runs in a process of its own; `fit` is the processor time of the fit alone, compiled code
 ready. Read the ratios: times depend on the machine, and steps of one run share it. Growth is by
-organizations, strata and periods, one at a time.
+organizations, strata and periods, one at a time, and by rows of persons behind the same cells.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ import numpy as np
 from hierarchical_panel import OUTCOME, PERSON_SD, hierarchical_panel
 from measure import Cost, measure
 
-PARTS = ("agreement", "ratio", "growth")
+PARTS = ("agreement", "ratio", "growth", "rows")
 SMALL = "60x2x6"
 GROWTH = ("100x2x8", "200x2x8", "400x2x8", "800x2x8", "200x4x8", "200x8x8", "200x2x16", "200x2x32")
 
@@ -81,7 +83,54 @@ def nuts(
     return _fit(size, options, {}, bool(spreads))
 
 
-STEPS: dict[str, Callable[..., dict[str, Any]]] = {"exact": exact, "nuts": nuts}
+_PERSONS = """
+COPY (
+    SELECT
+        organization, stratum, period,
+        CASE WHEN organization % 2 = 1 THEN 4.0 + organization // 2 % 3 END AS entry,
+        round(10000 * (1 + 0.3 * stratum) * (1 + 0.02 * sin(organization * 7 + period * 3))
+            * (1 - 0.02 * (organization % 2 = 1 AND period >= 4 + organization // 2 % 3)::INT)
+            + 15000 * sqrt(-2 * ln(hash(i * 2) / 18446744073709551616.0 + 1e-12))
+            * cos(6.283185307179586 * (hash(i * 2 + 1) / 18446744073709551616.0)), 2) AS spend
+    FROM (
+        SELECT
+            i, CAST(i % 200 AS INTEGER) AS organization, CAST(i // 200 % 2 AS INTEGER) AS stratum,
+            CAST(i // 400 % 8 AS INTEGER) AS period
+        FROM range({rows}) t(i)
+    )
+) TO '{path}' (FORMAT parquet)
+"""
+
+
+def persons(rows: str) -> dict[str, Any]:
+    """The exact engine, on moments of rows of persons: 200 organizations, 2 strata, 8 periods."""
+    import duckdb
+
+    import vbceval as vbc
+
+    model = vbc.bayes.HierarchicalDiD(person_sd=PERSON_SD, alternatives=())
+    model.fit(hierarchical_panel(12, 2, 4), vbc.Design(outcome=OUTCOME))
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/persons.parquet"
+        duckdb.execute(_PERSONS.format(rows=int(rows), path=path))
+        with vbc.connect("duckdb", memory_limit="600MB") as engine:
+            start = time.process_time()
+            found = vbc.Moments.from_table(
+                path, engine=engine, cluster="organization", period="period", cohort="entry",
+                strata=["stratum"], outcomes=[OUTCOME], digits={OUTCOME: 2},
+            )  # fmt: skip
+            passed = time.process_time() - start
+    start = time.process_time()
+    est = model.fit(found, vbc.Design(outcome=OUTCOME))
+    took = time.process_time() - start
+    seen = est.meta["convergence"]
+    return {
+        "fit": took, "pass": passed, "cells": len(found),
+        "ess": min(seen["ess_bulk"], seen["ess_tail"]), **est.meta["integration"],
+    }  # fmt: skip
+
+
+STEPS: dict[str, Callable[..., dict[str, Any]]] = {"exact": exact, "nuts": nuts, "persons": persons}
 
 
 def _step(*words: str, runs: int = 1, limit: float | None = None) -> Cost:
@@ -138,6 +187,24 @@ def growth(asked: argparse.Namespace) -> None:
         print(f"  {size:12s} {_described(cost)}{times}", flush=True)
 
 
+def behind(asked: argparse.Namespace) -> None:
+    """What rows behind the same cells cost."""
+    print("rows of persons behind 3,200 cells (200 organizations x 2 strata x 8 periods)")
+    base: Cost | None = None
+    for rows in asked.rows:
+        cost = _step("persons", rows, runs=asked.runs, limit=asked.limit)
+        base = cost if base is None else base
+        if "fit" not in cost.said:
+            print(f"  {rows:>12s} rows: {_described(cost)}", flush=True)
+            continue
+        fit, passed = (cost.said[k] / base.said[k] for k in ("fit", "pass"))
+        print(
+            f"  {rows:>12s} rows, {cost.said['cells']} cells: {_described(cost)}; "
+            f"fit {fit:.2f} x, pass {passed:.2f} x",
+            flush=True,
+        )
+
+
 def _described(cost: Cost) -> str:
     said = cost.said
     if "fit" not in said:
@@ -153,6 +220,7 @@ def main() -> None:
     parser.add_argument("--size", default="400x4x24", help="cells of the ratio")
     parser.add_argument("--small", default=SMALL, help="cells of the agreement")
     parser.add_argument("--sizes", nargs="+", default=list(GROWTH), help="cells of the growth")
+    parser.add_argument("--rows", nargs="+", default=["100000", "1000000", "100000000"])
     parser.add_argument("--draws", default="1000", help="of each chain of the sampler")
     parser.add_argument("--tune", default="500")
     parser.add_argument("--runs", type=int, default=1)
@@ -163,7 +231,8 @@ def main() -> None:
         print(json.dumps(STEPS[asked.step[0]](*asked.step[1:])))
         return
     for part in asked.parts:
-        {"agreement": agreement, "ratio": ratio, "growth": growth}[part](asked)
+        parts = {"agreement": agreement, "ratio": ratio, "growth": growth, "rows": behind}
+        parts[part](asked)
 
 
 if __name__ == "__main__":
