@@ -8,7 +8,7 @@ import numpy as np
 
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.blocks import Block, Followed
-from vbceval.did.pairs import PairResult
+from vbceval.did.pair_results import PairResult
 from vbceval.inference import sum_by_cluster
 
 

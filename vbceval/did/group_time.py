@@ -26,7 +26,8 @@ from vbceval.did.inputs import (
     vcov_name,
     without_small_strata,
 )
-from vbceval.did.pairs import PairResult, Settings, estimate_pairs
+from vbceval.did.pair_results import PairResult
+from vbceval.did.pairs import Settings, estimate_pairs
 from vbceval.did.randomization import with_randomization
 from vbceval.did.weight_step import DERIVATIVE, with_weight_step
 from vbceval.estimates import Estimates, Shares

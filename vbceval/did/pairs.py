@@ -12,7 +12,9 @@ from vbceval.design import GroupTimePair
 from vbceval.did import followed, unfollowed
 from vbceval.did.blocks import Block, Followed, side
 from vbceval.did.changes import Changes
-from vbceval.did.period_sums import PeriodSums, regressed
+from vbceval.did.crossed_pairs import regressed
+from vbceval.did.pair_results import Counts, PairResult, noted, without_estimation
+from vbceval.did.period_sums import PeriodSums
 from vbceval.did.solve import ComparisonFailure, Regressors, standardise
 from vbceval.inference import sum_by_cluster
 
@@ -28,54 +30,6 @@ class Settings(NamedTuple):
     compatible: bool
     followed: bool
     last: float
-
-
-class Counts(NamedTuple):
-    """
-    Who is behind one comparison.
-
-    Parameters
-    ----------
-    treated_weight : array, shape (G,)
-        Weight of treated units used, by cluster.
-    clusters : bool array, shape (G,)
-        Which clusters are used.
-    n_treated, n_comparison : int
-        Units on each side.
-    note : str or None
-        What to know about the row.
-    """
-
-    treated_weight: FloatArray
-    clusters: BoolArray
-    n_treated: int
-    n_comparison: int
-    note: str | None
-
-
-class PairResult(NamedTuple):
-    """
-    One comparison for all m outcomes of a block, estimated or not.
-
-    Parameters
-    ----------
-    pair : GroupTimePair
-        Cohort, period, base, controls.
-    estimate : array, shape (m,)
-        Effect on each outcome; NaN where it failed.
-    counts : Counts
-        Units and clusters used.
-    failure : str or None
-        Why it could not be estimated.
-    no_comparison : bool
-        Whether the reason is that nobody is left to compare with.
-    """
-
-    pair: GroupTimePair
-    estimate: FloatArray
-    counts: Counts
-    failure: str | None = None
-    no_comparison: bool = False
 
 
 class Sample(NamedTuple):
@@ -161,18 +115,22 @@ def estimate_pairs(
     """
     # a row a comparison: those of one cohort are written one after the other
     psi = np.zeros((block.y.shape[1], len(pairs), n_clusters))
+    if not pairs:
+        return [], psi
     if index is None or settings.fix_weights == "varying" or settings.unbalanced == "rc":
-        # rows of a period side by side, which makes taking them quick
-        block = block.take(np.argsort(block.period, kind="stable"))
         # rows that have to be seen in both periods are others in every pair
         pairwise = settings.followed and settings.unbalanced != "rc"
-        shared = settings.method == "reg" and not pairwise
-        sums = PeriodSums.of(block) if shared else None
-        found = [
-            _cross_section(block, sums, pair, settings, n_clusters, psi[:, i])
-            for i, pair in enumerate(pairs)
-        ]
-        done = {i: result for i, result in enumerate(found) if result is not None}
+        if settings.method == "reg" and not pairwise:
+            sums = PeriodSums.of(block, periods)
+            done = regressed(
+                sums, list(enumerate(pairs)), settings.last, psi, followed=settings.followed
+            )
+        else:
+            # rows of a period side by side, which makes taking them quick
+            block = block.take(np.argsort(block.period, kind="stable"))
+            done = {}
+            for i, pair in enumerate(pairs):
+                done |= _cross_section(block, periods, i, pair, settings, psi)
     else:
         done = _followed_pairs(block, index, periods, pairs, settings, psi)
     places = sorted(done)
@@ -289,27 +247,14 @@ def _count(
     block: Block, cells: IntArray, treated: BoolArray, w: FloatArray, n_clusters: int
 ) -> Counts:
     """Count units and clusters of the cells used, one cell (or more) a unit."""
-    note, unit, cluster = None, block.unit[cells], block.cluster[cells]
-    for name, rows in (("treated", treated), ("comparison", ~treated)):
-        own = cluster[rows]
-        if len(own) and own.min() == own.max():
-            note = f"one {name} cluster: its own sampling error is not in std_error"
+    unit, cluster = block.unit[cells], block.cluster[cells]
     return Counts(
         treated_weight=sum_by_cluster(w * treated, cluster, n_clusters),
         clusters=np.bincount(cluster, minlength=n_clusters) > 0,
         n_treated=int(np.count_nonzero(np.bincount(unit[treated]))),
         n_comparison=int(np.count_nonzero(np.bincount(unit[~treated]))),
-        note=note,
+        note=noted(cluster[treated], cluster[~treated]),
     )
-
-
-def _without_estimation(pair: GroupTimePair, counts: Counts, n_outcomes: int) -> PairResult:
-    """Return the reference row, or a comparison that has nobody to compare with."""
-    if pair.is_reference:
-        return PairResult(pair, np.zeros(n_outcomes), counts)
-    reason = f"no comparison unit is seen at both {pair.base:g} and {pair.period:g}"
-    missing = np.full(n_outcomes, np.nan)
-    return PairResult(pair, missing, counts, reason, no_comparison=True)
 
 
 def _estimate_group(
@@ -328,7 +273,7 @@ def _estimate_group(
     alone = bool(d.all())
     for i, pair in group.members:
         if pair.is_reference or alone:
-            yield i, _without_estimation(pair, counts, m)
+            yield i, without_estimation(pair, counts, m)
     rest = [(i, pair) for i, pair in group.members if not (pair.is_reference or alone)]
     if not rest:
         return
@@ -371,16 +316,16 @@ def _followed_effects(
 
 def _cross_section(
     block: Block,
-    sums: PeriodSums | None,
+    periods: FloatArray,
+    i: int,
     pair: GroupTimePair,
     settings: Settings,
-    n_clusters: int,
     psi: FloatArray,
-) -> PairResult | None:
+) -> dict[int, PairResult]:
     """
-    Estimate one pair from the rows of its two periods, and write its influence, shape (m, G).
+    Estimate pair i from the rows of its two periods, and write its influence.
 
-    None without a treated row in each.
+    Nothing is returned without a treated row in each.
     """
     times = sorted({pair.base, pair.period})
     starts = np.searchsorted(block.period, times, side="left")
@@ -391,31 +336,28 @@ def _cross_section(
     if settings.followed and settings.unbalanced != "rc" and not pair.is_reference:
         _, place, seen = np.unique(block.entity[rows], return_inverse=True, return_counts=True)
         rows, d = rows[seen[place] == 2], d[seen[place] == 2]
-    post, w = block.period[rows] == pair.period, block.w[rows]
+    taken = block.take(rows)
+    post, w = taken.period == pair.period, taken.w
     if not (d & post).any() or not (pair.is_reference or (d & ~post).any()):
-        return None
+        return {}
+    z = standardise(taken.x, w, taken.names, taken.xx, taken.factors)
+    # without covariates all methods compare means of cells
+    if settings.method == "reg" or (z.xx is not None and len(z.kept) == 0):
+        sums = PeriodSums.of(taken, periods)
+        return regressed(sums, [(i, pair)], settings.last, psi, followed=settings.followed)
     later = post & d if settings.followed else d
-    counts = _count(block, rows, d, np.where(later | ~d, w, 0.0), n_clusters)
+    counts = _count(block, rows, d, np.where(later | ~d, w, 0.0), psi.shape[-1])
     m = block.y.shape[1]
     if pair.is_reference:
-        return _without_estimation(pair, counts, m)
+        return {i: without_estimation(pair, counts, m)}
     if not (~d & post).any() or not (~d & ~post).any():
-        return _without_estimation(pair, counts._replace(n_comparison=0), m)
+        return {i: without_estimation(pair, counts._replace(n_comparison=0), m)}
     try:
-        if settings.method != "reg":
-            taken = block.take(rows)
-            z = standardise(taken.x, taken.w, taken.names, taken.xx, taken.factors)
-        # without covariates all methods compare means of cells
-        if settings.method == "reg" or (z.xx is not None and len(z.kept) == 0):
-            found = PeriodSums.of(block.take(rows)) if sums is None else sums
-            cells = int((~d & ~post).sum()), int((~d & post).sum())
-            att = regressed(block, rows, cells, found, pair, settings.last, psi)
-            return PairResult(pair, att, counts)
         att, own = _unfollowed_effects(taken, z, d, post, settings)
     except ComparisonFailure as error:
-        return PairResult(pair, np.full(m, np.nan), counts, str(error))
-    psi[:] = sum_by_cluster(own, block.cluster[rows], n_clusters).T
-    return PairResult(pair, att, counts)
+        return {i: PairResult(pair, np.full(m, np.nan), counts, str(error))}
+    psi[:, i] = sum_by_cluster(own, taken.cluster, psi.shape[-1]).T
+    return {i: PairResult(pair, att, counts)}
 
 
 def _unfollowed_effects(

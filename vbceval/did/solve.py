@@ -77,10 +77,6 @@ def needed_levels(x: FloatArray, factors: tuple[int, ...]) -> BoolArray:
     """
     Return which covariate columns are needed where some categories do not occur.
 
-    A category without rows has a column of zeros. Where no row is in the category without a
-    column (the reference), the first that occurs takes its place; otherwise the columns would add
-    up to the constant.
-
     Parameters
     ----------
     x : array, shape (n, p)
@@ -88,13 +84,40 @@ def needed_levels(x: FloatArray, factors: tuple[int, ...]) -> BoolArray:
     factors : tuple of int, length p
         Which categorical covariate a column belongs to, -1 for numbers.
     """
-    needed = np.ones(x.shape[1], dtype=bool)
-    for code in sorted(set(factors) - {-1}):
+    return levels_needed(x.any(axis=0), without_reference(x, factors).all(axis=0), factors)
+
+
+def without_reference(x: FloatArray, factors: tuple[int, ...]) -> BoolArray:
+    """Return which rows have nobody in the reference of each categorical covariate, (n, codes)."""
+    codes = sorted(set(factors) - {-1})
+    columns = [np.array(factors) == code for code in codes]
+    sums = np.array([x[:, own].sum(axis=1) for own in columns]).reshape(len(codes), len(x))
+    return np.asarray(np.abs(sums - 1).T < _COLLINEAR)
+
+
+def levels_needed(present: BoolArray, whole: BoolArray, factors: tuple[int, ...]) -> BoolArray:
+    """
+    Return which columns are needed, of those that occur.
+
+    A category without rows has a column of zeros. Where no row is in the category without a
+    column (the reference), the first that occurs takes its place; otherwise the columns would add
+    up to the constant.
+
+    Parameters
+    ----------
+    present : bool array, shape (p,)
+        Columns that are not zero everywhere.
+    whole : bool array, shape (codes,)
+        Categorical covariates whose reference does not occur.
+    factors : tuple of int, length p
+        Which categorical covariate a column belongs to, -1 for numbers.
+    """
+    needed = np.ones(len(present), dtype=bool)
+    for code, alone in zip(sorted(set(factors) - {-1}), whole, strict=True):
         columns = np.flatnonzero(np.array(factors) == code)
-        present = columns[x[:, columns].any(axis=0)]
-        needed[columns] = np.isin(columns, present)
-        if len(present) and (np.abs(x[:, present].sum(axis=1) - 1) < _COLLINEAR).all():
-            needed[present[0]] = False
+        needed[columns] = present[columns]
+        if alone and present[columns].any():
+            needed[columns[present[columns]][0]] = False
     return needed
 
 
@@ -145,27 +168,30 @@ def standardise(
 
 def invert(gram: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:
     """
-    Invert a Gram matrix, naming the first column that earlier ones span.
+    Invert Gram matrices, shape (..., q, q), naming the first column that earlier ones span.
 
     Raises
     ------
     ComparisonFailure
         If a column is collinear.
     """
-    sd = np.sqrt(np.diag(gram))
+    sd = np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
     if not np.all(sd > 0):
-        j = int(np.flatnonzero(~(sd > 0))[0])
+        j = int(np.argwhere(~(sd > 0))[0, -1])
         raise ComparisonFailure(f"`{names[j]}` does not vary among {where}")
-    corr = gram / np.outer(sd, sd)
+    size = sd[..., :, None] * sd[..., None, :]
+    corr = gram / size
     try:
         factor = np.linalg.cholesky(corr)
-        spanned = bool((np.diag(factor) ** 2 < _COLLINEAR).any())
+        smallest = np.diagonal(factor, axis1=-2, axis2=-1) ** 2
+        spanned = bool((smallest < _COLLINEAR).any())
     except np.linalg.LinAlgError:
         spanned = True
     if spanned:
-        factor = _factored(corr, names, where)
-    half = np.linalg.solve(factor, np.eye(len(corr)))
-    return np.asarray((half.T @ half) / np.outer(sd, sd))
+        single = corr.reshape(-1, *corr.shape[-2:])
+        factor = np.stack([_factored(c, names, where) for c in single]).reshape(corr.shape)
+    half = np.linalg.solve(factor, np.eye(corr.shape[-1]))
+    return np.asarray((np.swapaxes(half, -1, -2) @ half) / size)
 
 
 def _factored(corr: FloatArray, names: tuple[str, ...], where: str) -> FloatArray:

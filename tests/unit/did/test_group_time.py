@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import vbceval as vbc
-from vbceval.did import pairs, period_sums
+from vbceval.did import crossed_pairs, pairs
 from vbceval.inference import SSC
 
 KEYS = {"unit": "aco", "period": "year", "cohort": "entry"}
@@ -192,8 +192,12 @@ def test_outcomes_of_the_same_cells_share_what_is_not_of_the_outcome(
     panel = vbc.Panel.from_frame(data, **KEYS, kind=kind)
     design = vbc.Design(outcome="spend", covariates=["hcc"])
     calls = []
-    for name in ("standardise", "_count"):
-        room = period_sums if name == "standardise" and kind != "panel" else pairs
+    room, shared = (
+        (pairs, {"standardise", "_count"})
+        if kind == "panel"
+        else (crossed_pairs, {"invert", "noted"})
+    )
+    for name in shared:
         real = getattr(room, name)
 
         def counted(*args, real=real, name=name, **options):
@@ -208,7 +212,7 @@ def test_outcomes_of_the_same_cells_share_what_is_not_of_the_outcome(
         return list(calls)
 
     one = calls_of("spend")
-    assert set(one) == {"standardise", "_count"}
+    assert set(one) == shared
     assert calls_of("spend", "a", "b") == one
     assert sorted(calls_of("spend", "a", "b", "gap")) == sorted(one + calls_of("gap"))
 
