@@ -29,7 +29,7 @@ def to_arrow(source: Any) -> pa.Table:
     Raises
     ------
     DataError
-        If a name is not text, or a column mixes types.
+        If a name is not text, a column mixes types, or a decimal has more than 38 digits.
     """
     import pyarrow as pa
 
@@ -40,6 +40,12 @@ def to_arrow(source: Any) -> pa.Table:
                 f"{len(odd)} column name(s) of the frame are not text: {listed(odd)}. Rename them."
             )
         source = _from_pandas(source)
+    wide = [f.name for f in source.schema if pa.types.is_decimal256(f.type)]
+    if wide:
+        raise DataError(
+            f"{listed(wide)} holds decimals of more than 38 digits, which no engine adds up exactly. "
+            "Convert it to fewer digits, or to doubles."
+        )
     fields = [field.with_type(_plain(field.type)).remove_metadata() for field in source.schema]
     return source.cast(pa.schema(fields))
 

@@ -130,6 +130,11 @@ class Source:
     files: tuple[SourceFile, ...] = ()
     derived: str | None = None
 
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return "the table in memory" if self.origin == "frame" else f"the table {self.label}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:

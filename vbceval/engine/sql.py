@@ -138,14 +138,9 @@ def loses_digits(name: str, kind: Column, *, scale: int, tolerance: float = 1e-6
     if not 0 <= tolerance < 0.25:
         raise DataError(f"`tolerance` is {tolerance}; it must be from 0 to below 0.25 of a unit.")
     if kind.kind == "float":
-        scaled = _scaled_double(name, scale)
-        near = exp.Floor(this=exp.Add(this=scaled.copy(), expression=_double("0.5")))
-        gap = exp.Abs(this=exp.Sub(this=scaled.copy(), expression=exp.cast(near, "DOUBLE")))
-        allowed = exp.Add(
-            this=_double(repr(tolerance)),
-            expression=exp.Mul(this=_double(repr(_ROUNDING)), expression=exp.Abs(this=scaled)),
+        beyond = exp.GT(
+            this=beyond_digits(name, kind, scale=scale), expression=_double(repr(tolerance))
         )
-        beyond = exp.GT(this=gap, expression=allowed)
         held = _held(name, kind, scale)
         return exp.Case(ifs=[exp.If(this=held, true=beyond)], default=exp.false())
     if kind.kind == "decimal":
@@ -154,6 +149,23 @@ def loses_digits(name: str, kind: Column, *, scale: int, tolerance: float = 1e-6
             rounded = exp.cast(column(name), f"DECIMAL({min(whole + 1 + scale, 38)}, {scale})")
             return exp.NEQ(this=rounded, expression=column(name))
     return exp.false()
+
+
+def beyond_digits(name: str, kind: Column, *, scale: int) -> exp.Expression:
+    """
+    Return how far a double is from a number of `scale` digits, in units of the last one.
+
+    What storing a decimal number as a double costs is taken off, so a number of cents is at most 0
+    away. NULL for a value that `overflows`, and for a missing one.
+    """
+    from sqlglot import exp
+
+    scaled = _scaled_double(name, scale)
+    near = exp.Floor(this=exp.Add(this=scaled.copy(), expression=_double("0.5")))
+    gap = exp.Abs(this=exp.Sub(this=scaled.copy(), expression=exp.cast(near, "DOUBLE")))
+    stored = exp.Mul(this=_double(repr(_ROUNDING)), expression=exp.Abs(this=scaled))
+    held = _held(name, kind, scale)
+    return exp.Case(ifs=[exp.If(this=held, true=exp.Sub(this=gap, expression=stored))])
 
 
 def overflows(name: str, kind: Column, *, scale: int) -> exp.Expression:

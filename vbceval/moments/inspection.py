@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from vbceval.core.checks import Problems, listed
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 
 TRIED = (0, 2, 4, 6)
 """Digits tried on columns of doubles whose digits are not declared."""
+
+# what doubles have beyond a digit and arithmetic explains, in units of that digit
+_NOISE = 1e-6
+# and beside the range of the column: as exact as the moments are said to be
+_AGREE = 1e-10
+# three factors of up to this size can be multiplied and added up
+_EXPONENT = 90
+_LARGEST = 10.0**_EXPONENT
 
 _NUMBERS = ("integer", "decimal", "float", "boolean")
 
@@ -117,23 +127,15 @@ def inspect(
     DataError
         One error with every problem of the table.
     """
-    problems = Problems(f"the table {relation.source.label}")
-    for name in dict.fromkeys((*numbers, period)):
-        if relation.column(name).kind not in _NUMBERS:
-            problems.add(
-                f"`{name}` holds {relation.column(name).engine_type}, not numbers, so it cannot be "
-                "summed. Convert it when the table is made (categories: one 0/1 column a level)."
-            )
-    strange = [n for n in (*digits, *pivots) if n not in numbers]
-    if strange:
-        problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
+    problems = Problems(relation.source.title)
+    _check_asked(problems, relation, period, numbers, digits, pivots)
     problems.raise_if_any()
     tried = {name: _tried(relation, name, digits) for name in numbers}
     parts = _scan(relation, keys, within, period, tried)
     found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
     rows = int(found["rows"])
     if rows == 0:
-        raise DataError(f"the table {relation.source.label} has no rows. Check the source.")
+        raise DataError(f"{relation.source.title} has no rows. Check the source.")
     for i, name in enumerate(keys):
         if found[f"k{i}"]:
             problems.add(
@@ -155,7 +157,7 @@ def inspect(
         if name in weights and facts[name].missing:
             problems.add(
                 f"`{name}` is missing in {say_people(facts[name].missing, 'rows')}, and a row "
-                "without it has no weight. Fill it, or leave these rows out."
+                "without it counts for nothing known. Fill it, or leave these rows out."
             )
         if name in weights and low is not None and float(low) < 0:
             problems.add(f"`{name}` is negative in some rows; it must be 0 or more. Correct it.")
@@ -164,6 +166,110 @@ def inspect(
         rows=rows, columns=facts, periods=(float(found["p_low"]), float(found["p_high"])),
         levels={name: int(found[f"u{i}"]) for i, name in enumerate(within)},
     )  # fmt: skip
+
+
+def _check_asked(
+    problems: Problems, relation: Relation, period: str, numbers: tuple[str, ...],
+    digits: Mapping[str, object], pivots: Mapping[str, float],
+) -> None:  # fmt: skip
+    """Say which columns are no numbers, and what is declared wrongly, before a row is read."""
+    _check_named(problems, relation, period, numbers, digits, pivots)
+    problems.raise_if_any()
+    tried = {name: _tried(relation, name, digits) for name in numbers}
+    parts = _scan(relation, keys, within, period, tried)
+    found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
+    rows = int(found["rows"])
+    if rows == 0:
+        raise DataError(f"{relation.source.title} has no rows. Check the source.")
+    for i, name in enumerate(keys):
+        if found[f"k{i}"]:
+            problems.add(
+                f"`{name}` is missing in {say_people(found[f'k{i}'], 'rows')}, which belong to no "
+                "cell. Fill the values or leave these rows out."
+            )
+    if found["p_infinite"] and period not in numbers:
+        problems.add(
+            f"`{period}` is infinite in {say_people(found['p_infinite'], 'rows')}, which are in no "
+            "period. Correct it, or leave these rows out."
+        )
+    facts = {}
+    for j, name in enumerate(numbers):
+        facts[name] = _judge(problems, name, j, found, rows, tried[name], digits, pivots)
+        if name in weights:
+            # a weight less a constant is no weight
+            facts[name] = replace(facts[name], pivot=0.0)
+        low = found[f"l{j}"]
+        if name in weights and facts[name].missing:
+            problems.add(
+                f"`{name}` is missing in {say_people(facts[name].missing, 'rows')}, and a row "
+                "without it counts for nothing known. Fill it, or leave these rows out."
+            )
+        if name in weights and low is not None and float(low) < 0:
+            problems.add(f"`{name}` is negative in some rows; it must be 0 or more. Correct it.")
+    problems.raise_if_any()
+    return Inspection(
+        rows=rows, columns=facts, periods=(float(found["p_low"]), float(found["p_high"])),
+        levels={name: int(found[f"u{i}"]) for i, name in enumerate(within)},
+    )  # fmt: skip
+
+
+def _check_asked(
+    problems: Problems, relation: Relation, period: str, numbers: tuple[str, ...],
+    digits: Mapping[str, object], pivots: Mapping[str, float],
+) -> None:  # fmt: skip
+    """Say which columns are no numbers, and what is declared wrongly, before a row is read."""
+    for name in dict.fromkeys((*numbers, period)):
+        kind = relation.column(name)
+        if kind.kind in _NUMBERS:
+            continue
+        wanted = (
+            "so it cannot be summed. Convert it when the table is made (categories: one 0/1 column "
+            "a level)."
+        )
+        if name == period:
+            wanted = (
+                "and periods are numbers, such as years, or quarters counted from the first one "
+                "(entry is on the same scale). Convert it when the table is made."
+            )
+        problems.add(f"`{name}` holds {kind.engine_type}, not numbers, {wanted}")
+    for name, declared in digits.items():
+        whole = isinstance(declared, Integral) and not isinstance(declared, bool)
+        if declared is not None and not whole:
+            problems.add(
+                f"`digits` of `{name}` is {declared!r}. Give a whole number, such as 2 for cents, or None."
+            )
+    strange = [n for n in (*digits, *pivots) if n not in numbers]
+    if strange:
+        problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
+
+
+def _check_named(
+    problems: Problems, relation: Relation, period: str, numbers: tuple[str, ...],
+    digits: Mapping[str, object], pivots: Mapping[str, float],
+) -> None:  # fmt: skip
+    """What can be wrong with types and options before anything is scanned."""
+    for name in dict.fromkeys((*numbers, period)):
+        column = relation.column(name)
+        if column.kind in _NUMBERS:
+            continue
+        why = (
+            "and periods are numbers, such as years, or quarters counted from the first one (entry "
+            "is on the same scale). Convert it when the table is made."
+            if name == period
+            else "so it cannot be summed. Convert it when the table is made (categories: one 0/1 "
+            "column a level)."
+        )
+        problems.add(f"`{name}` holds {column.engine_type}, not numbers, {why}")
+    for name, given in digits.items():
+        whole = isinstance(given, Integral) and not isinstance(given, bool)
+        if given is not None and not whole:
+            problems.add(
+                f"`digits` of `{name}` is {given!r}. Give a whole number, such as 2 for cents, or "
+                "None."
+            )
+    strange = [n for n in (*digits, *pivots) if n not in numbers]
+    if strange:
+        problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
 
 
 def _scan(
@@ -194,12 +300,14 @@ def _scan(
             sql.named(ex.mean(ex.value(name, column)), f"a{j}"),
         ]
         for d in tried[name]:
-            lost = sql.loses_digits(name, column, scale=d)
             over = sql.overflows(name, column, scale=d)
-            parts += [
-                sql.named(sql.count_if(lost), f"d{j}_{d}"),
-                sql.named(sql.count_if(over), f"o{j}_{d}"),
-            ]
+            parts.append(sql.named(sql.count_if(over), f"o{j}_{d}"))
+            if column.kind == "float":
+                gap = sql.beyond_digits(name, column, scale=d)
+                parts.append(sql.named(ex.largest(gap), f"g{j}_{d}"))
+            if column.kind != "float" or len(tried[name]) == 1:
+                lost = sql.loses_digits(name, column, scale=d)
+                parts.append(sql.named(sql.count_if(lost), f"d{j}_{d}"))
     return parts
 
 
@@ -226,21 +334,57 @@ def _judge(
     if missing == rows:
         problems.add(f"`{name}` is missing in every row. Leave it out.")
     low, high = (float(found[f"{side}{j}"] or 0.0) for side in "lh")
-    fitting = [d for d in tried if not found[f"d{j}_{d}"] and not found[f"o{j}_{d}"]]
+    fitting = [d for d in tried if _fits(found, j, d, high - low)]
     if fitting:
         return Facts(digits=fitting[0], missing=missing, low=low, high=high, pivot=0.0)
     if name in digits and digits[name] is not None:
-        d = digits[name]
-        lost, over = found[f"d{j}_{d}"], found[f"o{j}_{d}"]
-        for count, what in ((lost, "has more digits"), (over, "is too large to keep them")):
-            if count:
-                problems.add(
-                    f"`{name}` is declared with {d} digits after the point and {what} in "
-                    f"{say_people(count, 'rows')}, so sums would not be exact. Declare other "
-                    f"digits, round it in the source, or give digits={{'{name}': None}} to sum "
-                    "doubles."
-                )
-    mean = float(found[f"a{j}"] or 0.0)
-    # three digits are near enough, and the same in the next drop of data
-    pivot = pivots.get(name, float(f"{mean:.3g}"))
-    return Facts(digits=None, missing=missing, low=low, high=high, pivot=pivot)
+        problems.add(_declared(name, j, found, tried[0]))
+    largest = max(abs(low), abs(high))
+    if largest > _LARGEST or 0 < high - low < 1 / _LARGEST:
+        problems.add(
+            f"`{name}` has values whose squares doubles do not hold (up to 1e{_EXPONENT}, and no "
+            f"closer than 1e-{_EXPONENT}), so sums would not be numbers. Correct it, or change its unit."
+        )
+    return Facts(
+        digits=None, missing=missing, low=low, high=high,
+        pivot=pivots.get(name, _near(float(found[f"a{j}"] or 0.0), high - low)),
+    )  # fmt: skip
+
+
+def _fits(found: Mapping[str, Any], j: int, d: int, span: float) -> bool:
+    """Whether a column is whole numbers of a digit: what it has beyond is rounding, and stays it."""
+    if found[f"o{j}_{d}"] or found.get(f"d{j}_{d}"):
+        return False
+    gap = max(float(found.get(f"g{j}_{d}") or 0.0), 0.0)
+    # a rate of 1e-7 is near a whole number of anything, and would be summed as nothing
+    return gap <= min(_NOISE, _AGREE * span * 10.0**d)
+
+
+def _declared(name: str, j: int, found: Mapping[str, Any], d: int) -> str:
+    """Say why a column cannot be summed with the digits declared."""
+    lost, over = int(found[f"d{j}_{d}"]), int(found[f"o{j}_{d}"])
+    said = [
+        f"{what} in {say_people(count, 'rows')}"
+        for count, what in ((lost, "has more digits"), (over, "is too large to keep them"))
+        if count
+    ]
+    what = " and ".join(said) or "has more digits, which are not small beside its range"
+    return (
+        f"`{name}` is declared with {d} digits after the point and {what}, so sums would not be "
+        f"exact. Declare other digits, round it in the source, or give digits={{'{name}': None}} to "
+        "sum doubles."
+    )
+
+
+def _near(mean: float, span: float) -> float:
+    """
+    Return a number near a mean, with few digits, so that later drops of data have the same.
+
+    Three digits, or more where values are close to each other: sums of squares about a pivot lose
+    as many digits as its distance from the mean is large beside the spread.
+    """
+    if mean == 0 or not math.isfinite(mean):
+        return 0.0
+    three = 2 - math.floor(math.log10(abs(mean)))
+    tenth = 1 - math.floor(math.log10(span)) if span > 0 else three
+    return round(mean, min(max(three, tenth), 300))

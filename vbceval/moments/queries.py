@@ -168,6 +168,7 @@ def cluster_table(
             sql.named(ex.smallest(ex.value(name, column, never=never)), f"{role}_low"),
             sql.named(ex.largest(ex.value(name, column, never=never)), f"{role}_high"),
             sql.named(ex.count(ex.value(name, column, never=never)), f"{role}_rows"),
+            sql.named(sql.count_if(ex.is_infinite(name, column)), f"{role}_infinite"),
         ]
     query = sql.select(*parts, of=relation.name).group_by(sql.column(cluster))
     found = plain(engine.run(query.order_by(sql.column(cluster))))
@@ -183,12 +184,14 @@ def cluster_table(
                 f"`{cluster}`, but all rows of a cluster enter together. Cluster on what enters "
                 "together, or correct the source."
             )
-        zero = int((low == 0).sum())
-        if role == "cohort" and zero and never is None:
-            raise DataError(
-                f"`{name}` is 0 in {zero:,} clusters. Never treated is a missing cohort here, so 0 "
-                "would count as a date of entry. Pass never=0."
-            )
+        endless = int((frame[f"{role}_infinite"] > 0).sum()) if never != math.inf else 0
+        codes = (("0", int((low == 0).sum()), "0"), ("infinite", endless, "float('inf')"))
+        for said, count, wanted in codes if role == "cohort" else ():
+            if count and (said != "0" or never is None):
+                raise DataError(
+                    f"`{name}` is {said} in {count:,} clusters. Never treated is a missing cohort "
+                    f"here, so this would be a date of entry. Pass never={wanted}."
+                )
         table[role] = low
     if exit is None:
         table["exit"] = np.nan

@@ -199,7 +199,7 @@ class _Base:
         found = engine.run(periods).to_pylist()[0]
         rows = exp.Select(expressions=[sql.named(ex.count_rows(), "n")])
         n = engine.run(rows.from_(self._base_rows(condition).subquery("x"))).to_pylist()[0]["n"]
-        problems = Problems(f"the table {self.relation.source.label}")
+        problems = Problems(self.relation.source.title)
         if n != found["based"]:
             problems.add(
                 f"{say_people(n - found['based'], 'rows')} of one bucket are second rows of a unit "
@@ -295,7 +295,7 @@ def _check_table(
     cohort: str | None, never: float | None, needed: Sequence[str],
 ) -> int:  # fmt: skip
     """Return the number of rows, after everything that can be wrong before a bucket is read."""
-    problems = Problems(f"the table {relation.source.label}")
+    problems = Problems(relation.source.title)
     if not covariates or isinstance(covariates, str):
         raise DataError("`covariates` must be a list with at least one column.")
     for name in needed:

@@ -289,7 +289,7 @@ def check_panel(rows: Rows, table: Table, clusters: pd.Index) -> IntArray:
     codes = clusters.get_indexer(pd.Index(table.cells[cluster]))[rows.cell]
     times = table.cells[period].to_numpy()[rows.cell]
     same = rows.unit[1:] == rows.unit[:-1]
-    problems = Problems(f"the table {table.relation.source.label}")
+    problems = Problems(table.relation.source.title)
     if (rows.cell < 0).any():
         raise DataError(
             f"rows of {table.relation.source.label} are in cells that were not there when it was "

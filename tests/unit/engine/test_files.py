@@ -138,6 +138,9 @@ def test_tables_in_memory(duck) -> None:
     assert rows(duck, duck.register(unsigned))[0]["u"] == 2**64 - 1
     with pytest.raises(DataError, match="mix values"):
         duck.register(pd.DataFrame({"x": [1, "John"]}))
+    wide = pa.table({"x": pa.array([1], pa.decimal256(50, 2))})
+    with pytest.raises(DataError, match="`x` holds decimals of more than 38 digits"):
+        duck.register(wide)
     with pytest.raises(DataError, match="not text: `7`"):
         duck.register(pd.DataFrame({7: [1]}))
     with pytest.raises(DataError, match="empty or hold a NUL"):

@@ -97,6 +97,65 @@ def test_doubles_about_a_pivot(engine) -> None:
     assert_same(table, in_memory(frame, ["spend", "visits"]), 1e-9)
 
 
+def test_doubles_far_from_zero_agree_to_ten_digits(engine) -> None:
+    """Three digits of a mean of 1,234,567 are 4,567 away from it: eight digits of a variance of 1."""
+    from fractions import Fraction
+
+    frame = rows()
+    frame["spend"] = np.random.default_rng(3).normal(1234567, 1, len(frame))
+    options = {**OPTIONS, "outcomes": ["spend"], "covariates": [], "strata": []}
+    table = vbc.Moments.from_table(frame, engine=engine, **options)
+    by_cell = frame.groupby(["provider", "quarter"])
+    for (_, part), found in zip(by_cell, table.yy[:, 0], strict=True):
+        w = [int(x) for x in part["months"]]
+        y = [Fraction(float(x)) for x in part["spend"]]
+        mean = sum(a * b for a, b in zip(w, y, strict=True)) / sum(w)
+        exact = sum(a * (b - mean) ** 2 for a, b in zip(w, y, strict=True))
+        assert found == pytest.approx(float(exact), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda u: u * 1e-7,  # rates a person and day: as near to 0 as rounding is
+        lambda u: 1 + u * 1e-7,
+        lambda u: np.where(u < 0.5, 25.0, 25 + u * 1e-9),
+    ],
+)
+def test_small_numbers_are_not_taken_for_rounding(engine, values) -> None:
+    frame = rows()
+    frame["spend"] = values(np.random.default_rng(3).random(len(frame)))
+    options = {**OPTIONS, "outcomes": ["spend"], "covariates": [], "strata": []}
+    table = vbc.Moments.from_table(frame, engine=engine, **options)
+    assert table.meta["digits"]["spend"] is None
+    panel = vbc.Panel.from_frame(
+        frame, unit="person", period="quarter", cohort="entry", cluster="provider", weight="months",
+        kind="repeated_cross_section",
+    )  # fmt: skip
+    memory = vbc.Moments.from_panel(panel, outcomes=["spend"], by="cluster")
+    np.testing.assert_allclose(table.y_mean, memory.y_mean, rtol=1e-10)
+    np.testing.assert_allclose(table.yy, memory.yy, rtol=1e-6)
+    with pytest.raises(DataError, match="not small beside its range"):
+        vbc.Moments.from_table(frame, engine=engine, digits={"spend": 0}, **options)
+
+
+def test_rounding_of_arithmetic_is_no_digit(engine) -> None:
+    frame = rows()
+    exact = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    frame["spend"] = (frame["spend"] + 0.1) + 0.2 - 0.3
+    again = vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    assert again.meta["digits"]["spend"] == 2
+    assert arrays_of(again) == arrays_of(exact)
+
+
+def test_numbers_that_doubles_cannot_square_are_an_error(engine) -> None:
+    for unit in (1e300, 1e-120):
+        frame = rows()
+        frame["spend"] = np.random.default_rng(3).random(len(frame)) * unit
+        with pytest.raises(DataError, match="`spend` has values whose squares"):
+            vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+
+
 def test_estimates_from_a_table_are_those_of_its_rows(engine) -> None:
     frame = rows(6000)
     design = vbc.Design(outcome="spend", covariates=["hcc"])
@@ -202,6 +261,9 @@ def test_everything_wrong_with_a_table_is_said_together(engine) -> None:
         ({"outcomes": "spend"}, "give a list"),
         ({"outcomes": []}, "is empty"),
         ({"digits": {"entry": 2}}, "which is not summed"),
+        ({"digits": {"spend": 2.0}}, "whole number"),
+        ({"digits": {"spend": True}}, "whole number"),
+        ({"period": "dual", "strata": []}, "periods are numbers"),
         ({"cluster": "person"}, "`entry` changes within"),
         ({"cohort": "dual"}, "cohort is a number"),
     ],
@@ -217,6 +279,14 @@ def test_zero_is_no_cohort(engine) -> None:
         vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
     table = vbc.Moments.from_table(frame, engine=engine, never=0, **OPTIONS)
     assert table.attribute("cohort").isna().any()
+
+
+def test_infinity_is_no_cohort(engine) -> None:
+    frame = rows().fillna({"entry": np.inf})
+    with pytest.raises(DataError, match=r"infinite in \d+ clusters.*never=float"):
+        vbc.Moments.from_table(frame, engine=engine, **OPTIONS)
+    table = vbc.Moments.from_table(frame, engine=engine, never=np.inf, **OPTIONS)
+    assert arrays_of(table) == arrays_of(vbc.Moments.from_table(rows(), engine=engine, **OPTIONS))
 
 
 def test_sums_beyond_64_bits(engine) -> None:
