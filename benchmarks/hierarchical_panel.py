@@ -8,6 +8,8 @@ import pandas as pd
 import vbceval as vbc
 
 OUTCOME = "spend"
+OTHERS = {"visits": 250.0, "admissions": 40_000.0}
+"""Further outcomes, and what the first is divided by to have them: calibrations replace all."""
 PERSON_SD = 15_000.0
 """Standard deviation of a person-year, USD."""
 
@@ -40,11 +42,13 @@ def hierarchical_panel(
     if people:
         frame = frame.assign(mean=mean).loc[np.repeat(frame.index, people)].reset_index(drop=True)
         frame[OUTCOME] = frame.pop("mean") + 1_500 * rng.standard_normal(len(frame))
+        frame = frame.assign(**{name: frame[OUTCOME] / ratio for name, ratio in OTHERS.items()})
         frame["person"] = np.arange(len(frame))
         return vbc.Panel.from_frame(
             frame, unit="person", cluster="organization", kind="repeated_cross_section", **keys
         )
     frame[OUTCOME] = mean + PERSON_SD / np.sqrt(size) * rng.standard_normal(len(frame))
+    frame = frame.assign(**{name: frame[OUTCOME] / ratio for name, ratio in OTHERS.items()})
     frame["people"] = size
     return vbc.Panel.from_frame(frame, unit="organization", weight="people", **keys)
 

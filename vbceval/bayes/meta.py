@@ -200,9 +200,9 @@ class MetaAnalysis:
             ``study_effect``, the shrunken effect of each row of `data`, with columns ``observed``,
             ``observed_se`` (posterior mean where not printed), ``report``, ``program``,
             ``program_type`` and `keep`. The DataTree has ``posterior``, ``log_likelihood`` by
-            program, ``log_prior``, ``prior``, ``observed_data`` and ``posterior_predictive`` of the
-            same rows, of new programs. ``meta["prior_sensitivity"]`` has means and predictions
-            under a skeptical and a flat prior of the mean as well (see
+            program, ``log_prior``, ``prior``, ``observed_data``, and ``posterior_predictive`` and
+            ``prior_predictive`` of the same rows, of new programs. ``meta["prior_sensitivity"]`` has
+            means and predictions under a skeptical and a flat prior of the mean as well (see
             `vbceval.bayes.meta_priors.meta_lines`); `vbceval.bayes.headline` says them.
 
         Raises

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from vbceval.bayes.checks import require_converged
 from vbceval.bayes.meta_data import Studies
 from vbceval.bayes.meta_density import LEVELS, design, pulls
 from vbceval.bayes.meta_nuts import Priors, build, located
-from vbceval.bayes.meta_posterior import HEAVY_LEVELS, Posterior
+from vbceval.bayes.meta_posterior import HEAVY_LEVELS, Posterior, exact_posterior, prior_errors
 from vbceval.bayes.sample import compiled, one_thread, sample
 from vbceval.bayes.sampled_calibration import LIMITS, Placed, Run, evenly, patiently, places
 from vbceval.core.rng import generator
@@ -76,19 +75,9 @@ def from_prior(studies: Studies, priors: Priors, rng: np.random.Generator) -> Po
             of = np.arange(reports) if level == "report" else studies.index["report"]
             found = found * np.sqrt(mixing[:, of])
         deviation[level] = found
-    error = studies.std_error.copy()
-    law = studies.error_law
-    if law is not None:
-        # by the probability below each bound; the density of the model has the same law
-        with np.errstate(divide="ignore"):
-            low, high = (
-                special.ndtr((np.log(x) - law.log_mean) / law.log_sd) for x in (law.low, law.high)
-            )
-        z = special.ndtri(rng.uniform(low, high))
-        error[law.rows] = np.exp(law.log_mean + law.log_sd * z)
     return Posterior(
         mean=mean, type_mean=type_mean, sd=sd, mixing=mixing, deviation=deviation,
-        std_error=error[None], chains=1,
+        std_error=prior_errors(studies, 1, rng), chains=1,
     )  # fmt: skip
 
 
@@ -142,6 +131,38 @@ def places_of_truth(found: Repeated, *, run: Run, seed: int) -> Placed:
         kept = drawn.take(evenly(len(drawn.mean)))
         ours, true = (_quantities(studies, x, priors) for x in (kept, truth))
     return Placed(places(ours, {k: float(x[0]) for k, x in true.items()}), divergences)
+
+
+def places_by_grid(studies: Studies, priors: Priors, *, draws: int, seed: int) -> dict[str, float]:
+    """
+    Do what `places_of_truth` does with ``engine="grid"``, whose draws are independent.
+
+    Parameters
+    ----------
+    studies : Studies
+        With printed standard errors; its estimates are replaced.
+    priors : Priors
+        Scales, of normal deviations.
+    draws : int
+        Draws that truths are placed among.
+    seed : int
+        Seed of simulation and draws.
+
+    Raises
+    ------
+    EstimationError
+        If too few points carry the posterior.
+    """
+    rng = generator(seed, "calibration", "meta grid")
+    truth = from_prior(studies, priors, rng)
+    found = replace(studies, estimate=estimates(studies, truth, priors.rho, rng))
+    with one_thread():
+        drawn = exact_posterior(
+            found, sd_scale=priors.sd_scale, mean_sd=priors.mean_sd, rho=priors.rho, draws=draws,
+            rng=rng,
+        )  # fmt: skip
+        ours, true = (_quantities(found, x, priors) for x in (drawn, truth))
+    return places(ours, {k: float(x[0]) for k, x in true.items()})
 
 
 def _quantities(studies: Studies, at: Posterior, priors: Priors) -> dict[str, FloatArray]:

@@ -343,6 +343,21 @@ def correlated(studies: Studies, size: int, rho: float, rng: np.random.Generator
     return np.asarray(np.sqrt(rho) * common[:, studies.index["sample"]] + np.sqrt(1 - rho) * alone)
 
 
+def prior_errors(studies: Studies, size: int, rng: np.random.Generator) -> FloatArray:
+    """Draw standard errors known only within bounds from their prior, shape (size, n)."""
+    error = np.tile(studies.std_error, (size, 1))
+    law = studies.error_law
+    if law is not None:
+        # by the probability below each bound; the density of the model has the same law
+        with np.errstate(divide="ignore"):
+            low, high = (
+                special.ndtr((np.log(x) - law.log_mean) / law.log_sd) for x in (law.low, law.high)
+            )
+        z = special.ndtri(rng.uniform(low, high, (size, len(law.rows))))
+        error[:, law.rows] = np.exp(law.log_mean + law.log_sd * z)
+    return np.asarray(error)
+
+
 def new_deviations(
     studies: Studies, posterior: Posterior, nu: float | None, rng: np.random.Generator
 ) -> FloatArray:

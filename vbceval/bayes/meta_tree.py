@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,13 @@ from scipy.sparse import csgraph
 
 from vbceval.bayes.draws import DIMS
 from vbceval.bayes.meta_data import Studies
-from vbceval.bayes.meta_posterior import Posterior, correlated, covariance, new_deviations
+from vbceval.bayes.meta_posterior import (
+    Posterior,
+    correlated,
+    covariance,
+    new_deviations,
+    prior_errors,
+)
 from vbceval.core.rng import generator
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 
@@ -91,10 +98,10 @@ def log_likelihoods(
 
 def add_meta_groups(
     tree: Any, *, likelihood: FloatArray, parts: Sequence[str], log_prior: FloatArray,
-    replicated: FloatArray, prior: dict[str, tuple[tuple[str, ...], FloatArray]],
+    replicated: FloatArray, prior: dict[str, tuple[tuple[str, ...], FloatArray]], before: FloatArray,
 ) -> Any:  # fmt: skip
     """
-    Add ``log_likelihood`` by program, ``log_prior``, ``prior`` and ``posterior_predictive``.
+    Add ``log_likelihood`` by program, ``log_prior``, ``prior``, and effects drawn from both laws.
 
     Parameters
     ----------
@@ -110,6 +117,8 @@ def add_meta_groups(
         Effects as the model would print them, of new programs.
     prior : dict
         Dimensions behind the draws, and values, by names of ``posterior``.
+    before : array, shape (P, n)
+        Effects that would be printed at each draw of `prior`.
     """
     import xarray
 
@@ -129,6 +138,7 @@ def add_meta_groups(
         {name: ((*DIMS, *dims), values[None]) for name, (dims, values) in prior.items()},
         coords=labels,
     )
+    tree["prior_predictive"] = xarray.Dataset({"estimate": ((*DIMS, "row"), before[None])})
     return tree
 
 
@@ -160,15 +170,21 @@ def complete(
         linked |= studies.same("sample")
     part = linked_parts(linked)
     sd = {x: v for x, v in posterior.sd.items() if x != "type"}
-    centre = posterior.type_mean[:, studies.index["type"]]
     rng = generator(seed, "meta", "tree")
-    new = new_deviations(studies, posterior, nu, rng)
-    errors = posterior.std_error * correlated(studies, len(centre), rho, rng)
+    again = printed(studies, posterior, nu, rho, rng)
+    prior = _prior(posterior, mean_sd, sd_scale, rng)
+    # from a source of its own: other groups are as they were before there was this one
+    apart = generator(seed, "meta", "prior estimates")
+    before = replace(
+        posterior, mean=prior["mean_effect"][1], type_mean=prior["type_mean"][1],
+        sd={x: prior[f"{x}_sd"][1] for x in posterior.sd},
+        std_error=prior_errors(studies, PRIOR_DRAWS, apart),
+    )  # fmt: skip
     names = [str(studies.labels["program"][k]) for k in studies.index["program"]]
     return add_meta_groups(
         tree,
         likelihood=log_likelihoods(
-            studies.estimate - centre,
+            studies.estimate - posterior.type_mean[:, studies.index["type"]],
             lambda some: covariance(
                 studies, {x: v[some] for x, v in sd.items()}, posterior.mixing[some],
                 posterior.std_error[some], mean_sd=0.0, rho=rho,
@@ -179,9 +195,32 @@ def complete(
         log_prior=log_mean_and_spreads(
             posterior.mean, list(posterior.sd.values()), mean_sd=mean_sd, sd_scale=sd_scale
         ),
-        replicated=centre + new + errors,
-        prior=_prior(posterior, mean_sd, sd_scale, rng),
+        replicated=again,
+        prior=prior,
+        before=printed(studies, before, nu, rho, apart),
     )  # fmt: skip
+
+
+def printed(
+    studies: Studies, at: Posterior, nu: float | None, rho: float, rng: np.random.Generator
+) -> FloatArray:
+    """
+    Draw effects as reports would print them, of new programs in the places of the old, (S, n).
+
+    Parameters
+    ----------
+    studies : Studies
+        The table.
+    at : Posterior
+        Type means, standard deviations and standard errors, S of each; its deviations are not read.
+    nu, rho : float
+        As in `complete`.
+    rng : Generator
+        Source.
+    """
+    new = new_deviations(studies, at, nu, rng)
+    errors = at.std_error * correlated(studies, len(at.mean), rho, rng)
+    return np.asarray(at.type_mean[:, studies.index["type"]] + new + errors)
 
 
 def _prior(

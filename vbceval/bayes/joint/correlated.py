@@ -191,7 +191,8 @@ def from_partials(partials: list[FloatArray]) -> FloatArray:
     for k in range(d - 1):
         root[..., k, k] = np.sqrt(left[..., k])
         root[..., k + 1 :, k] = partials[k] * np.sqrt(left[..., k + 1 :])
-        left[..., k + 1 :] -= np.square(root[..., k + 1 :, k])
+        # as a product: a difference can be below zero by rounding where a partial is 1
+        left[..., k + 1 :] *= 1.0 - np.square(partials[k])
     root[..., -1, -1] = np.sqrt(left[..., -1])
     out = root @ np.swapaxes(root, -1, -2)
     out[..., np.arange(d), np.arange(d)] = 1.0

@@ -167,6 +167,21 @@ class DenseEquations:
             out[:, batch.cluster] = -0.5 * (logdet[batch.pattern] + fit)
         return out
 
+    def precision(self, cluster: int, law: Covariances) -> tuple[IntArray, FloatArray]:
+        """
+        Return the cells of an organization, and their precision with intercepts projected out.
+
+        Parameters
+        ----------
+        cluster : int
+            Its code.
+        law : Covariances
+            Covariances between strata.
+        """
+        batch = next(b for b in self.batches if cluster in b.cluster)
+        place = int(np.flatnonzero(batch.cluster == cluster)[0])
+        return batch.cells[place], _precision(batch, law)[0][batch.pattern[place]]
+
     def simulate(self, law: Covariances, rng: np.random.Generator) -> FloatArray:
         """Return new residuals of all cells without intercepts, shape (K,)."""
         out = np.empty(sum(batch.cells.size for batch in self.batches))

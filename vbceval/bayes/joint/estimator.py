@@ -158,7 +158,8 @@ class JointDiD:
             Rows of `HierarchicalDiD.fit` for each outcome, with joint draws. The DataTree has
             ``posterior`` (``effect``, ``effect_at_entry``, ``period_effect``, standard deviations
             and correlations by outcome), ``log_likelihood`` by cluster, ``log_prior``, ``prior``,
-            ``observed_data`` and ``posterior_predictive`` of the same cells, and ``constant_data``.
+            ``observed_data``, ``posterior_predictive`` and ``prior_predictive`` of the same cells,
+            and ``constant_data``.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from vbceval.bayes.exact import NODES, draw, integrated
 from vbceval.bayes.groups import add_data, observed, posterior_check
 from vbceval.bayes.joint.correlated import DIMENSIONS, Joint, JointMarginal
 from vbceval.bayes.joint.dense import arrange_dense
+from vbceval.bayes.joint.simulated import prior_cells
 from vbceval.bayes.joint.stacked import Stacked
 from vbceval.bayes.likelihood import residuals
 from vbceval.bayes.predictive import Discrepancy, centred, thinned
@@ -22,7 +24,7 @@ from vbceval.bayes.priors import Priors, log_density
 from vbceval.bayes.quadrature import Start
 from vbceval.bayes.sample import one_thread
 from vbceval.core.rng import generator
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import FloatArray, IntArray
 
 
 class Found(NamedTuple):
@@ -94,14 +96,7 @@ def posterior(
         )
         drawn = draw(density, found, size=draws * chains, seed=seed)
     values = {k: v.reshape(*shape, *v.shape[1:]) for k, v in drawn.values.items()}
-    v = drawn.v.reshape(*shape, -1)
-    parts = {k: x for k, x in values.items() if k == "part_sd"}
-    named = dataset(parts, v, stacked.cells, stacked.parts, priors)
-    entries = np.flatnonzero(stacked.parts.part == 0) - len(stacked.parts.part)
-    named["effect_at_entry"] = ((*DIMS, "outcome"), priors.effect * v[..., entries])
-    for name, x in joint.natural(values, shape).items():
-        named[name] = ((*DIMS, *DIMENSIONS[name]), x)
-    named = named.assign_coords(outcome=list(stacked.outcomes), other=list(stacked.outcomes))
+    named = joint_dataset(joint, priors, values, drawn.v.reshape(*shape, -1))
     stats = xarray.Dataset({"node": (DIMS, drawn.node.reshape(shape))}, {
         name: named[name].values for name in DIMS
     })  # fmt: skip
@@ -110,6 +105,31 @@ def posterior(
     averages = add_averages(tree, weights)
     mean = found.weights @ np.array([x.mean for x in found.found])
     return Found(tree, averages, mean, settled(tree, found, limits), asdict(seen))
+
+
+def joint_dataset(
+    joint: Joint, priors: Priors, values: Mapping[str, FloatArray], v: FloatArray
+) -> Any:
+    """
+    Return draws as a data set with names.
+
+    Parameters
+    ----------
+    joint, priors : Joint, Priors
+        The model.
+    values : mapping of array, each (chains, draws, ...)
+        Variances and correlations by the names of their laws.
+    v : array, shape (chains, draws, Q)
+        Standardised coefficients.
+    """
+    stacked = joint.stacked
+    parts = {k: x for k, x in values.items() if k == "part_sd"}
+    named = dataset(parts, v, stacked.cells, stacked.parts, priors)
+    entries = np.flatnonzero(stacked.parts.part == 0) - len(stacked.parts.part)
+    named["effect_at_entry"] = ((*DIMS, "outcome"), priors.effect * v[..., entries])
+    for name, x in joint.natural(values, v.shape[:2]).items():
+        named[name] = ((*DIMS, *DIMENSIONS[name]), x)
+    return named.assign_coords(outcome=list(stacked.outcomes), other=list(stacked.outcomes))
 
 
 def check_each(stacked: Stacked, tree: Any, joint: Joint, *, seed: int) -> list[Discrepancy]:
@@ -151,7 +171,7 @@ def add_groups(
     tree: Any, joint: Joint, priors: Priors, prior: FloatArray, weights: FloatArray, *, seed: int
 ) -> Any:
     """
-    Add ``log_likelihood`` by cluster, ``log_prior``, ``prior`` and ``posterior_predictive``.
+    Add ``log_likelihood`` by cluster, ``log_prior``, ``prior``, and cells drawn from both laws.
 
     The likelihood of a cluster is that of all its outcomes. The prior is that of the effects at
     entry and the spreads of their parts.
@@ -163,7 +183,7 @@ def add_groups(
     found = tree["posterior"].to_dataset()
     shape = (found.sizes["chain"], found.sizes["draw"])
     coords = {name: found[name].values for name in DIMS}
-    likelihood = _cluster_likelihood(tree, joint)
+    likelihood = cluster_likelihood(tree, joint)
     tree["log_likelihood"] = xarray.Dataset(
         {"cells": ((*DIMS, "cluster"), likelihood.reshape(*shape, -1))},
         coords={**coords, "cluster": [str(c) for c in cells.clusters]},
@@ -178,9 +198,10 @@ def add_groups(
         },
         coords={"effect_cell": cells.coords["effect_cell"]},
     )
-    tree["posterior_predictive"] = xarray.Dataset(
-        {"y": ((*DIMS, "cell"), replicated(tree, joint, generator(seed, "replicated"))[None])}
-    )
+    again = replicated(tree, joint, generator(seed, "replicated"))
+    before = prior_cells(joint, priors, seed=seed)
+    for group, drawn in (("posterior_predictive", again), ("prior_predictive", before)):
+        tree[group] = xarray.Dataset({"y": ((*DIMS, "cell"), drawn[None])})
     return tree
 
 
@@ -214,15 +235,27 @@ def replicated(tree: Any, joint: Joint, rng: np.random.Generator) -> FloatArray:
     return np.array(out)
 
 
-def _cluster_likelihood(tree: Any, joint: Joint) -> FloatArray:
-    """Return log likelihoods of clusters at every draw, chains joined, shape (N, C)."""
+def cluster_likelihood(tree: Any, joint: Joint, some: IntArray | None = None) -> FloatArray:
+    """
+    Return log likelihoods of clusters, all outcomes together, shape (N, C).
+
+    Parameters
+    ----------
+    tree : DataTree
+        ``posterior``, and ``sample_stats`` with the node of each draw.
+    joint : Joint
+        The model.
+    some : array of int, shape (N,), optional
+        Which draws, chains joined. Default: all.
+    """
     stacked = joint.stacked
     cells = stacked.cells
     dense = arrange_dense(cells, stacked.parts, stacked.group)
-    period, effect = flatten(tree, "period_effect"), flatten(tree, "effect")
-    slope = flatten(tree, "slope") if cells.covariates else np.zeros((len(effect), 0, 0))
     nodes = np.asarray(tree["sample_stats"]["node"].values).ravel()
-    at = {str(n): flatten(tree, str(n)) for n in tree["posterior"].data_vars}
+    chosen = np.arange(len(nodes)) if some is None else some
+    at = {str(n): flatten(tree, str(n))[chosen] for n in tree["posterior"].data_vars}
+    period, effect, nodes = at["period_effect"], at["effect"], nodes[chosen]
+    slope = at["slope"] if cells.covariates else np.zeros((len(effect), 0, 0))
     out = np.empty((len(effect), len(cells.clusters)))
     for node in np.unique(nodes):
         # draws of one node have the same variances, and so the same factors

@@ -207,13 +207,7 @@ def draw(density: Density, nodes: Nodes, *, size: int, rng: np.random.Generator)
     picked = resampled(nodes.weights, size, rng)
     at = density.natural(nodes.points[picked])
     outcomes, types = len(rows.outcomes), len(rows.labels["type"])
-    mean = density.mean_sd * rng.standard_normal((size, outcomes))
-    groups = {x: deviations(at, x, len(rows.labels[x]), rng) for x in rows.levels}
-    type_mean = mean[:, None, :] + groups.get("type", np.zeros((size, types, outcomes)))
-    effect = type_mean[:, rows.index["type"], rows.outcome]
-    for level in rows.levels[1 if "type" in rows.levels else 0 :]:
-        effect = effect + groups[level][:, rows.index[level], rows.outcome]
-    error = rng.standard_normal((size, len(rows))) @ linalg.cholesky(rows.errors)
+    mean, type_mean, effect, error = from_prior(density, at, rng)
     away = rows.estimate - effect - error
     for i in np.unique(picked):
         here = np.flatnonzero(picked == i)
@@ -230,6 +224,40 @@ def draw(density: Density, nodes: Nodes, *, size: int, rng: np.random.Generator)
             # one program of each type; over types draws are never read together
             new += deviations(at, level, types, rng)
     return Drawn(mean, type_mean, type_mean + new, effect, at, picked)
+
+
+class FromPrior(NamedTuple):
+    """
+    What standard deviations and correlations say before effects are seen; S draws, in scales.
+
+    Parameters
+    ----------
+    mean : array, shape (S, J)
+        Mean over types.
+    type_mean : array, shape (S, P, J)
+        Mean of each type.
+    effect, error : array, shape (S, n)
+        True effect of each row, and the sampling error of its estimate.
+    """
+
+    mean: FloatArray
+    type_mean: FloatArray
+    effect: FloatArray
+    error: FloatArray
+
+
+def from_prior(density: Density, at: Natural, rng: np.random.Generator) -> FromPrior:
+    """Draw means, effects and errors given standard deviations and correlations, one for each."""
+    rows, size = density.rows, len(at.correlation)
+    outcomes, types = len(rows.outcomes), len(rows.labels["type"])
+    mean = density.mean_sd * rng.standard_normal((size, outcomes))
+    groups = {x: deviations(at, x, len(rows.labels[x]), rng) for x in rows.levels}
+    type_mean = mean[:, None, :] + groups.get("type", np.zeros((size, types, outcomes)))
+    effect = type_mean[:, rows.index["type"], rows.outcome]
+    for level in rows.levels[1 if "type" in rows.levels else 0 :]:
+        effect = effect + groups[level][:, rows.index[level], rows.outcome]
+    error = rng.standard_normal((size, len(rows))) @ linalg.cholesky(rows.errors)
+    return FromPrior(mean, type_mean, effect, error)
 
 
 def deviations(at: Natural, level: str, groups: int, rng: np.random.Generator) -> FloatArray:

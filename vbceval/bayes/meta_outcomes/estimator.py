@@ -15,7 +15,7 @@ from vbceval.bayes.draws import DIMS
 from vbceval.bayes.exact import effective_sizes
 from vbceval.bayes.groups import Once, add_data
 from vbceval.bayes.meta_outcomes.data import Columns, Rows, read_rows
-from vbceval.bayes.meta_outcomes.density import Density, Drawn, deviations, draw
+from vbceval.bayes.meta_outcomes.density import Density, Drawn, Natural, deviations, draw
 from vbceval.bayes.meta_priors import meta_lines
 from vbceval.bayes.meta_tree import (
     PRIOR_DRAWS,
@@ -352,15 +352,12 @@ def _complete(tree: Any, density: Density, drawn: Drawn, seed: int) -> Any:
     rows, rng = density.rows, generator(seed, "meta outcomes", "tree")
     linked = rows.same("program") | rows.same("report") | (rows.errors != 0)
     part = linked_parts(linked)
-    size, scale = len(drawn.mean), rows.scale[rows.outcome]
+    scale = rows.scale[rows.outcome]
     centre = drawn.type_mean[:, rows.index["type"], rows.outcome]
-    again = centre + rng.standard_normal((size, len(rows))) @ np.linalg.cholesky(rows.errors).T
-    for level in rows.levels:
-        if level != "type":
-            new = deviations(drawn.at, level, len(rows.labels[level]), rng)
-            again += new[:, rows.index[level], rows.outcome]
+    again = _printed(density, drawn.type_mean, drawn.at, rng)
     # a likelihood of effects in their units, not in scales of the outcomes
     units = np.bincount(part, np.log(scale))
+    prior, before = _prior(density, rng, generator(seed, "meta outcomes", "prior estimates"))
     names = [str(rows.labels["program"][k]) for k in rows.index["program"]]
     return add_meta_groups(
         tree,
@@ -373,14 +370,20 @@ def _complete(tree: Any, density: Density, drawn: Drawn, seed: int) -> Any:
             sd_scale=density.sd_scale,
         ),
         replicated=again * scale,
-        prior=_prior(density, rng),
+        prior=prior,
+        before=before * scale,
     )  # fmt: skip
 
 
 def _prior(
-    density: Density, rng: np.random.Generator
-) -> dict[str, tuple[tuple[str, ...], FloatArray]]:
-    """Return draws from the prior in units of the outcomes, by names of the tree."""
+    density: Density, rng: np.random.Generator, apart: np.random.Generator
+) -> tuple[dict[str, tuple[tuple[str, ...], FloatArray]], FloatArray]:
+    """
+    Return draws from the prior in units of the outcomes, by names of the tree, and effects.
+
+    The effects, shape (P, n) and in scales, are as reports would print them at these draws; they are
+    drawn from `apart`.
+    """
     rows = density.rows
     at = density.natural(rng.standard_normal((PRIOR_DRAWS, len(density.names))))
     mean = density.mean_sd * rng.standard_normal((PRIOR_DRAWS, len(rows.outcomes)))
@@ -388,9 +391,25 @@ def _prior(
     own = np.zeros((PRIOR_DRAWS, types, len(rows.outcomes)))
     if "type" in rows.levels:
         own = deviations(at, "type", types, rng)
-    return {
+    type_mean = mean[:, None] + own
+    named = {
         "mean_effect": (("outcome",), mean * rows.scale),
-        "type_mean": (("program_type", "outcome"), (mean[:, None] + own) * rows.scale),
+        "type_mean": (("program_type", "outcome"), type_mean * rows.scale),
         "between_correlation": (("outcome", "other"), at.correlation),
         **{SD_ROWS[x]: (("outcome",), at.sd[x] * rows.scale) for x in rows.levels},
     }
+    return named, _printed(density, type_mean, at, apart)
+
+
+def _printed(
+    density: Density, type_mean: FloatArray, at: Natural, rng: np.random.Generator
+) -> FloatArray:
+    """Draw effects as reports would print them, of new programs in the places of the old, (S, n)."""
+    rows = density.rows
+    out = type_mean[:, rows.index["type"], rows.outcome]
+    out = out + rng.standard_normal((len(out), len(rows))) @ np.linalg.cholesky(rows.errors).T
+    for level in rows.levels:
+        if level != "type":
+            new = deviations(at, level, len(rows.labels[level]), rng)
+            out = out + new[:, rows.index[level], rows.outcome]
+    return np.asarray(out)
