@@ -68,7 +68,9 @@ def draw_ranks(table: pd.DataFrame, path: Path) -> None:
     bins = [name for name in table if name.startswith("bin_")]
     columns = 4
     lines = -(-len(table) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(10, 1.7 * lines), squeeze=False)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(10, 1.7 * lines), squeeze=False, layout="constrained"
+    )
     for axis in axes.ravel()[len(table) :]:
         axis.set_visible(False)
     for axis, (_, row) in zip(axes.ravel(), table.iterrows(), strict=False):
@@ -80,7 +82,6 @@ def draw_ranks(table: pd.DataFrame, path: Path) -> None:
         axis.set_xticks([0, len(bins)], ["0", "1"], fontsize=7)
         axis.tick_params(axis="y", labelsize=7)
     figure.suptitle("Share of posterior draws below the truth; grey: 95% of bins", fontsize=9)
-    figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
