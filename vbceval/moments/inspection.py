@@ -173,51 +173,6 @@ def _check_asked(
     digits: Mapping[str, object], pivots: Mapping[str, float],
 ) -> None:  # fmt: skip
     """Say which columns are no numbers, and what is declared wrongly, before a row is read."""
-    _check_named(problems, relation, period, numbers, digits, pivots)
-    problems.raise_if_any()
-    tried = {name: _tried(relation, name, digits) for name in numbers}
-    parts = _scan(relation, keys, within, period, tried)
-    found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
-    rows = int(found["rows"])
-    if rows == 0:
-        raise DataError(f"{relation.source.title} has no rows. Check the source.")
-    for i, name in enumerate(keys):
-        if found[f"k{i}"]:
-            problems.add(
-                f"`{name}` is missing in {say_people(found[f'k{i}'], 'rows')}, which belong to no "
-                "cell. Fill the values or leave these rows out."
-            )
-    if found["p_infinite"] and period not in numbers:
-        problems.add(
-            f"`{period}` is infinite in {say_people(found['p_infinite'], 'rows')}, which are in no "
-            "period. Correct it, or leave these rows out."
-        )
-    facts = {}
-    for j, name in enumerate(numbers):
-        facts[name] = _judge(problems, name, j, found, rows, tried[name], digits, pivots)
-        if name in weights:
-            # a weight less a constant is no weight
-            facts[name] = replace(facts[name], pivot=0.0)
-        low = found[f"l{j}"]
-        if name in weights and facts[name].missing:
-            problems.add(
-                f"`{name}` is missing in {say_people(facts[name].missing, 'rows')}, and a row "
-                "without it counts for nothing known. Fill it, or leave these rows out."
-            )
-        if name in weights and low is not None and float(low) < 0:
-            problems.add(f"`{name}` is negative in some rows; it must be 0 or more. Correct it.")
-    problems.raise_if_any()
-    return Inspection(
-        rows=rows, columns=facts, periods=(float(found["p_low"]), float(found["p_high"])),
-        levels={name: int(found[f"u{i}"]) for i, name in enumerate(within)},
-    )  # fmt: skip
-
-
-def _check_asked(
-    problems: Problems, relation: Relation, period: str, numbers: tuple[str, ...],
-    digits: Mapping[str, object], pivots: Mapping[str, float],
-) -> None:  # fmt: skip
-    """Say which columns are no numbers, and what is declared wrongly, before a row is read."""
     for name in dict.fromkeys((*numbers, period)):
         kind = relation.column(name)
         if kind.kind in _NUMBERS:
@@ -237,35 +192,6 @@ def _check_asked(
         if declared is not None and not whole:
             problems.add(
                 f"`digits` of `{name}` is {declared!r}. Give a whole number, such as 2 for cents, or None."
-            )
-    strange = [n for n in (*digits, *pivots) if n not in numbers]
-    if strange:
-        problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
-
-
-def _check_named(
-    problems: Problems, relation: Relation, period: str, numbers: tuple[str, ...],
-    digits: Mapping[str, object], pivots: Mapping[str, float],
-) -> None:  # fmt: skip
-    """What can be wrong with types and options before anything is scanned."""
-    for name in dict.fromkeys((*numbers, period)):
-        column = relation.column(name)
-        if column.kind in _NUMBERS:
-            continue
-        why = (
-            "and periods are numbers, such as years, or quarters counted from the first one (entry "
-            "is on the same scale). Convert it when the table is made."
-            if name == period
-            else "so it cannot be summed. Convert it when the table is made (categories: one 0/1 "
-            "column a level)."
-        )
-        problems.add(f"`{name}` holds {column.engine_type}, not numbers, {why}")
-    for name, given in digits.items():
-        whole = isinstance(given, Integral) and not isinstance(given, bool)
-        if given is not None and not whole:
-            problems.add(
-                f"`digits` of `{name}` is {given!r}. Give a whole number, such as 2 for cents, or "
-                "None."
             )
     strange = [n for n in (*digits, *pivots) if n not in numbers]
     if strange:
