@@ -183,8 +183,10 @@ class Regression(ABC):
             return Estimates(samples=samples, tails=law.few.tails, **shared)
         if errors.psi is None or errors.psi_vcov is None:
             return Estimates(covariance=errors.covariance, **shared)
+        # influence of many rows is large: it is copied only where clusters are left out
+        kept = slice(None) if used.all() else used
         return Estimates(
-            psi=errors.psi[used], psi_vcov=errors.psi_vcov[used], clusters=labels[used],
+            psi=errors.psi[kept], psi_vcov=errors.psi_vcov[kept], clusters=labels[used],
             multiplier=law.multiplier, degrees=errors.degrees, **shared,
         )  # fmt: skip
 

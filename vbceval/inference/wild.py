@@ -16,7 +16,8 @@ _WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt
 _TIE = 1e-12
 _FARTHEST = 20.0
 """Standard errors beyond which an interval counts as unbounded."""
-_BLOCK_VALUES = 1 << 23
+_BLOCK_VALUES = 1 << 20
+"""Cluster weights held as doubles at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +141,15 @@ def wild_tests(
     """
     step = max(_BLOCK_VALUES // max(multipliers.shape[1], 1), 1)
     blocks = range(0, len(multipliers), step)
+    held = np.empty((min(step, len(multipliers)), multipliers.shape[1]))
 
     def times(right: FloatArray) -> FloatArray:
         """Weights, which are by far the largest array, times columns: (columns, B)."""
         out = np.empty((right.shape[1], len(multipliers)))
         for i in blocks:
-            out[:, i : i + step] = right.T @ multipliers[i : i + step].T.astype(float, order="F")
+            signs = multipliers[i : i + step]
+            held[: len(signs)] = signs
+            out[:, i : i + step] = right.T @ held[: len(signs)].T
         return out
 
     def squares(right: FloatArray) -> FloatArray:
