@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from vbceval.bayes.groups import Once
 from vbceval.bayes.luck import SavingsNoise
+from vbceval.bayes.reliability_tree import RatesTree
 from vbceval.bayes.shrinkage import Blocks, Grid, draw, integrate
 from vbceval.core.checks import Problems, listed, missing_columns, text_rows
 from vbceval.core.errors import DesignError
@@ -153,7 +155,9 @@ class Reliability:
             of observed rates of this row's size) and `keep`; ``organization_mean``: mean true rate
             over an organization's periods, with its observed mean, where any has several;
             ``period_mean``; ``signal_sd``, and ``organization_sd``, ``year_sd`` where they can be
-            told apart.
+            told apart. The DataTree has ``posterior``, ``log_likelihood`` by organization,
+            ``log_prior``, ``prior``, ``observed_data``, and ``posterior_predictive`` and
+            ``prior_predictive`` rates of new organizations.
 
         Raises
         ------
@@ -185,6 +189,22 @@ class Reliability:
             samples=np.concatenate([s for _, s in parts], axis=1),
             cluster_name=cluster,
             interval="credible",
+            tree=Once(
+                RatesTree(
+                    blocks=placed.blocks,
+                    organization=placed.organization,
+                    slot=placed.slot,
+                    organizations=list(placed.organizations),
+                    periods=list(placed.periods),
+                    rate=drawn[0],
+                    period_mean=drawn[1],
+                    sd=drawn[2],
+                    both=both,
+                    sd_scale=self.sd_scale,
+                    mean_sd=self.mean_sd,
+                    seed=self.seed,
+                )
+            ),
             meta=self._meta(placed, both),
         )
 

@@ -393,3 +393,56 @@ def test_sampling_error_comes_from_one_place() -> None:
         Reliability().fit(table.iloc[:2], std_error="sd")
     with pytest.raises(DesignError, match="positive"):
         Reliability(sd_scale=0)
+
+
+# ---------------------------------------------------------------- the tree
+
+
+@pytest.mark.parametrize("periods", [1, 3])
+def test_the_tree_has_the_density_of_the_model(periods: int) -> None:
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        [(f"A{i}", 2018 + t) for i in range(12) for t in range(periods) if (i, t) != (3, 1)],
+        columns=["cluster", "period"],
+    )
+    frame["savings_rate"] = rng.normal(0.01, 0.03, len(frame))
+    frame["size"] = rng.uniform(5_000, 40_000, len(frame))
+    noise = SavingsNoise(person_cv=2.0, icc=0.001, benchmark_weights=WEIGHTS, rho=0.25)
+    frame["start"] = 2018
+    fit = Reliability(noise=noise, draws=300, sd_scale=0.04, mean_sd=0.05)
+    est = fit.fit(frame, person_years="size", shared_benchmark="start")
+    tree = est.to_arviz()
+    at = {k: tree["posterior"][k].values[0] for k in tree["posterior"].data_vars}
+    own, shared = noise.variances(frame["size"])
+    rows = np.flatnonzero(frame["cluster"] == "A3")
+    if periods == 1:
+        organization, year = np.zeros(300), at["signal_sd"]
+    else:
+        organization, year = at["organization_sd"], at["year_sd"]
+    slots = frame["period"].to_numpy()[rows] - 2018
+    root = np.sqrt(shared[rows])
+    sampling = np.diag(own[rows]) + np.outer(root, root)
+    for draw in (0, 150, 299):
+        total = sampling + organization[draw] ** 2 + year[draw] ** 2 * np.eye(len(rows))
+        law = stats.multivariate_normal(at["period_mean"][draw][slots], total)
+        expected = law.logpdf(frame["savings_rate"].to_numpy()[rows])
+        found = tree["log_likelihood"]["savings_rate"].sel(cluster="A3").values[0, draw]
+        assert found == pytest.approx(expected, abs=1e-10)
+        spreads = [year[draw]] if periods == 1 else [organization[draw], year[draw]]
+        prior = stats.halfnorm(scale=0.04).logpdf(spreads).sum()
+        prior += stats.norm(scale=0.05).logpdf(at["period_mean"][draw]).sum()
+        assert tree["log_prior"]["rates"].values[0, draw] == pytest.approx(prior, abs=1e-10)
+    np.testing.assert_array_equal(at["savings_rate"], est.where(estimand="savings_rate").draws())
+    # 1,000 draws from the prior: variances within 4 standard errors of a sum of squares of mixtures
+    before = tree["prior_predictive"]["savings_rate"].values[0]
+    expected = 0.05**2 + (2 if periods > 1 else 1) * 0.04**2 + own + shared
+    np.testing.assert_allclose(np.square(before).mean(axis=0), expected, rtol=0.25)
+
+
+def test_arviz_reads_the_tree() -> None:
+    import arviz
+
+    frame = _frame(np.random.default_rng(6).normal(0.01, 0.03, 30), 0.01)
+    tree = Reliability(draws=400).fit(frame, std_error="sd").to_arviz()
+    assert arviz.loo(tree).n_data_points == 30
+    assert "signal_sd" in arviz.psense_summary(tree, var_names=["signal_sd"]).index
