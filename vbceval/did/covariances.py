@@ -15,6 +15,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.inputs import few_treated_refusal
 from vbceval.did.least_squares import Fit, Groups, inside_sums
+from vbceval.did.like_rows import scaled
 from vbceval.did.regressors import joint_codes
 from vbceval.inference import SSC, FewTreated, Multiplier, Randomization
 from vbceval.inference.few_treated import few_treated_options
@@ -171,7 +172,7 @@ class ClusterProducts:
     def _rows(self) -> _Rows:
         """Pairs of rows: cell means, and slopes inside cells, by kind of cells of a cluster."""
         fit, cluster = self.fit, self.fit.cells.block.cluster
-        moved = sparse.csr_array(sparse.diags_array(fit.cells.block.w) @ fit.z.mean)
+        moved = scaled(fit.z.mean, fit.cells.block.w)
         left, right, owner = [fit.z.mean], [moved], [cluster]
         if fit.z.inner:
             inside, q = (
@@ -196,8 +197,8 @@ class ClusterProducts:
         if h is not None:
             owner[h] = fit.cells.block.cluster
         order = np.argsort(owner, kind="stable")
-        scaled = sparse.csr_array(sparse.diags_array(1 / np.sqrt(fit.level)) @ fit.level_z)
-        return scaled[order], np.searchsorted(owner[order], np.arange(self.n_clusters + 1))
+        rows = scaled(fit.level_z, 1 / np.sqrt(fit.level))
+        return rows[order], np.searchsorted(owner[order], np.arange(self.n_clusters + 1))
 
     def patterns(self) -> list[Pattern]:
         """Return clusters by the columns in which they have values, dropped ones left out."""

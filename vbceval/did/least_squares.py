@@ -12,7 +12,7 @@ from scipy import sparse
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.did.blocks import Block
-from vbceval.did.like_rows import squares
+from vbceval.did.like_rows import scaled, squares
 from vbceval.did.pivots import invert_in_order
 from vbceval.did.regressors import Regressors, joint_codes, numbered
 
@@ -358,7 +358,7 @@ def least_squares(cells: Cells, z: Regressors) -> Fit:
         level = np.bincount(h, weights=w)
         y = y - _means(y, w, h, level)[h]
         level_z = sparse.csr_array(Groups(h, len(level)).sums(w) @ z.mean)
-        cross -= squares(sparse.csr_array(sparse.diags_array(1 / np.sqrt(level)) @ level_z))
+        cross -= squares(scaled(level_z, 1 / np.sqrt(level)))
     kept, inverse, dependent = invert_in_order(cross, z)
     beta = np.zeros((len(z.names), y.shape[1]))
     fit = Fit(
@@ -383,8 +383,7 @@ def _sums(fit: Fit) -> FloatArray:
 
 def _cross(w: FloatArray, z: Regressors, inside: Inside) -> FloatArray:
     """X'WX from moments of cells, before effects are eliminated."""
-    mean = z.mean
-    cross = (mean.T @ (sparse.diags_array(w) @ mean)).toarray()
+    cross = squares(scaled(z.mean, np.sqrt(w)))
     if not z.inner:
         return np.asarray(cross)
     return np.asarray(cross + (z.slopes.T @ (inside.moved(z.slopes))).toarray())

@@ -56,9 +56,15 @@ def invert_in_order(
         half = linalg.lapack.dpotri(root, lower=1)[0]
         half *= scale[rows, None]
         half *= scale[rows]
-        inverse[rows[:, None], rows] = np.tril(half) + np.tril(half, -1).T
-        norm = np.linalg.norm(scaled[np.ix_(rows, rows)], 1)
-        condition = 1 / linalg.lapack.dpocon(root.T, norm)[0]
+        # zero above the diagonal, as the root is
+        half += np.tril(half, -1).T
+        own = scaled
+        if len(rows) == p:
+            inverse = half
+        else:
+            inverse[rows[:, None], rows] = half
+            own = scaled[np.ix_(rows, rows)]
+        condition = 1 / linalg.lapack.dpocon(root, linalg.lapack.dlange("1", own.T), uplo="L")[0]
         if condition > _LARGEST_CONDITION:
             raise EstimationError(
                 "regressors are nearly collinear (condition number of their scaled cross-product "
@@ -83,7 +89,7 @@ def _pivots(
     if live.all():
         root, failed = linalg.lapack.dpotrf(scaled, lower=1)
         if failed == 0 and (np.diag(root) ** 2 > limit).all():
-            return live, np.tril(root), {}
+            return live, root, {}
     p = len(scaled)
     kept = np.zeros(p, dtype=bool)
     factor = np.zeros((p, p))
@@ -108,4 +114,4 @@ def _pivots(
             )
         dependent[j] = combination
     rows = np.flatnonzero(kept)
-    return kept, factor[rows][:, :used], dependent
+    return kept, np.tril(factor[rows][:, :used]), dependent

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from vbceval.core.checks import listed
 from vbceval.core.errors import EstimationError
@@ -171,39 +173,56 @@ def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
             df = _spread(pieces, [np.inf] * len(pieces))
             return Errors(None, None, None, df, {}, [], said, draws=np.concatenate(draws, axis=1))
         return _by_rows(pieces, law)
-    clusters = _cluster_groups(pieces, n_clusters)
-    psi = _by_cluster(pieces, clusters)
+    psi = np.zeros((n_clusters, sum(p.contrast.shape[1] for p in pieces)))
+    scored = _scored(pieces, psi)
     if law.kind in ("CR2", "CR3"):
-        return _adjusted(pieces, law, psi, clusters)
+        return _adjusted(pieces, law, psi, scored)
+    drawn = None if law.wild is None else _wild_columns(pieces, law.wild, scored)
+    # what is not drawn is only written
+    deque(scored, maxlen=0)
     sizes = [int(p.clusters(n_clusters).sum()) for p in pieces]
     roots = _spread(pieces, [p.factor(law, g) ** 0.5 for p, g in zip(pieces, sizes, strict=True)])
     df = _spread(pieces, [law.ssc.df(g) for g in sizes])
-    if law.wild is None:
+    if law.wild is None or drawn is None:
         return Errors(psi, psi * roots, None, df, {}, [])
-    columns, drawn = _wild_columns(pieces, law.wild, n_clusters)
-    said = {"wild": {**asdict(law.wild), "drawn": drawn}}
-    return Errors(psi, psi * roots, None, df, columns, [], said)
+    said = {"wild": {**asdict(law.wild), "drawn": drawn[1]}}
+    return Errors(psi, psi * roots, None, df, drawn[0], [], said)
 
 
-def _by_cluster(pieces: Sequence[Piece], clusters: Mapping[int, Groups]) -> FloatArray:
-    """Influence of clusters, that through estimated means included, shape (G, R)."""
-    found: dict[int, FloatArray] = {}
+class _Scored(NamedTuple):
+    """Outcomes of one regression, clusters of its cells, and their scores in its columns."""
+
+    pieces: list[Piece]
+    groups: Groups
+    scores: list[sparse.csr_array]
+
+
+def _scored(pieces: Sequence[Piece], psi: FloatArray) -> Iterator[_Scored]:
+    """
+    Yield regressions with their scores, found once for all that is made of them.
+
+    Influence of clusters, that through estimated means included, is written to `psi`, (G, R).
+    """
+    at = _places(pieces)
     for same in _by_fit(pieces):
-        groups = clusters[id(same[0].fit)]
-        scores = same[0].fit.scores(groups)
+        fit = same[0].fit
+        groups = Groups(fit.cells.block.cluster, len(psi))
+        scores = fit.scores(groups)
         # outcomes of one regression have the same combinations
         for alike in _by_contrast(same):
-            direction = alike[0].fit.inverse @ alike[0].contrast
+            direction = fit.inverse @ alike[0].contrast
             made = along([scores[p.outcome] for p in alike], direction)
             for p, own in zip(alike, made, strict=True):
-                found[id(p)] = own if p.equation.estimated is None else own + p.estimated(groups.n)
-    return np.concatenate([found[id(p)] for p in pieces], axis=1)
+                psi[:, at[id(p)]] = (
+                    own if p.equation.estimated is None else own + p.estimated(len(psi))
+                )
+        yield _Scored(same, groups, scores)
 
 
-def _cluster_groups(pieces: Sequence[Piece], n_clusters: int) -> dict[int, Groups]:
-    """Clusters of the cells of each fit, sorted once for its outcomes."""
-    fits = {id(p.fit): p.fit for p in pieces}
-    return {key: Groups(fit.cells.block.cluster, n_clusters) for key, fit in fits.items()}
+def _places(pieces: Sequence[Piece]) -> dict[int, slice]:
+    """Columns of each piece among the rows of all."""
+    ends = np.cumsum([0, *[p.contrast.shape[1] for p in pieces]]).tolist()
+    return {id(p): slice(a, b) for p, a, b in zip(pieces, ends, ends[1:], strict=False)}
 
 
 def _spread(pieces: Sequence[Piece], values: Sequence[float]) -> FloatArray:
@@ -211,16 +230,15 @@ def _spread(pieces: Sequence[Piece], values: Sequence[float]) -> FloatArray:
 
 
 def _adjusted(
-    pieces: Sequence[Piece], law: Law, psi: FloatArray, clusters: dict[int, Groups]
+    pieces: Sequence[Piece], law: Law, psi: FloatArray, scored: Iterator[_Scored]
 ) -> Errors:
-    adjusted: dict[int, FloatArray] = {}
+    at, psi_vcov = _places(pieces), np.empty_like(psi)
     df: dict[int, FloatArray] = {}
     sources: dict[int, Source] = {}
-    for same in _by_fit(pieces):
-        key = id(same[0].fit)
-        sources[key], made = _reduced(same, law, clusters[key])
-        for piece, influence in zip(same, made.influence, strict=True):
-            adjusted[id(piece)] = influence + piece.estimated(clusters[key].n)
+    for regression in scored:
+        sources[id(regression.pieces[0].fit)], made = _reduced(regression, law)
+        for piece, influence in zip(regression.pieces, made.influence, strict=True):
+            psi_vcov[:, at[id(piece)]] = influence + piece.estimated(len(psi))
             df[id(piece)] = made.df
     degrees = np.concatenate([df[id(p)] for p in pieces])
     few = int((degrees < 4).sum())
@@ -231,7 +249,6 @@ def _adjusted(
             "them, and t intervals are unreliable. Compare with vcov='wild', pool cohorts, or where "
             "few clusters are treated of many use vcov='ferman-pinto'."
         )
-    psi_vcov = np.concatenate([adjusted[id(p)] for p in pieces], axis=1)
     origins = [Origin(sources[id(p.fit)], p.contrast) for p in pieces]
     return Errors(
         psi, psi_vcov, None, degrees, {}, warnings, {"working": law.working},
@@ -239,14 +256,14 @@ def _adjusted(
     )  # fmt: skip
 
 
-def _reduced(pieces: Sequence[Piece], law: Law, groups: Groups) -> tuple[Source, BiasReduced]:
+def _reduced(regression: _Scored, law: Law) -> tuple[Source, BiasReduced]:
     """Adjust the outcomes of one regression, which differ in their scores only."""
+    pieces, groups, scores = regression
     piece = pieces[0]
     if law.working == "identity" and not _unweighted(piece):
         equal = _equal_variances(piece, groups)
         return equal, equal.adjusted(piece.contrast, [p.outcome for p in pieces])
     correction: Correction = "CR3" if law.kind == "CR3" else "CR2"
-    scores = piece.fit.scores(groups)
     made = bias_reduced(
         ClusterProducts(piece.fit, groups.n), piece.fit.inverse, piece.contrast, correction,
         [scores[p.outcome] for p in pieces],
@@ -355,49 +372,46 @@ def _two_way(pieces: Sequence[Piece], law: Law) -> Errors:
 
 
 def _wild_columns(
-    pieces: Sequence[Piece], wild: Wild, n_clusters: int
+    pieces: Sequence[Piece], wild: Wild, scored: Iterator[_Scored]
 ) -> tuple[dict[str, FloatArray], list[str]]:
     if any(p.equation.estimated is not None for p in pieces):
         raise EstimationError(
             "the wild bootstrap takes means and shares as fixed; use weights_random=False with it."
         )
+    at = _places(pieces)
     size = sum(p.contrast.shape[1] for p in pieces)
     names = ("wild_p_value", "wild_low", "wild_high", "wild_distinct")
     out = {name: np.full(size, np.nan) for name in names}
-    starts = dict(
-        zip(map(id, pieces), np.cumsum([0, *[p.contrast.shape[1] for p in pieces]]), strict=False)
-    )
     laws: set[str] = set()
     drawn: dict[int, tuple[Array, str]] = {}
-    for same in _by_fit(pieces):
-        used = same[0].clusters(n_clusters)
+    for regression in scored:
+        used = regression.pieces[0].clusters(regression.groups.n)
         n_used = int(used.sum())
         if n_used not in drawn:
             drawn[n_used] = wild.multipliers(n_used)
         v, law = drawn[n_used]
         laws.add(f"{law}, {len(v):,} draws")
-        groups = Groups((np.cumsum(used) - 1)[same[0].fit.cells.block.cluster], n_used)
-        live, found = _wild_fit(same, groups, v, wild.level)
+        live, found = _wild_fit(regression, used, v, wild.level)
         for r, results in zip(live, found, strict=True):
-            for piece, result in zip(same, results, strict=True):
-                at = starts[id(piece)] + r
-                out["wild_p_value"][at] = result.p_value
-                out["wild_low"][at], out["wild_high"][at] = result.low, result.high
-                out["wild_distinct"][at] = result.distinct
+            for piece, result in zip(regression.pieces, results, strict=True):
+                row = at[id(piece)].start + r
+                out["wild_p_value"][row] = result.p_value
+                out["wild_low"][row], out["wild_high"][row] = result.low, result.high
+                out["wild_distinct"][row] = result.distinct
     out["wild_level"] = np.where(np.isnan(out["wild_p_value"]), np.nan, wild.level)
     return out, sorted(laws)
 
 
 def _wild_fit(
-    pieces: Sequence[Piece], groups: Groups, multipliers: Array, level: float
+    regression: _Scored, used: BoolArray, multipliers: Array, level: float
 ) -> tuple[IntArray, list[list[WildResult]]]:
     """Test the rows of one regression that are not zero by construction, for all outcomes."""
+    pieces, groups, scores = regression
     fit, contrast = pieces[0].fit, pieces[0].contrast
     live = np.flatnonzero((contrast != 0).any(axis=0))
-    scores = fit.scores(groups)
     return live, wild_tests(
-        [scores[p.outcome].toarray() for p in pieces],
-        (x.toarray() for x in fit.products(fit.inverse @ contrast[:, live], groups)),
+        [scores[p.outcome].toarray()[used] for p in pieces],
+        (x.toarray()[used] for x in fit.products(fit.inverse @ contrast[:, live], groups)),
         fit.inverse, contrast[:, live], np.stack([p.estimate[live] for p in pieces]),
         multipliers, level=level,
     )  # fmt: skip
