@@ -205,8 +205,11 @@ def _run(
     tables = []
     with counting("ranges of clusters", len(parts)) as advance:
         for part in parts:
-            table = engine.run(query if part is None else query.where(part, copy=True))
-            tables.append(_typed(table, schema))
+            # handed over, so that what the engine sent goes as its columns are replaced
+            own = query if part is None else query.where(part, copy=True)
+            tables.append(_typed(engine.run(own), schema))
+            # Arrow keeps what it has freed, which the engine and the arrays of moments need
+            pa.default_memory_pool().release_unused()
             advance()
     return pa.concat_tables(tables)
 

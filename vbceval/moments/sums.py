@@ -164,14 +164,22 @@ class Sums:
             ``rows`` (mask of the cells kept), and fields of `Moments`: n, w, w2, x_mean, y_mean, xx,
             xy, yy, exposure.
         """
-        pieces = [
-            replace(self, table=self.table.slice(start, _BLOCK))._centred(block)
-            for start in range(0, max(len(self), 1), _BLOCK)
-        ]
-        return {
-            name: None if value is None else np.concatenate([piece[name] for piece in pieces])
-            for name, value in pieces[0].items()
-        }
+        size = int(np.count_nonzero(self._number(self.schema.name(block)).high > 0))
+        out: dict[str, Any] = {}
+        end = 0
+        for start in range(0, max(len(self), 1), _BLOCK):
+            made = replace(self, table=self.table.slice(start, _BLOCK))._centred(block)
+            rows = made.pop("rows")
+            out.setdefault("rows", np.empty(len(self), dtype=bool))[start : start + _BLOCK] = rows
+            begin, end = end, end + int(np.count_nonzero(rows))
+            for name, value in made.items():
+                if value is None:
+                    out[name] = None
+                    continue
+                # written where they stay: these arrays are the largest there are
+                whole = out.setdefault(name, np.empty((size, *value.shape[1:]), dtype=value.dtype))
+                whole[begin:end] = value
+        return out
 
     def _centred(self, block: tuple[str, ...]) -> dict[str, Any]:
         """Return `arrays` of a table that is small enough for the processor's memory."""
