@@ -104,8 +104,8 @@ def make_block(
         factor = design.weights_for(moments.attribute("cluster"), moments.cells["unit"])
         w = w * factor
     # balance weights multiply a cell's moments as they multiply its rows
-    xx = None if moments.xx is None else moments.xx[:, columns[:, None], columns]
-    xy = None if moments.xy is None else moments.xy[:, columns[:, None], js]
+    xx = None if moments.xx is None else products_of(moments.xx, columns, columns)
+    xy = None if moments.xy is None else products_of(moments.xy, columns, js)
     if factor is not None:
         xx = None if xx is None else xx * factor[:, None, None]
         xy = None if xy is None else xy * factor[:, None, None]
@@ -119,11 +119,23 @@ def make_block(
         y=_columns(moments.y_mean, js),
         x=_columns(moments.x_mean, columns.tolist()),
         w=w,
-        xx=None if xx is None else np.ascontiguousarray(xx),
-        xy=None if xy is None else np.ascontiguousarray(xy),
+        xx=xx,
+        xy=xy,
         names=tuple(moments.covariates[i] for i in columns),
         factors=tuple(owner.get(moments.covariates[i], -1) for i in columns),
     )
+
+
+def products_of(
+    values: FloatArray, rows: Sequence[int] | IntArray, columns: Sequence[int] | IntArray
+) -> FloatArray:
+    """Return products of some covariates, (K, p, m), in the order of cells in memory."""
+    first, second = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
+    whole = all(
+        np.array_equal(own, np.arange(size))
+        for own, size in zip((first, second), values.shape[1:], strict=True)
+    )
+    return values if whole else np.ascontiguousarray(values[:, first[:, None], second])
 
 
 def _in_order(place: IntArray, strata: Sequence[np.ndarray]) -> IntArray:

@@ -13,7 +13,7 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
-from vbceval.did.blocks import by_pattern, make_block
+from vbceval.did.blocks import by_pattern, make_block, products_of
 from vbceval.did.inputs import sources_of
 from vbceval.did.least_squares import Cells
 from vbceval.did.regressors import Term, joint_codes
@@ -90,6 +90,8 @@ class Sample(NamedTuple):
 
     def take(self, rows: BoolArray | IntArray) -> Sample:
         """Return some cells, in any order and number."""
+        # positions are found once for all arrays
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         c = self.cells
         cells = Cells(
             c.block.take(rows), c.y[rows], None if c.xy is None else c.xy[rows],
@@ -249,7 +251,7 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
     last = float(block.period.max()) + design.anticipation
     cohort = np.where(block.cohort > last, np.nan, block.cohort)
     columns = moments.covariate_positions(design.covariates)
-    xy = None if moments.xy is None else _of_columns(moments.xy, columns, js)
+    xy = None if moments.xy is None else products_of(moments.xy, columns, js)
     yy = None if moments.yy is None else moments.yy[:, js]
     if design.balance_weights is not None:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -269,15 +271,6 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
         frozenset(("unit", "cluster", moments.unit_name, moments.cluster_name)), None, last,
         moments.w,
     )  # fmt: skip
-
-
-def _of_columns(xy: FloatArray, columns: IntArray, js: Sequence[int]) -> FloatArray:
-    """Return products of some covariates with some outcomes, in the order of cells in memory."""
-    if xy.shape[1:] == (len(columns), len(js)):
-        same = np.array_equal(columns, np.arange(len(columns))) and [*js] == [*range(len(js))]
-        if same:
-            return xy
-    return np.ascontiguousarray(xy[:, columns[:, None], js])
 
 
 def _keys(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.interpolate import BSpline
 
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray, IntArray
@@ -55,6 +54,8 @@ class Basis(NamedTuple):
         """
         if self.kind == "spline":
             self._require(dose)
+            from scipy.interpolate import BSpline  # slow to import
+
             return np.asarray(BSpline.design_matrix(dose, self.points, self.degree).toarray())
         out = np.zeros((len(dose), self.size))
         out[np.arange(len(dose)), self._place(dose)] = 1.0
@@ -74,6 +75,8 @@ class Basis(NamedTuple):
         """
         if self.kind == "spline":
             self._require(dose)
+            from scipy.interpolate import BSpline  # slow to import
+
             spline = BSpline(self.points, np.eye(self.size), self.degree)
             return np.asarray(spline.derivative()(dose))
         if self.kind == "bins":
