@@ -15,6 +15,8 @@ from vbceval.did.period_sums import PeriodSums
 from vbceval.did.solve import CONSTANT, ComparisonFailure, invert, levels_needed
 
 _NO_SPREAD = 1e-12
+_HELD = 1 << 24
+"""Numbers of the influence of members that are held at a time, beside those of clusters."""
 _LATER, _BASE = 0, 1
 _TREATED, _COMPARISON = 0, 1
 
@@ -269,8 +271,26 @@ def _write_influence(
 ) -> None:
     """Write the influence of clusters at some places of (m, R, G)."""
     by_role = _coefficients(sums, solved)
-    n, c = len(places), len(sums.cohorts)
-    out = np.zeros((len(psi), n, len(sums.owner)))
+    order = np.argsort(sums.cluster, kind="stable")
+    cluster = sums.cluster[order]
+    first = np.flatnonzero(np.diff(cluster, prepend=-1))
+    step = max(1, _HELD // max(1, len(psi) * len(sums.owner)))
+    for start in range(0, len(places), step):
+        here = list(places[start : start + step])
+        some = np.arange(start, start + len(here))
+        own = [[values[:, some] for values in roles] for roles in by_role]
+        influence = _of_members(sums, solved.sides.take(some), own)
+        for into, values in zip(psi, influence, strict=True):
+            summed = values[:, order]
+            if len(first) < len(order):
+                summed = np.add.reduceat(summed, first, axis=1)
+            into[np.ix_(here, cluster[first])] = summed
+
+
+def _of_members(sums: PeriodSums, sides: _Sides, by_role: list[list[FloatArray]]) -> FloatArray:
+    """Return the influence of members on n comparisons, (m, n, M); coefficients are (m, n, f)."""
+    c = len(sums.cohorts)
+    out = np.zeros((*by_role[_LATER][_TREATED].shape[:2], len(sums.owner)))
     for slot, (start, end) in enumerate(zip(sums.starts, sums.starts[1:], strict=False)):
         if start == end:
             continue
@@ -282,7 +302,7 @@ def _write_influence(
         for when in (_LATER, _BASE):
             for role in (_TREATED, _COMPARISON):
                 own = np.flatnonzero(
-                    (solved.sides.period[when] == period) & solved.sides.cohorts[role, :, cohort]
+                    (sides.period[when] == period) & sides.cohorts[role, :, cohort]
                 )
                 if len(own):
                     added = by_role[when][role][:, own] @ products
@@ -290,14 +310,7 @@ def _write_influence(
                         out[:, own, at] += added
                     else:
                         out[:, own[:, None], at] += added
-    order = np.argsort(sums.cluster, kind="stable")
-    cluster = sums.cluster[order]
-    starts = np.flatnonzero(np.diff(cluster, prepend=-1))
-    for into, values in zip(psi, out, strict=True):
-        summed = values[:, order]
-        if len(starts) < len(order):
-            summed = np.add.reduceat(summed, starts, axis=1)
-        into[np.ix_(places, cluster[starts])] = summed
+    return out
 
 
 def _coefficients(sums: PeriodSums, solved: _Solved) -> list[list[FloatArray]]:

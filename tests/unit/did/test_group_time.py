@@ -291,3 +291,19 @@ def test_strata_without_a_treated_unit_are_recorded(typed) -> None:
     est = fit(data, panel={"strata": ["rural"]}, options={"on_failure": "skip"})
     assert est.meta["strata_without_effects"] == ["rural=yes"]
     assert set(est.frame["stratum"].dropna()) == {"rural=no"}
+
+
+def test_influence_found_pair_by_pair_is_that_found_together(typed, monkeypatch) -> None:
+    panel = vbc.Panel.from_frame(
+        typed.assign(a=np.sqrt(typed["spend"])), **KEYS, kind="repeated_cross_section"
+    )
+    design = vbc.Design(outcome="spend", covariates=["hcc"])
+
+    def influence() -> np.ndarray:
+        est = vbc.did.GroupTime(method="reg").fit(panel, design, outcomes=["spend", "a"])
+        return np.asarray(est.psi)
+
+    together = influence()
+    assert np.abs(together).max() > 0
+    monkeypatch.setattr(crossed_pairs, "_HELD", 1)
+    np.testing.assert_allclose(influence(), together, rtol=1e-12, atol=1e-12)
