@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import vbceval as vbc
 from vbceval.bayes import (
@@ -194,14 +195,17 @@ def test_unprinted_errors_are_drawn_within_their_bounds() -> None:
     frame.loc[[1, 3], "std_error"] = np.nan
     frame.loc[1, "high"], frame.loc[3, "low"] = 0.5, 0.7
     columns = Columns(std_error_low="low", std_error_high="high")
-    drawn = prior_errors(
-        read_studies(frame, columns, (), program_effects=True), 2000, np.random.default_rng(1)
-    )
+    studies = read_studies(frame, columns, (), program_effects=True)
+    drawn = prior_errors(studies, 2000, np.random.default_rng(1))
     assert (drawn[:, [0, 2, 4]] == frame["std_error"].to_numpy()[[0, 2, 4]]).all()
     assert drawn[:, 1].max() <= 0.5 <= 0.7 <= drawn[:, 3].min()
-    logs = np.log([0.6, 1.0, 0.4])
-    # the law of the logs of what is printed, cut off
-    assert 0.0 < (drawn[:, 1] < np.exp(logs.mean() - logs.std())).mean() < 1.0
+    # log-normal, cut off at the bounds
+    law = studies.error_law
+    normal = stats.norm(law.log_mean, law.log_sd)
+    below = normal.cdf(np.log(0.4)) / normal.cdf(np.log(0.5))
+    close((drawn[:, 1] < 0.4).astype(float), below)
+    above = normal.sf(np.log(0.9)) / normal.sf(np.log(0.7))
+    close((drawn[:, 3] > 0.9).astype(float), above)
 
 
 def test_effects_on_two_outcomes_have_their_units_and_correlated_errors() -> None:
