@@ -13,6 +13,8 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.estimates import columns
 
+_HELD = 1 << 22
+"""Numbers of influence that are copied at a time."""
 TESTS = ("wild", "randomization")
 """Resampling tests: a row has columns ``<test>_p_value``, ``_low``, ``_high`` and ``_level``."""
 
@@ -160,6 +162,21 @@ def is_covariance(matrix: FloatArray) -> bool:
     if not np.allclose(part, part.T, rtol=0.0, atol=1e-8 * size):
         return False
     return not len(part) or float(np.linalg.eigvalsh(part)[0]) >= -1e-6 * size
+
+
+def sums_of_squares(psi: FloatArray) -> FloatArray:
+    """
+    Return the sum of squares of each column of (G, k), shape (k,).
+
+    Each column is added up on its own, so that an estimate has the same bits alone, in a table and
+    in a stack: numpy adds in an order that depends on how an array lies in memory.
+    """
+    out = np.empty(psi.shape[1])
+    step = max(1, _HELD // max(1, len(psi)))
+    for start in range(0, len(out), step):
+        rows = np.array(psi[:, start : start + step].T, order="C")
+        out[start : start + step] = np.square(rows, out=rows).sum(axis=1)
+    return out
 
 
 def rounding_only(matrix: FloatArray, std_error: FloatArray, psi: FloatArray) -> BoolArray:

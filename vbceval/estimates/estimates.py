@@ -171,7 +171,7 @@ class Estimates:
         if self.multiplier is not None and self.psi_vcov is not None:
             sd = self.multiplier.std_error(self._bootstrap)
         elif self.psi_vcov is not None:
-            sd = np.sqrt(np.einsum("gk,gk->k", self.psi_vcov, self.psi_vcov))
+            sd = np.sqrt(algebra.sums_of_squares(self.psi_vcov))
         elif self.samples is not None:
             sd = self.samples.std(axis=0, ddof=1)
         else:

@@ -326,3 +326,14 @@ def test_description_shows_no_cluster() -> None:
     for other in (est.contrast({"half": {0: 0.5}}), vbc.stack([est, est], labels=["a", "b"])):
         assert "person" not in repr(other)
         assert "0.25" not in str(other)
+
+
+@pytest.mark.parametrize("clusters", [20, 8193])
+def test_an_error_has_the_same_bits_alone_and_in_a_table(clusters: int) -> None:
+    psi = np.random.default_rng(1).normal(size=(clusters, 5))
+    frame = pd.DataFrame({"estimand": list("abcde"), "estimate": 0.0, "outcome": "y"})
+    for laid in (psi, np.asfortranarray(psi), np.repeat(psi, 2, axis=1)[:, ::2]):
+        est = vbc.Estimates(frame=frame, psi=laid, psi_vcov=laid, clusters=pd.RangeIndex(clusters))
+        alone = [est.where(estimand=name).std_error[0] for name in "abcde"]
+        np.testing.assert_array_equal(est.std_error, alone)
+        np.testing.assert_allclose(alone, np.sqrt(np.diag(psi.T @ psi)), rtol=1e-13)
