@@ -4,7 +4,7 @@ Calibration of models of several outcomes: what is drawn from the prior lies eve
 Regime: two outcomes of 10 organizations, half of them treated, in three years; nine effects on two
 outcomes of five reports on three programs, and the same rows as one outcome. Limits are 4 standard
 errors of a mean over replications, and a chi-square of counts that a right engine exceeds once in
-ten thousand. Of the meta-analysis by grid a draw is refused where few points carry the posterior.
+ten thousand.
 """
 
 from __future__ import annotations
@@ -108,12 +108,9 @@ def test_truths_of_outcomes_of_reports_lie_evenly(sim_size) -> None:
 def test_truths_of_the_meta_analysis_by_grid_lie_evenly(sim_size) -> None:
     studies = read_studies(effects(), Columns(sample="sample"), (), program_effects=True)
     priors = meta_calibration.Priors(3.0, 1.0, None, 0.4)
-    found = []
-    wanted = sim_size(500, 20)
-    for seed in range(wanted):
-        try:
-            found.append(meta_calibration.places_by_grid(studies, priors, draws=199, seed=seed))
-        except vbc.EstimationError:
-            continue
-    assert len(found) > 0.9 * wanted
-    judge(found)
+    judge(
+        [
+            meta_calibration.places_by_grid(studies, priors, draws=199, seed=seed)
+            for seed in range(sim_size(500, 20))
+        ]
+    )

@@ -18,7 +18,7 @@ from vbceval.core.typing import FloatArray, IntArray
 HEAVY_LEVELS = ("report", "effect")
 """Levels whose deviations share their report's mixing variable: jointly t within a report."""
 
-_LOG2_NODES = 13
+_LOG2_NODES, _LOG2_MOST_NODES = 13, 17
 _FEWEST_NODES = 200
 
 
@@ -200,8 +200,9 @@ def exact_posterior(
     Draw from the posterior with normal deviations, integrating the standard deviations numerically.
 
     The standard deviations are put on 8,192 quasi-random points of their prior (in one dimension an
-    even grid of its quantiles) and weighted by the exact likelihood; given a point everything is
-    normal. No Markov chain is involved, so this checks one.
+    even grid of its quantiles), on twice as many while too few carry the posterior, and weighted by
+    the exact likelihood; given a point everything is normal. No Markov chain is involved, so this
+    checks one.
 
     Parameters
     ----------
@@ -219,27 +220,43 @@ def exact_posterior(
     EstimationError
         If too few points carry the weight for the answer to be accurate.
     """
-    from scipy.stats import qmc
-
-    sobol = qmc.Sobol(len(studies.levels), scramble=True, rng=rng)
-    uniform = sobol.random_base2(_LOG2_NODES)
-    nodes = sd_scale * np.sqrt(2) * special.erfinv(np.clip(uniform, 1e-12, 1 - 1e-12))
-    sd = {level: nodes[:, i] for i, level in enumerate(studies.levels)}
-    log_weight = log_marginal(studies, sd, mean_sd=mean_sd, rho=rho)
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    effective = float(1 / np.sum(weight**2))
-    if effective < _FEWEST_NODES:
-        raise EstimationError(
-            f"only {effective:.0f} of {len(weight):,} integration points carry the posterior "
-            f"(limit {_FEWEST_NODES}): the data are too far from the priors. Check that estimates "
-            "and standard errors are in percent points, or use engine='nuts'."
-        )
+    sd, weight = _nodes(studies, sd_scale=sd_scale, mean_sd=mean_sd, rho=rho, rng=rng)
     chosen = rng.choice(len(weight), size=draws, p=weight)
     picked = {level: values[chosen] for level, values in sd.items()}
     error = np.broadcast_to(studies.std_error, (draws, len(studies)))
     ones = _no_mixing(studies, draws)
     return draw_locations(studies, picked, ones, error, mean_sd=mean_sd, rho=rho, rng=rng)
+
+
+def _nodes(
+    studies: Studies, *, sd_scale: float, mean_sd: float, rho: float, rng: np.random.Generator
+) -> tuple[dict[str, FloatArray], FloatArray]:
+    """Return points of the standard deviations, by level, and their posterior probabilities."""
+    from scipy.stats import qmc
+
+    sobol = qmc.Sobol(len(studies.levels), scramble=True, rng=rng)
+    nodes, log_weight = np.empty((0, len(studies.levels))), np.empty(0)
+    while True:
+        # the sequence is even at powers of two
+        uniform = sobol.random(len(nodes) or 1 << _LOG2_NODES)
+        more = sd_scale * np.sqrt(2) * special.erfinv(np.clip(uniform, 1e-12, 1 - 1e-12))
+        # as many at a time as there are at first, whose memory is bounded
+        for part in np.split(more, len(more) >> _LOG2_NODES):
+            at = {level: part[:, i] for i, level in enumerate(studies.levels)}
+            found = log_marginal(studies, at, mean_sd=mean_sd, rho=rho)
+            log_weight = np.append(log_weight, found)
+        nodes = np.vstack([nodes, more])
+        weight = np.exp(log_weight - log_weight.max())
+        weight /= weight.sum()
+        effective = float(1 / np.sum(weight**2))
+        if effective >= _FEWEST_NODES:
+            return {level: nodes[:, i] for i, level in enumerate(studies.levels)}, weight
+        if len(nodes) >= 1 << _LOG2_MOST_NODES:
+            raise EstimationError(
+                f"only {effective:.0f} of {len(weight):,} integration points carry the posterior "
+                f"(limit {_FEWEST_NODES}): the data are too far from the priors. Check that "
+                "estimates and standard errors are in percent points, or use engine='nuts'."
+            )
 
 
 def _relative(studies: Studies, level: str, mixing: FloatArray) -> FloatArray:

@@ -671,3 +671,43 @@ def test_input_is_not_changed(nested) -> None:
     before = nested.copy(deep=True)
     MetaAnalysis(engine="grid", robust=False).fit(nested)
     pd.testing.assert_frame_equal(nested, before)
+
+
+def test_a_grid_that_few_points_carry_is_made_finer() -> None:
+    """Of 8,192 points fewer than 200 carry this; against a product of midpoints of the prior."""
+    frame = pd.DataFrame(
+        {
+            "report": range(8), "program": np.repeat(range(4), 2),
+            "program_type": np.repeat([0, 1], 4),
+            "estimate": [-1.0, -3.0, 2.0, 0.5, -2.5, 1.5, 3.0, 0.2], "std_error": 0.02,
+        }
+    )  # fmt: skip
+    options = {"robust": False, "engine": "grid", "mean_sd": 3.0}
+    est = MetaAnalysis(**options, sd_scale=0.5, draws=20_000).fit(frame)
+    middle = (np.arange(32) + 0.5) / 32
+    sd = stats.halfnorm(scale=0.5).ppf(middle)
+    # the spread of reports is far out in its prior: midpoints of values, weighted by the prior
+    report = np.linspace(0.8, 3.5, 120)
+    type_sd, program_sd, report_sd = (x.ravel() for x in np.meshgrid(sd, sd, report))
+    program, kind = (
+        np.equal.outer(*2 * [frame[x].to_numpy()]) for x in ("program", "program_type")
+    )
+    y, eye = frame["estimate"].to_numpy(), np.eye(8)
+    logs = np.empty(len(report_sd))
+    for some in np.array_split(np.arange(len(logs)), 40):
+        a, b, c = (np.square(x[some])[:, None, None] for x in (type_sd, program_sd, report_sd))
+        total = 9.0 + a * kind + b * program + (c + 0.02**2) * eye
+        root = np.linalg.cholesky(total)
+        white = np.linalg.solve(root, np.broadcast_to(y[:, None], (len(some), 8, 1)))
+        logs[some] = -0.5 * np.square(white).sum(axis=(1, 2))
+        logs[some] -= np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+    logs += stats.halfnorm(scale=0.5).logpdf(report_sd)
+    weight = np.exp(logs - logs.max())
+    weight /= weight.sum()
+    found = est.where(estimand="between_report_sd").draws()[:, 0]
+    expected = weight @ report_sd
+    spread = np.sqrt(weight @ np.square(report_sd - expected))
+    # some 235 points carry the posterior
+    assert abs(found.mean() - expected) < 4 * spread / np.sqrt(200)
+    with pytest.raises(EstimationError, match="of 131,072 integration points carry"):
+        MetaAnalysis(**options, sd_scale=0.3).fit(frame)
