@@ -136,9 +136,12 @@ class DuckDBEngine(Engine):
                 absent = [name for name in partition_by if name not in relation.columns]
                 if absent:
                     raise DataError(missing(absent[0], relation.columns))
+                # its own temporary file has a name that is not hidden, and readers of the folder
+                # would take what a killed run left for a part of the table
                 relation.to_parquet(
-                    str(target), compression="zstd", partition_by=list(partition_by) or None
-                )
+                    str(target), compression="zstd", partition_by=list(partition_by) or None,
+                    use_tmp_file=None if partition_by else False,
+                )  # fmt: skip
 
         if not partition_by:
             with atomic_path(path) as temporary:

@@ -240,12 +240,13 @@ class Buckets:
         """
         # Spark writes a folder, whose name must not look like a file's
         suffix = ".parquet" if self.engine.dialect == "duckdb" else ""
-        # what a killed run was writing would be moved with the parts that are whole
-        for left in (self.folder.path / PARTS).glob(".*"):
+        place = self.folder.path / PARTS
+        paths = [place / f"part-{bucket:05d}{suffix}" for bucket in range(self.count)]
+        # whatever else a killed run was writing would be moved with the parts that are whole
+        for left in set(place.glob("*")) - set(paths):
             self.folder.discard(left)
         with counting(self.title, self.count) as advance:
-            for bucket in range(self.count):
-                path = self.folder.path / PARTS / f"part-{bucket:05d}{suffix}"
+            for bucket, path in enumerate(paths):
                 step = f"bucket-{bucket:05d}"
                 found = self.folder.load(step)
                 if found is None:

@@ -207,6 +207,7 @@ def test_a_killed_write_leaves_nothing_under_the_final_name(tmp_path: Path) -> N
         run.kill()
     assert any(p.stat().st_size for p in tmp_path.iterdir()), "killed before it wrote"
     assert not target.exists()
+    assert all(p.name.startswith(".") for p in tmp_path.iterdir()), "read as a part of the folder"
 
 
 def test_cancel_from_a_thread_and_control_c(duck) -> None:

@@ -335,6 +335,8 @@ def test_half_a_part_of_a_killed_run_is_not_moved_with_the_others(duck, source, 
     parts = to.with_name("based.run") / "parts"
     (parts / ".part-00003.parquet.k2j3.parquet").write_bytes(b"half")
     (parts / ".part-00003.x1").mkdir()
+    # a whole file by another name, which would count its rows twice
+    (parts / "tmp_.part-00002.parquet").write_bytes((parts / "part-00002.parquet").read_bytes())
     done = baseline(source, duck, unit="person", period="q", covariates=["hcc"], to=to)
     assert sorted(p.name for p in done.path.iterdir()) == [
         f"part-{b:05d}.parquet" for b in range(6)
