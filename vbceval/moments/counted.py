@@ -7,31 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vbceval.core.errors import DataError
+from vbceval.moments.few import Spread, Weights
 from vbceval.moments.forms import Cellwise, Form, Steps, total
 from vbceval.moments.schema import Schema
 from vbceval.moments.sums import Sums, people_column
 
 REPEATED = "rows less people"
 """Rows beyond the first of a person."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Spread:
-    """
-    Steps of a column from one end, their squares, and rows: what bounds how many are not at it.
-
-    Parameters
-    ----------
-    steps, squares, rows : Form
-        Sums over rows of the steps k of each, of k squared, and of 1.
-    most : float
-        Largest number of steps of a row; infinite where it is not known.
-    """
-
-    steps: Form
-    squares: Form
-    rows: Form
-    most: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -102,7 +84,9 @@ def enumerate_counts(
     ]  # fmt: skip
     forms: dict[str, Form] = {}
     everyone: dict[str, Form] = {}
+    all_spreads: dict[tuple[str, int], Spread] = {}
     spreads: list[Spread] = []
+    gaps: dict[str, dict[str, Form]] = {}
     if schema.separate == schema.outcomes:
         everyone["rows"] = forms["rows"] = Form(
             name="rows", terms={schema.rows: 1}, limit=minimum, listed=True
@@ -112,16 +96,21 @@ def enumerate_counts(
         where = "" if alone is None else f" where {alone}"
         found = {form.name: form for form in part.forms()}
         forms |= {f"{k}{where}": replace(f, name=f"{k}{where}") for k, f in found.items()}
-        spreads += part.spreads()
+        held = part.spreads()
+        spreads += held.values()
         if alone is None:
-            everyone = found
+            everyone, all_spreads = found, held
             continue
-        for name, form in found.items():
-            if name in everyone and alone not in form.uses:
+        gaps[alone] = {k: f for k, f in found.items() if alone not in f.uses}
+        for name, form in gaps[alone].items():
+            if name in everyone:
                 lacking = f"{name} without {alone}"
                 # who lacks an outcome is printed as rows and people, and not as events
                 printed = everyone[name].listed
                 forms[lacking] = replace(everyone[name].less(form, lacking), printed=printed)
+        spreads += [all_spreads[k].less(x) for k, x in held.items()
+                    if k in all_spreads and k[0] != alone]  # fmt: skip
+    forms |= {form.name: form for form in _nested(sums, gaps)}
     return Enumeration(forms=tuple(forms.values()), spreads=tuple(spreads))
 
 
@@ -202,25 +191,59 @@ class _Block:
         yield from _none_of(cells, ones, pairs, limit)
         yield from _differences(cells, [x for x in columns if x.name in self.block], limit)
 
-    def spreads(self) -> Iterator[Spread]:
-        """Columns with several values, where sums are not weighted."""
-        cells = self._cellwise(weighted=False)
-        if self.schema.weight is None:
-            names: tuple[str, ...] = (*self.schema.covariates, *self.block)
-        else:
-            names = (self.schema.weight,)
-        rows = cells.form("rows", limit=self.minimum)
-        for name in names:
-            found = cells.steps(name)
-            if found is None or found.labels:
-                continue
-            span = float("inf") if found.high is None else (found.high - found.low) / found.step
-            for label, part in found.ends:
-                yield Spread(
-                    steps=cells.form(label, part, unit=found.step, limit=self.minimum),
-                    squares=cells.form(label, part, part, unit=found.step**2, limit=self.minimum),
-                    rows=rows, most=span,
-                )  # fmt: skip
+    def spreads(self) -> dict[tuple[str, int], Spread]:
+        """Columns of which sums, squares and rows tell how few rows have some of it, by name and end."""
+        weight, names = self.schema.weight, (*self.schema.covariates, *self.block)
+        plain = self._cellwise(weighted=False)
+        wanted = [(plain, name, Weights()) for name in (names if weight is None else (weight,))]
+        if weight is not None:
+            known, cells = self._weights(plain, weight), self._cellwise(weighted=True)
+            wanted += [(cells, name, known) for name in names]
+        return {(name, k): spread for cells, name, known in wanted
+                for k, spread in enumerate(self._spread(cells, name, known))}  # fmt: skip
+
+    def _weights(self, plain: Cellwise, weight: str) -> Weights:
+        digits, zero = self.schema.digits[weight], plain.zero(weight)
+        # months that are written as years are twelfths of the largest
+        unit = plain.part(weight, zero, zero + self.scale) if digits is None else 10.0**-digits
+        least = self.ranges[weight][0] if weight in self.ranges else 0.0
+        return Weights(least=max(least, unit or 0.0), largest=self.scale, unit=unit or 0.0)
+
+    def _spread(self, cells: Cellwise, name: str, weight: Weights) -> Iterator[Spread]:
+        found = cells.steps(name) or cells.amount(name)
+        if found is None or found.labels:
+            return
+        rows = self._cellwise(weighted=False).form("rows", limit=self.minimum)
+        span = float("inf") if found.high is None else (found.high - found.low) / found.step
+        zero = cells.zero(name)
+        parts = [(part, found.step, span, False) for _, part in found.ends]
+        if found.low < zero and (found.high is None or found.high > zero):
+            step = 1.0 if self.schema.digits[name] is not None else found.step
+            parts += [((name, -s * zero, s), step, float("inf"), True) for s in (1, -1)]
+        for k, (part, step, most, signed) in enumerate(parts):
+            forms = {
+                "steps": cells.form(name, part, unit=step, limit=self.minimum),
+                "squares": cells.form(name, part, part, unit=step**2, limit=self.minimum),
+            }
+            if not found.whole:
+                forms = {k: replace(form, whole=False) for k, form in forms.items()}
+            yield Spread(
+                **forms, weights=cells.form("weights", limit=self.minimum), rows=rows, most=most,
+                whole=found.whole, signed=signed, inner=k == 0, weight=weight,
+            )  # fmt: skip
+
+
+def _nested(sums: Sums, gaps: Mapping[str, Mapping[str, Form]]) -> Iterator[Form]:
+    """Of two outcomes with gaps, one of which never has fewer rows: those that the other lacks."""
+    for one, two in itertools.permutations(gaps, 2):
+        more = gaps[one]["rows"].less(gaps[two]["rows"], "").of(sums)
+        if not more.any() or (more < 0).any():
+            continue
+        for name, form in gaps[one].items():
+            if name in gaps[two]:
+                lacking = form.less(gaps[two][name], f"{name} where {one} without {two}")
+                if (lacking.of(sums) >= 0).all():
+                    yield replace(lacking, printed=form.listed)
 
 
 def _single(cells: Cellwise, steps: Steps, limit: float) -> Iterator[Form]:

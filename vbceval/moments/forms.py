@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import FloatArray, IntArray
 from vbceval.moments import wide
 from vbceval.moments.sums import Sums
 
@@ -16,6 +16,10 @@ from vbceval.moments.sums import Sums
 _CODES = (*range(10), 100)
 # a gcd above is not tried for divisors one by one
 _MOST_TRIED = 10**6
+# parts of a range that doubles are tried for: halves, thirds, months, weeks, days of a year
+_MOST_PARTS = 366
+# of a column of doubles: smaller amounts are taken for nothing
+_SMALL = 1e-6
 
 Part = tuple[str, float, float]
 """A column x and two numbers a, b: the factor ``a + b x`` of a row."""
@@ -107,6 +111,8 @@ class Steps:
         Every value is the least one and a whole number of steps.
     labels : tuple of str
         The values where there are two or three, else empty.
+    whole : bool
+        Whether steps are whole numbers: not those of amounts that are doubles.
     """
 
     name: str
@@ -114,6 +120,7 @@ class Steps:
     high: float | None
     step: float
     labels: tuple[str, ...]
+    whole: bool = True
 
     @property
     def ends(self) -> tuple[tuple[str, Part], ...]:
@@ -196,27 +203,38 @@ class Cellwise:
         digits = self.sums.schema.digits[name]
         one: float = 1.0 if digits is None else 10**digits
         low, high = self._range(name, digits)
+        if low is not None and low == high:
+            return None
+        two = self._two_values(name, one, low, high)
+        if two is not None:
+            labels = self._labels(name, one, *two)
+            return Steps(name=name, low=two[0], high=two[1], step=two[1] - two[0], labels=labels)
         if low is None:
-            if digits is None:
+            if digits is None or (total(self.sums, self._terms((name, 0, 1))).high < 0).any():
                 return None
-            if self._is_nothing((name, 0, 1), (name, -one, 1)):
-                low, high = 0, one
-            elif (total(self.sums, self._terms((name, 0, 1))).high < 0).any():
-                return None
-            else:
-                low = 0
-        elif low == high:
-            return None
-        if high is not None and self._is_nothing((name, -low, 1), (name, high, -1)):
-            labels = self._labels(name, one, low, high)
-            return Steps(name=name, low=low, high=high, step=high - low, labels=labels)
+            low = 0
         if digits is None:
+            step = None if high is None else self.part(name, low, high)
+        else:
+            step = self._step(name, int(low), None if high is None else int(high))
+        if step is None:
             return None
-        step = self._step(name, int(low), None if high is None else int(high))
         labels = ()
-        if high is not None and high - low == 2 * step:
+        if high is not None and abs(high - low - 2 * step) <= 1e-9 * step:
             labels = self._labels(name, one, low, low + step, high)
         return Steps(name=name, low=low, high=high, step=step, labels=labels)
+
+    def amount(self, name: str) -> Steps | None:
+        """Return a column of doubles in small parts of its range; None where it has no range."""
+        low, high = self._range(name, self.sums.schema.digits[name])
+        if low is None or high is None or low == high:
+            return None
+        step = _SMALL * (high - low)
+        return Steps(name=name, low=low, high=high, step=step, labels=(), whole=False)
+
+    def zero(self, name: str) -> float:
+        """Return what zero is, as a column is summed."""
+        return -self.sums.schema.pivots.get(name, 0.0)
 
     def near(self, steps: Steps) -> tuple[str, Part]:
         """Return the end of a column that has fewer steps from it in all rows together."""
@@ -227,9 +245,14 @@ class Cellwise:
         """Return the steps of a column whose squares are not summed; None where there are none."""
         digits = self.sums.schema.digits[name]
         low, high = self._range(name, digits)
-        if digits is None or low is None or high is None or low == high:
+        if low is None or high is None or low == high:
             return None
-        step = self._common(name, int(low), int(high))
+        if digits is None:
+            step = self.part(name, low, high, squares=False)
+            if step is None:
+                return self.amount(name)
+        else:
+            step = self._common(name, int(low), int(high))
         return Steps(name=name, low=low, high=high, step=step, labels=())
 
     def _range(self, name: str, digits: int | None) -> tuple[float | None, float | None]:
@@ -249,6 +272,31 @@ class Cellwise:
         # a value that is no code may be one person's amount, and names are in reports
         return ("least", "middle", "largest") if len(plain) == 3 else ("least", "largest")
 
+    def _two_values(
+        self, name: str, one: float, low: float | None, high: float | None
+    ) -> tuple[float, float] | None:
+        """
+        Return the two values of a column that has no others.
+
+        The range is that of all rows, and rows that are not summed may have other values. Sums over
+        rows with values a and b alone have ``q = (a + b) s - a b n`` in every cell, with squares q.
+        """
+        tried = [] if low is None or high is None else [(low, high)]
+        tried.append((self.zero(name), self.zero(name) + one))
+        n, s, q = (
+            total(self.sums, self._terms(*[(name, 0, 1)] * k)).high for k in range(3)
+        )  # fmt: skip
+        found, _, rank, _ = np.linalg.lstsq(np.column_stack([s, -n]), q, rcond=1e-12)
+        spread = found[0] ** 2 - 4 * found[1]
+        if rank == 2 and spread > 0:
+            ends = np.sort((found[0] + np.array([-1.0, 1.0]) * np.sqrt(spread)) / 2)
+            whole = self.sums.schema.digits[name] is not None
+            tried.append(tuple((np.rint(ends) if whole else ends).tolist()))
+        for a, b in tried:
+            if a < b and self._is_nothing((name, -a, 1), (name, b, -1)):
+                return a, b
+        return None
+
     def _is_nothing(self, *parts: Part) -> bool:
         """Whether a sum is 0 in every cell: of products that no row has below 0."""
         terms = self._terms(*parts)
@@ -267,9 +315,19 @@ class Cellwise:
         squares = np.abs(total(self.sums, self._terms((name, -low, 1), (name, -low, 1))).high)
         if squares.max() >= 2.0**53:
             return 1 if self.weighted else step
-        whole = squares.astype(np.int64)
-        fits = (d for d in _divisors(step) if d < 2**31 and not (whole % d**2).any())
-        return max(fits, default=1)
+        above = np.abs(total(self.sums, self._terms((name, -low, 1))).high).astype(np.int64)
+        return _largest_step(above, squares.astype(np.int64), step)
+
+    def part(self, name: str, low: float, high: float, *, squares: bool = True) -> float | None:
+        """Return the part of a range of which all values of a column of doubles are multiples."""
+        sums = [total(self.sums, self._terms((name, -low, 1))).high]
+        if squares:
+            sums.append(total(self.sums, self._terms((name, -low, 1), (name, -low, 1))).high)
+        for parts in range(2, _MOST_PARTS + 1):
+            step = (high - low) / parts
+            if all(_are_whole(x / step**k) for k, x in enumerate(sums, start=1)):
+                return step
+        return None
 
     def _common(self, name: str, low: int, high: int | None) -> int:
         """Return the largest number that divides the steps of every cell."""
@@ -278,6 +336,22 @@ class Cellwise:
             return 1
         span = 0 if high is None else high - low
         return max(math.gcd(int(np.gcd.reduce(above.astype(np.int64))), span), 1)
+
+
+def _largest_step(above: IntArray, squares: IntArray, most: int) -> int:
+    """Return the largest step that fits sums and squares of steps: k (k - 1) is even for each row."""
+    for d in sorted(_divisors(most), reverse=True):
+        if d >= 2**31 or (squares % d**2).any():
+            continue
+        if not ((squares // d**2 - above // d) % 2).any():
+            return d
+    return 1
+
+
+def _are_whole(values: FloatArray) -> bool:
+    """Whether numbers are whole, as far as sums of doubles keep it."""
+    error = np.abs(values - np.rint(values))
+    return bool((error <= 1e-6 + 1e-12 * np.abs(values)).all() and (np.abs(values) < 1e11).all())
 
 
 def _divisors(number: int) -> list[int]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
-from vbceval.moments.counted import REPEATED, Enumeration, Spread, enumerate_counts
+from vbceval.moments.counted import REPEATED, Enumeration, enumerate_counts
+from vbceval.moments.few import Few, Spread
 from vbceval.moments.forms import Form
 from vbceval.moments.schema import Kind, Schema
 from vbceval.moments.sums import Sums
@@ -64,76 +65,6 @@ class Amounts:
             merge.at(most, place, square)
             whole = np.abs(np.bincount(place, weights=total, minlength=size))
             out |= np.sqrt(most) > share * whole
-        return out
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Few:
-    """
-    What bounds the rows that are not at one end of a column, in every cell of the source.
-
-    Parameters
-    ----------
-    steps, squares, rows : array, shape (K, m)
-        Sum of steps k from that end, of k squared, and number of rows.
-    most : array, shape (m,)
-        Largest number of steps.
-    limit : int
-        Smallest number of people that may be known.
-    """
-
-    steps: FloatArray
-    squares: FloatArray
-    rows: FloatArray
-    most: FloatArray
-    limit: int
-
-    def merged(self, place: IntArray, size: int) -> Few:
-        """Return them of merged cells, of which `place` is the number, shape (K,)."""
-        steps, squares, rows = (
-            _added(x, place, size) for x in (self.steps, self.squares, self.rows)
-        )
-        return replace(self, steps=steps, squares=squares, rows=rows)
-
-    @classmethod
-    def of(cls, spreads: Sequence[Spread], sums: Sums, limit: int) -> Few:
-        """Return them of a table."""
-        shape = (len(sums), len(spreads))
-        found = np.zeros((3, *shape))
-        for j, spread in enumerate(spreads):
-            for i, form in enumerate((spread.steps, spread.squares, spread.rows)):
-                found[i, :, j] = form.of(sums)
-        return cls(steps=found[0], squares=found[1], rows=found[2], limit=limit,
-                   most=np.array([x.most for x in spreads]))  # fmt: skip
-
-    def exposed(self, place: IntArray, rows: IntArray | slice, size: int) -> BoolArray:
-        """
-        Return where the rows not at the end of a column, or those at it, are known to be few.
-
-        Of N rows with at least one step, the squares are largest when one row has all steps but
-        one for each other, and smallest when all have the same; no row passes the largest.
-
-        Parameters
-        ----------
-        place : int array
-            Merged cell of each of `rows`.
-        rows : int array or slice
-            Cells of the source.
-        size : int
-            Number of merged cells.
-        """
-        out = np.zeros(size, dtype=bool)
-        columns = (self.steps[rows].T, self.squares[rows].T, self.rows[rows].T, self.most)
-        for *parts, most in zip(*columns, strict=True):
-            s, q, n = (np.bincount(place, weights=x, minlength=size) for x in parts)
-            # (s - N + 1)^2 + N - 1 >= q, with z = s - N
-            z = np.ceil((np.sqrt(1.0 + 4.0 * np.maximum(q - s, 0.0)) - 1.0) / 2.0 - 1e-6)
-            upper = np.minimum(s - z, n)
-            if np.isfinite(most):
-                upper = np.minimum(upper, np.floor(s - (q - s) / most + 1e-6))
-            lower = np.ceil(s**2 / np.maximum(q, 1.0) - 1e-6)
-            out |= (s > 0) & (upper < self.limit)
-            out |= (upper < n) & (n - lower < self.limit)
         return out
 
 

@@ -26,6 +26,7 @@ from vbceval.moments.protected import (
 )
 from vbceval.moments.reports import Totals, checked_margins, default_margins, margin_codes
 from vbceval.moments.schema import Schema
+from vbceval.moments.share_checks import checked_moments, checked_outcomes
 from vbceval.moments.share_report import (
     not_checked,
     not_in_the_copy,
@@ -129,7 +130,7 @@ def shareable(
     Section 1.6 of the methods, and CMS cell size suppression policy. Estimates move a little: the
     numbers of record are those of the shared file. See `export_shift`.
     """
-    sums = _checked(moments, minimum, dominance)
+    sums = checked_moments(moments, minimum, dominance)
     schema = sums.schema
     ranges = moments.meta.get("ranges", {})
     if largest_weight is None and schema.weight in ranges:
@@ -144,7 +145,7 @@ def shareable(
     totals = Totals(codes=codes, size=len(sums), complementary=margins is None)
     apart = schema.once_a_period if disjoint is None else disjoint
     new_periods, bins = _bins(cells, sums, periods)
-    stay = _checked_outcomes(without_squares, schema)
+    stay = checked_outcomes(without_squares, schema)
 
     def copied(stay: tuple[str, ...]) -> _Copy:
         counts, enumeration, stay = _without_rare(sums, stay, options)
@@ -167,7 +168,9 @@ def shareable(
         "minimum": minimum,
         "known_from_elsewhere": [list(m) for m in known],
         "people_disjoint": apart,
-        **_report(done, cells, sums, labels, dominance, complementary=totals.complementary),
+        **_report(
+            done, cells, sums, labels, dominance, minimum, complementary=totals.complementary
+        ),
         "audit": verdict(counts, minimum),
     }
     _check_finished(sums, out, report, counts, done.enumeration, cells, merge, minimum)
@@ -194,12 +197,19 @@ def _report(
     sums: Sums,
     labels: Labels,
     dominance: float | None,
+    minimum: int,
     *,
     complementary: bool,
 ) -> dict[str, Any]:
     return {
-        "rules": rules_said(done.counts, dominance),
-        "not_checked": not_checked(sums, dominance, done.counts, complementary=complementary),
+        "rules": rules_said(done.counts, dominance, minimum),
+        "not_checked": not_checked(
+            sums,
+            dominance,
+            done.counts,
+            complementary=complementary,
+            longer="periods" in done.steps,
+        ),
         "not_in_the_copy": not_in_the_copy(sums, done.stay),
         "files_shared_before": done.before,
         "steps": done.steps,
@@ -214,56 +224,29 @@ def _with_fewest_left_out(
     copied: Callable[[tuple[str, ...]], _Copy], stay: tuple[str, ...], sums: Sums,
     options: Mapping[str, Any],
 ) -> _Copy:  # fmt: skip
-    """Leave squares and people out rather than organizations: coarsening before deletion."""
+    """
+    Leave squares and people out rather than organizations: coarsening before deletion.
 
-    def without() -> tuple[str, ...]:
-        enumeration = protected_counts(sums, without=stay, **options)[1]
-        return (*stay, *_dispensable(sums.schema, enumeration.forms))
-
-    try:
-        found = copied(stay)
-    except DataError:
-        if without() == stay:
-            raise
-        return copied(without())
-    if not found.merge.deleted.any() or without() == stay:
-        return found
-    return min(found, copied(without()), key=lambda x: int(x.merge.deleted.sum()))
-
-
-def _checked(moments: Moments, minimum: int, dominance: float | None) -> Sums:
-    if moments.sums is None:
-        raise DataError(
-            "these moments were taken from a panel in memory and hold no sums, so merged cells "
-            "would not be exact. Take them with Moments.from_table (any frame can be its source)."
-        )
-    if moments.sums.schema.unit is None:
-        raise DataError(
-            "these moments do not count people: `unit` was not given, and the threshold is a number "
-            "of different people. Take them again with unit= (it is counted, never stored)."
-        )
-    if "share" in moments.meta:
-        raise DataError(
-            "these moments are a shared copy already. Share a coarser copy of the source instead, "
-            "with this one in `published`."
-        )
-    if minimum < 2:
-        raise DataError(
-            f"`minimum` is {minimum}; below 2 it protects nothing. The usual one is 11."
-        )
-    if dominance is not None and not 0 < dominance < 1:
-        raise DataError(f"`dominance` is {dominance}; it is a share between 0 and 1, such as 0.5.")
-    return moments.sums
-
-
-def _checked_outcomes(names: Sequence[str], schema: Schema) -> tuple[str, ...]:
-    strange = [y for y in names if y not in schema.outcomes]
-    if isinstance(names, str) or strange:
-        raise DataError(
-            f"`without_squares` names {listed(strange or [names])}; give a list of outcomes "
-            f"({listed(schema.outcomes)})."
-        )
-    return tuple(names)
+    First the squares that tell a count, then those of amounts, which tell of few rows behind them.
+    """
+    enumeration = protected_counts(sums, without=stay, **options)[1]
+    told = _dispensable(sums.schema, enumeration.forms)
+    amounts = _dispensable(sums.schema, [x.squares for x in enumeration.spreads])
+    best: _Copy | None = None
+    errors: list[DataError] = []
+    for more in dict.fromkeys([(), tuple(told), tuple(dict.fromkeys([*told, *amounts]))]):
+        try:
+            found = copied((*stay, *more))
+        except DataError as failed:
+            errors.append(failed)
+            continue
+        if best is None or found.merge.deleted.sum() < best.merge.deleted.sum():
+            best = found
+        if not best.merge.deleted.any():
+            break
+    if best is None:
+        raise errors[0]
+    return best
 
 
 def _dispensable(schema: Schema, forms: Sequence[Form]) -> list[str]:

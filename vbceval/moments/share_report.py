@@ -16,12 +16,17 @@ from vbceval.moments.shared_file import Labels
 from vbceval.moments.sums import Sums
 
 
-def rules_said(counts: Counts, dominance: float | None) -> list[str]:
-    """Return a line for each rule."""
-    found = [
-        f"{name}: 0 or at least {limit:g}"
-        for name, limit in zip(counts.names, counts.limits, strict=True)
-    ]
+def rules_said(counts: Counts, dominance: float | None, minimum: int) -> list[str]:
+    """
+    Return a line for each rule.
+
+    The largest weight is one person's, so limits that it is a factor of are not written as numbers.
+    """
+    found = []
+    for name, limit in zip(counts.names, counts.limits, strict=True):
+        plain = limit == minimum or name.split(" where ")[0].split(" without ")[0] == "rows"
+        least = f"{limit:g}" if plain else f"{minimum} times the largest weight"
+        found.append(f"{name}: 0 or at least {least}")
     if dominance is not None:
         exact = counts.amounts is not None and counts.amounts.exact
         known = "" if exact else ", as far as sums and sums of squares show it"
@@ -30,9 +35,13 @@ def rules_said(counts: Counts, dominance: float | None) -> list[str]:
 
 
 def not_checked(
-    sums: Sums, dominance: float | None, counts: Counts, *, complementary: bool
+    sums: Sums, dominance: float | None, counts: Counts, *, complementary: bool, longer: bool
 ) -> list[str]:
-    """Return what the rules and the audit do not look at, for these moments."""
+    """
+    Return what the rules and the audit do not look at, for these moments.
+
+    Where periods were merged (`longer`), a person has a row in each of them.
+    """
     found = []
     if complementary:
         found.append(
@@ -44,7 +53,8 @@ def not_checked(
             "dominance: one row may have most of an amount of a cell; `dominance=` checks it"
         )
     rows, people = (counts.names.index(x) if x in counts.names else -1 for x in ("rows", "people"))
-    if people < 0 or not np.array_equal(counts.values[:, rows], counts.values[:, people]):
+    once = people >= 0 and np.array_equal(counts.values[:, rows], counts.values[:, people])
+    if longer or not once:
         found.append(
             "a person can have several rows: ones and zeros of 0/1 columns are counts of rows, and "
             "shares of an amount are those of rows"
@@ -56,10 +66,13 @@ def not_checked(
     if several:
         found.append(
             f"columns with four or more values ({listed(several)}): sums and squares bound how many "
-            "rows have each value; only its least and its largest are looked at"
+            "rows have each value; its least, its largest and those next to the mean are looked at"
         )
-    if schema.weight is not None:
-        found.append("few rows behind many events: with weights, sums and squares are not compared")
+    if any(x.weight.unit <= 0 for x in counts.few.spreads):
+        found.append(
+            f"one row behind an amount: `{schema.weight}` can be any number, so squares tell of few "
+            "rows only as far as its smallest value bounds them"
+        )
     return found
 
 
@@ -89,7 +102,7 @@ def not_in_the_copy(sums: Sums, stay: Sequence[str]) -> list[str]:
 
 def reasons(counts: Counts, fails: BoolArray) -> list[str]:
     """Return names of what was too small in some cell, most often first; how often would say where."""
-    names = np.array([*counts.names, "few rows with all events", "dominance"])
+    names = np.array([*counts.names, "few rows behind a sum and its squares", "dominance"])
     found = fails.sum(axis=0)
     order = np.argsort(-found, kind="stable")
     return [str(x) for x in names[order][found[order] > 0]]

@@ -152,11 +152,11 @@ def shared_meta(meta: Mapping[str, Any], sums: Sums, minimum: int) -> dict[str, 
     """
     Return what may leave of where moments came from.
 
-    Hashes of the files, the engine, digits and the query (which holds names of columns) stay. Paths,
-    sizes, largest values and the number of rows read do not: rows read less rows published would be
-    a number of people. ``rows`` are those published.
+    Hashes of the files, the engine, digits and pivots stay. Paths, sizes, largest values and the
+    number of rows read do not: rows read less rows published would be a number of people. Nor does
+    the query, in which sums are put together by how large values are. ``rows`` are those published.
     """
-    kept = ("engine", "query", "digits", "pivots", "separate")
+    kept = ("engine", "digits", "pivots", "separate")
     out = {k: meta[k] for k in kept if k in meta}
     left_out = meta.get("rows_left_out")
     small = left_out is None or 0 < left_out < minimum

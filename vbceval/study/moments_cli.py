@@ -100,8 +100,8 @@ def share(
                 minimum=minimum, published=published or (), dominance=dominance
             )
         shared.save(path)
-    cells = f"cells: {len(moments):,} in the source, {len(shared):,} in the copy"
-    for line in (cells, *_said(shared.meta["share"])):
+    # those of the source less those of the copy would tell which cells of the source are empty
+    for line in (f"cells: {len(shared):,} in the copy", *_said(shared.meta["share"])):
         typer.echo(line)
     took = seconds(time.perf_counter() - start)
     typer.echo(f"Wrote {path} in {took}. Numbers of record are those estimated from this file.")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import vbceval as vbc
 from vbceval.core.errors import DataError
 from vbceval.moments.counted import enumerate_counts
-from vbceval.moments.protected import Few
+from vbceval.moments.few import Few, Spread
+from vbceval.moments.forms import Form
 from vbceval.moments.share import shareable
 
 OPTIONS = {
@@ -180,12 +181,16 @@ def test_without_ranges_columns_begin_at_zero() -> None:
     assert small_cells(as_published(rows(), copy), as_published(rows(), copy)["visits"]) == 0
 
 
-def few(values: list[int], most: float, limit: int) -> bool:
-    k = np.array([values], dtype=float)
-    cell = Few(
-        steps=k.sum(axis=1, keepdims=True), squares=(k**2).sum(axis=1, keepdims=True),
-        rows=np.array([[float(len(values))]]), most=np.array([most]), limit=limit,
-    )  # fmt: skip
+NO_FORM = Form(name="", terms={}, limit=0)
+
+
+def few(values: list[int], most: float, limit: int, *, inner: bool = False) -> bool:
+    k = np.array(values, dtype=float)
+    spread = Spread(
+        steps=NO_FORM, squares=NO_FORM, weights=NO_FORM, rows=NO_FORM, most=most, inner=inner
+    )
+    sums = np.array([k.sum(), (k**2).sum(), len(k), len(k)]).reshape(4, 1, 1)
+    cell = Few(sums=sums, spreads=(spread,), limit=limit)
     return bool(cell.exposed(np.zeros(1, dtype=np.int64), slice(None), 1)[0])
 
 
