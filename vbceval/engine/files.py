@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DataError
+from vbceval.core.files import sha256
 from vbceval.engine.relation import SourceFile, choose
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ _PATTERN = re.compile(r"[*?\[]")
 # Both engines read these in a path as a pattern, and neither has an escape the other knows.
 _AMBIGUOUS = re.compile(r"[*?\[\]{}\\]")
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+# Names of tables that are not read from a folder; notes and logs may lie beside its parts.
+_OTHER_TABLE = re.compile(
+    r"\.parquet|\.(parq|pq|csv|tsv|arrow|feather|orc|avro|sas7bdat|xpt|dta|sav)(\.|$)",
+    re.IGNORECASE,
+)
+_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,7 @@ def open_files(source: object, columns: Sequence[str] | None) -> ParquetFiles:
         )
     schemas = _schemas(paths, problems)
     problems.raise_if_any()
+    _check_copies(paths, problems)
     keys = _folder_keys(paths, problems)
     problems.raise_if_any()
     inside: dict[str, None] = {}
@@ -149,13 +157,15 @@ def _find(source: object) -> list[str]:
     problems = Problems("the list of files" if len(items) != 1 else f"`{items[0]}`")
     if not items:
         problems.add("it is empty. Name at least one Parquet file.")
-    found: dict[str, None] = {}
+    found: dict[Path, str] = {}
     for item in items:
         path = Path(item)
         if path.is_file():
             matches = [path]
         elif path.is_dir():
-            matches = [p for p in path.rglob("*.parquet") if _shown(p.relative_to(path))]
+            inside = [p for p in path.rglob("*") if _shown(p.relative_to(path)) and not p.is_dir()]
+            matches = [p for p in inside if p.suffix == ".parquet"]
+            _check_others(item, [p for p in inside if p.suffix != ".parquet"], problems)
         elif _PATTERN.search(str(item)):
             hits = [Path(hit) for hit in glob.glob(str(item), recursive=True)]  # noqa: PTH207  # absolute patterns too
             matches = [p for p in hits if p.is_file() and _shown(Path(p.name))]
@@ -165,9 +175,56 @@ def _find(source: object) -> list[str]:
         if not matches:
             what = "no file ends in `.parquet`" if path.is_dir() else "nothing matches the pattern"
             problems.add(f"{what} (`{item}`). Check the path, and that the data were written.")
-        found.update(dict.fromkeys(str(match) for match in sorted(matches)))
+        for match in sorted(matches):
+            # one file may be named twice: by a folder and itself, by a link, by another path
+            found.setdefault(match.resolve(), str(match))
     problems.raise_if_any()
-    return list(found)
+    return list(found.values())
+
+
+def _check_others(folder: object, files: Sequence[Path], problems: Problems) -> None:
+    """Refuse files of a folder that look like parts of the table and would not be read."""
+    unread = sorted(str(p) for p in files if _OTHER_TABLE.search(p.name) or _begins_as_parquet(p))
+    if unread:
+        problems.add(
+            f"{len(unread):,} file(s) of the folder look like tables, and do not end in `.parquet` "
+            f"({listed(unread, most=3)}), so they would not be read and their rows be missing without "
+            f"a word. Write or rename them as `.parquet`, move them, or give `{folder}/**/*.parquet`."
+        )
+
+
+def _begins_as_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
+def _check_copies(paths: Sequence[str], problems: Problems) -> None:
+    """Refuse two files with the same bytes below the same keys: their rows would count twice."""
+    alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for path in paths:
+        file = describe(Path(path))
+        alike[file.size, file.footer_sha256, tuple(_pairs(path))].append(path)
+    same: dict[str, list[str]] = defaultdict(list)
+    for group in alike.values():
+        # files without statistics may have one footer and other rows
+        for path in group if len(group) > 1 and _has_rows(group[0]) else ():
+            same[sha256(Path(path))].append(path)
+    copies = [group for group in same.values() if len(group) > 1]
+    if copies:
+        shown = "; ".join(listed(group, most=3) for group in copies[:3])
+        problems.add(
+            f"{sum(map(len, copies)):,} files are copies of each other, byte for byte ({shown}), so "
+            "their rows would count twice. Remove the copies, or name the files that are meant."
+        )
+
+
+def _has_rows(path: str) -> bool:
+    import pyarrow.parquet as pq
+
+    return bool(pq.read_metadata(path).num_rows)
 
 
 def _shown(path: Path) -> bool:
@@ -225,8 +282,7 @@ def _check_agreement(
         ]
         problems.add(
             f"column `{name}` differs between files: {'; '.join(said)}. An engine would convert or "
-            "blank it without a word. Write the files again with one type, or leave the column out "
-            "of `columns`."
+            "blank it without a word. Write the files again with one type, or do without the column."
         )
 
 

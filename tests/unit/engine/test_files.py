@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlglot import exp
 
@@ -27,6 +28,51 @@ def test_a_file_a_folder_a_pattern_and_a_list_are_one_table(duck, write, tmp_pat
         assert sorted(r["x"] for r in rows(duck, relation)) == [1, 2]
         assert [f.path for f in relation.source.files] == [str(first), str(second)]
     assert rows(duck, duck.register(first)) == [{"x": 1}]
+
+
+@pytest.mark.parametrize(
+    "name", ["b.PARQUET", "b.parq", "b", "b.parquet.tmp", "b.csv", "deep/b.CSV.gz"]
+)
+def test_a_part_that_would_not_be_read_from_a_folder_is_named(duck, write, tmp_path, name) -> None:
+    write("p/a.parquet", x=[1])
+    (tmp_path / "p" / "README.md").write_text("notes")
+    (tmp_path / "p" / "a.json").write_text("{}")
+    part = tmp_path / "p" / name
+    part.parent.mkdir(exist_ok=True)
+    write("made.parquet", x=[2]).rename(part)
+    with pytest.raises(DataError, match=r"would not be read and their rows be missing") as caught:
+        duck.register(tmp_path / "p")
+    assert part.name in str(caught.value)
+    assert "README" not in str(caught.value)
+    assert rows(duck, duck.register(f"{tmp_path}/p/**/*.parquet")) == [{"x": 1}]
+
+
+def test_a_file_named_twice_is_read_once(duck, write, tmp_path, monkeypatch) -> None:
+    first = write("p/a.parquet", x=[1])
+    (tmp_path / "link").symlink_to(tmp_path / "p")
+    monkeypatch.chdir(tmp_path)
+    for source in ([first, tmp_path / "p"], ["p/a.parquet", first], [first, "link/a.parquet"]):
+        assert rows(duck, duck.register(source)) == [{"x": 1}]
+
+
+def test_copies_of_a_file_are_refused(duck, write, tmp_path) -> None:
+    first = write("p/a.parquet", x=[1, 2])
+    (tmp_path / "p" / "a (1).parquet").write_bytes(first.read_bytes())
+    with pytest.raises(DataError, match=r"2 files are copies .* would count twice"):
+        duck.register(tmp_path / "p")
+    # of no rows, below other keys, or with one footer and other rows, they are no copies
+    pq.write_table(pa.table({"x": pa.array([], pa.int64())}), tmp_path / "none1.parquet")
+    pq.write_table(pa.table({"x": pa.array([], pa.int64())}), tmp_path / "none2.parquet")
+    assert rows(duck, duck.register(f"{tmp_path}/none*.parquet")) == []
+    write("h/k=1/a.parquet", x=[1])
+    write("h/k=2/a.parquet", x=[1])
+    assert len(rows(duck, duck.register(tmp_path / "h"))) == 2
+    for x in (1, 2):
+        plain = {"write_statistics": False, "compression": "none", "use_dictionary": False}
+        pq.write_table(pa.table({"x": [x]}), tmp_path / f"s{x}.parquet", **plain)
+    one, two = (describe(tmp_path / f"s{x}.parquet") for x in (1, 2))
+    assert one.footer_sha256 == two.footer_sha256
+    assert len(rows(duck, duck.register(f"{tmp_path}/s*.parquet"))) == 2
 
 
 def test_footer_hash_follows_content_not_time(write) -> None:
