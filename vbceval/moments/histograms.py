@@ -191,6 +191,10 @@ def nested(bins: pa.Table, place: IntArray, size: int) -> pa.Array:
 
     columns = [bins.column(histogram_column(name)).combine_chunks() for name in FIELDS]
     columns[0] = columns[0].cast(pa.int32())
+    for i in range(2, len(FIELDS)):
+        if not pa.types.is_floating(columns[i].type):
+            # one type whatever their size, so that histograms of other rows can be added
+            columns[i] = columns[i].cast(pa.decimal128(38, 0))
     order = np.lexsort((columns[0].to_numpy(), place))
     offsets = np.searchsorted(place[order], np.arange(size + 1)).astype(np.int32)
     taken = [column.take(pa.array(order)) for column in columns]

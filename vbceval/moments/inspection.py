@@ -149,10 +149,7 @@ def inspect(
         )
     facts = {}
     for j, name in enumerate(numbers):
-        facts[name] = _judge(problems, name, j, found, rows, tried[name], digits, pivots)
-        if name in weights:
-            # a weight less a constant is no weight
-            facts[name] = replace(facts[name], pivot=0.0)
+        facts[name] = _judge(problems, name, j, found, rows, tried[name], digits)
         low = found[f"l{j}"]
         if name in weights and facts[name].missing:
             problems.add(
@@ -162,6 +159,7 @@ def inspect(
         if name in weights and low is not None and float(low) < 0:
             problems.add(f"`{name}` is negative in some rows; it must be 0 or more. Correct it.")
     problems.raise_if_any()
+    facts |= _with_pivots(engine, relation, facts, weights, pivots)
     return Inspection(
         rows=rows, columns=facts, periods=(float(found["p_low"]), float(found["p_high"])),
         levels={name: int(found[f"u{i}"]) for i, name in enumerate(within)},
@@ -223,7 +221,6 @@ def _scan(
             sql.named(sql.count_if(ex.is_infinite(name, column)), f"i{j}"),
             sql.named(ex.smallest(ex.value(name, column)), f"l{j}"),
             sql.named(ex.largest(ex.value(name, column)), f"h{j}"),
-            sql.named(ex.mean(ex.value(name, column)), f"a{j}"),
         ]
         for d in tried[name]:
             over = sql.overflows(name, column, scale=d)
@@ -249,7 +246,7 @@ def _tried(relation: Relation, name: str, digits: Mapping[str, int | None]) -> t
 
 def _judge(
     problems: Problems, name: str, j: int, found: Mapping[str, Any], rows: int,
-    tried: tuple[int, ...], digits: Mapping[str, int | None], pivots: Mapping[str, float],
+    tried: tuple[int, ...], digits: Mapping[str, int | None],
 ) -> Facts:  # fmt: skip
     missing = int(found[f"m{j}"])
     if found[f"i{j}"]:
@@ -271,10 +268,33 @@ def _judge(
             f"`{name}` has values whose squares doubles do not hold (up to 1e{_EXPONENT}, and no "
             f"closer than 1e-{_EXPONENT}), so sums would not be numbers. Correct it, or change its unit."
         )
-    return Facts(
-        digits=None, missing=missing, low=low, high=high,
-        pivot=pivots.get(name, _near(float(found[f"a{j}"] or 0.0), high - low)),
-    )  # fmt: skip
+    return Facts(digits=None, missing=missing, low=low, high=high, pivot=0.0)
+
+
+def _with_pivots(
+    engine: Engine, relation: Relation, facts: Mapping[str, Facts], weights: tuple[str, ...],
+    pivots: Mapping[str, float],
+) -> dict[str, Facts]:  # fmt: skip
+    """Return the columns summed as doubles with their pivots; their means take another scan."""
+    # a weight less a constant is no weight
+    doubles = [n for n, fact in facts.items() if fact.digits is None and n not in weights]
+    wanted = [name for name in doubles if name not in pivots]
+    means: dict[str, float] = {}
+    if wanted:
+        parts = [
+            sql.named(ex.mean(ex.value(name, relation.column(name))), f"a{j}")
+            for j, name in enumerate(wanted)
+        ]
+        found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
+        means = {name: float(found[f"a{j}"] or 0.0) for j, name in enumerate(wanted)}
+    return {
+        name: replace(
+            facts[name],
+            pivot=pivots[name] if name in pivots
+            else _near(means[name], facts[name].high - facts[name].low),
+        )
+        for name in doubles
+    }  # fmt: skip
 
 
 def _fits(found: Mapping[str, Any], j: int, d: int, span: float) -> bool:

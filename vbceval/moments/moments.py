@@ -341,9 +341,9 @@ class Moments:
         """
         Write the sums to a Parquet file that any tool can read, with what is needed to load them.
 
-        Whole numbers are stored as decimals; the schema, the source, the query and the version are
-        in the file's metadata. The file appears under its name when all of it is written. It is for
-        use inside the enclave: cells of few people are in it.
+        Whole numbers are 64-bit integers, decimals where these are too small; schema, source, query
+        and version are in the file's metadata. The file appears under its name when all of it is
+        written. It is for use inside the enclave: cells of few people are in it.
 
         Raises
         ------

@@ -28,6 +28,7 @@ from vbceval.moments.queries import (
 )
 from vbceval.moments.schema import LARGEST, Schema, histogram_column
 from vbceval.moments.sums import Sums, people_column
+from vbceval.moments.whole import narrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -211,15 +212,14 @@ def _run(
             # Arrow keeps what it has freed, which the engine and the arrays of moments need
             pa.default_memory_pool().release_unused()
             advance()
-    return pa.concat_tables(tables)
+    return narrow(pa.concat_tables(tables))
 
 
 def _typed(table: pa.Table, schema: Schema) -> pa.Table:
-    """Sorted, sums without a value as 0, all sums of whole numbers of one type."""
+    """Sorted, sums without a value as 0."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    sums = {t.name for block in schema.blocks for t in schema.terms(block) if t.factors}
     table = plain(table)
     for place, field in enumerate(table.schema):
         if field.name in schema.keys:
@@ -230,10 +230,7 @@ def _typed(table: pa.Table, schema: Schema) -> pa.Table:
         column = table.column(place)
         if column.null_count:
             column = pc.fill_null(column, pa.scalar(0, field.type))
-        if field.name in sums and pa.types.is_integer(field.type):
-            # small sums come as BIGINT: half of what is sent
-            column = column.cast(pa.decimal128(38, 0))
-        table = table.set_column(place, field.name, column)
+            table = table.set_column(place, field.name, column)
     return table.sort_by([(key, "ascending") for key in schema.keys])
 
 

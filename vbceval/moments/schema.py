@@ -11,11 +11,11 @@ from typing import Any, Literal
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file format; a reader refuses what it does not know."""
 
-READ = (1, FORMAT)
-"""Formats that are read: 1 had no histograms and no largest amounts."""
+READ = (1, 2, FORMAT)
+"""Formats that are read: 1 had no histograms and no largest amounts, 1 and 2 no 64-bit sums."""
 
 LARGEST = "largest(|"
 """How the name of a column begins whose numbers are not added but of which the largest is kept."""
@@ -176,7 +176,7 @@ class Schema:
         if version not in READ:
             raise DataError(
                 f"the moments file has format {version}; this version of vbceval reads formats "
-                f"{' and '.join(map(str, READ))}. Install the version that wrote it (see its `written_by`)."
+                f"{READ[0]} to {READ[-1]}. Install the version that wrote it (see its `written_by`)."
             )
         if version == 1:
             values |= {"histograms": {}, "dominance": False}

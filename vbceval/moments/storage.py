@@ -15,6 +15,7 @@ from vbceval.core.files import atomic_path, say_full
 from vbceval.core.version import __version__
 from vbceval.moments.schema import Schema, histogram_column
 from vbceval.moments.sums import Sums, people_column
+from vbceval.moments.whole import narrow
 
 _KEY, _HASH = b"vbceval.moments", b"vbceval.moments.sha256"
 
@@ -80,7 +81,8 @@ def read(path: Path) -> tuple[Sums, dict[str, Any]]:
         stored = json.loads(text)
         schema = Schema.from_dict(stored["schema"])
         sums = Sums(
-            table=table.replace_schema_metadata(None),
+            # earlier formats kept every sum of whole numbers as a decimal
+            table=narrow(table.replace_schema_metadata(None)),
             schema=schema,
             clusters=_clusters(stored["clusters"], schema),
         )

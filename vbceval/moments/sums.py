@@ -12,7 +12,7 @@ import pandas as pd
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DataError
 from vbceval.core.typing import BoolArray, FloatArray
-from vbceval.moments import wide
+from vbceval.moments import whole, wide
 from vbceval.moments.histograms import added, is_histogram, positions
 from vbceval.moments.schema import LARGEST, Schema
 
@@ -61,8 +61,6 @@ class Sums:
         DataError
             If the tables do not hold the same sums, or a cluster has two cohorts.
         """
-        import pyarrow as pa
-
         problems = Problems("these moments together")
         for difference in self.schema.differences(other.schema):
             problems.add(f"{difference}. Take both with the same columns and options.")
@@ -90,7 +88,7 @@ class Sums:
         problems.raise_if_any()
         new = other.clusters.loc[other.clusters.index.difference(self.clusters.index)]
         clusters = pd.concat([self.clusters, new]).sort_index()
-        table = _collapse(pa.concat_tables([self.table, other.table]), self.schema.keys)
+        table = _collapse(whole.stacked([self.table, other.table]), self.schema.keys)
         apart = not self._periods() & other._periods()
         once = self.schema.once_a_period and other.schema.once_a_period and apart
         schema = replace(self.schema, once_a_period=once)
@@ -258,6 +256,8 @@ def _collapse(table: pa.Table, keys: Sequence[str], *, add_people: bool = False)
 
     Of largest amounts the largest is kept, and of people the largest count unless they can be added.
     """
+    import pyarrow as pa
+
     lists = [c for c in table.column_names if is_histogram(c)]
     numbers = [c for c in table.column_names if c not in (*keys, *lists)]
 
@@ -266,6 +266,7 @@ def _collapse(table: pa.Table, keys: Sequence[str], *, add_people: bool = False)
         return "max" if name.startswith(LARGEST) or (people and not add_people) else "sum"
 
     how = [(c, kind(c)) for c in numbers]
+    table = whole.to_be_added(table, [c for c, step in how if step == "sum"])
     out = table.group_by(list(keys), use_threads=False).aggregate(how)
     out = out.rename_columns({f"{c}_{step}": c for c, step in how})
     out = out.sort_by([(k, "ascending") for k in keys])
@@ -273,4 +274,9 @@ def _collapse(table: pa.Table, keys: Sequence[str], *, add_people: bool = False)
         place = positions(table, out, keys)
         for name in lists:
             out = out.append_column(name, added(table.column(name), place, len(out)))
-    return out.select(table.column_names).cast(table.schema)
+    out = out.select(table.column_names)
+    for at, field in enumerate(table.schema):
+        # Arrow adds counts of any width in 64 bits, and decimals in theirs
+        if field.name in keys or pa.types.is_integer(field.type):
+            out = out.set_column(at, field.name, out.column(at).cast(field.type))
+    return whole.narrow(out)

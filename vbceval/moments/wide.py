@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vbceval.core.typing import FloatArray
+from vbceval.core.typing import FloatArray, IntArray
 
 _SPLIT = 134217729.0  # 2**27 + 1: halves the 53 digits of a double (Dekker 1971)
 
@@ -43,15 +43,7 @@ def from_decimal(column: Any) -> Wide:
     limbs = raw[2 * array.offset : 2 * (array.offset + len(array))].reshape(-1, 2)
     upper, lower = limbs[:, 1].view("<i8"), limbs[:, 0].view("<i8")
     if np.array_equal(upper, lower >> 63):
-        # all fit into 64 bits: the nearest double, and what it leaves
-        high = lower.astype(float)
-        if np.abs(high).max(initial=0.0) < 2.0**53:
-            return from_double(high)
-        top = lower >> 32
-        return add(
-            from_double(top.astype(float) * 2.0**32),
-            from_double((lower & 0xFFFFFFFF).astype(float)),
-        )
+        return from_integer(lower)
     parts = [
         (upper >> 32).astype(float) * 2.0**96,
         (upper & 0xFFFFFFFF).astype(float) * 2.0**64,
@@ -65,12 +57,25 @@ def from_decimal(column: Any) -> Wide:
     return total
 
 
+def from_integer(values: IntArray) -> Wide:
+    """Return integers of 64 bits: the nearest double, and what it leaves."""
+    high = values.astype(float)
+    if np.abs(high).max(initial=0.0) < 2.0**53:
+        return from_double(high)
+    top = values >> 32
+    return add(
+        from_double(top.astype(float) * 2.0**32), from_double((values & 0xFFFFFFFF).astype(float))
+    )
+
+
 def from_column(column: Any) -> Wide:
-    """Return the numbers of an Arrow column, decimals or others, without missing values."""
+    """Return the numbers of an Arrow column, whole or doubles, without missing values."""
     import pyarrow as pa
 
     if pa.types.is_decimal(column.type):
         return from_decimal(column)
+    if pa.types.is_integer(column.type):
+        return from_integer(column.to_numpy().astype(np.int64, copy=False))
     return from_double(column.to_numpy(zero_copy_only=False).astype(float))
 
 
