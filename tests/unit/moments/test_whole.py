@@ -108,3 +108,19 @@ def test_files_of_decimals_are_read(tmp_path) -> None:
     text = {b"vbceval.moments": json.dumps(stored).encode()}
     pq.write_table(table.replace_schema_metadata(text), path)
     assert vbc.Moments.load(path).sums.table.equals(new.sums.table)
+
+
+def test_histograms_of_large_and_of_small_sums_can_be_added() -> None:
+    edges = [10, 1_000_000_000]
+
+    def of(y: list[int], t: int) -> vbc.Moments:
+        with vbc.connect("duckdb", threads=1) as engine:
+            return vbc.Moments.from_table(
+                rows(y).assign(t=t, w=1_000_000), engine=engine, histograms={"y": edges},
+                weight="w", **OPTIONS,
+            )  # fmt: skip
+
+    small, large = of([1, 2, 300, 4], 1), of([4_000_000_000_000_000, 5, 6, 7], 2)
+    total = (small + large).histogram("y")
+    assert total["n"].tolist() == [1, 1, 2, 1, 1, 2]
+    assert total["mean"].tolist() == [1, 300, 3, 6, 4e15, 6]
