@@ -13,6 +13,7 @@ import pytest
 
 import vbceval as vbc
 from vbceval.core.errors import DataError
+from vbceval.core.files import only_writer
 from vbceval.engine.duckdb import DuckDBEngine
 from vbceval.study.cli import main
 from vbceval.study.moments_config import read_build
@@ -154,6 +155,25 @@ def test_a_full_disk_is_said_and_leaves_no_file(folder, capsys) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "out.parquet` is full" in capsys.readouterr().err
     assert sorted(p.name for p in folder.iterdir()) == ["moments.toml", "panel.parquet"]
+    (folder / "out.parquet").write_text("of yesterday")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        assert run("moments", "build", folder / "moments.toml", "--force") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "The file that was there is as it was" in capsys.readouterr().err
+    assert (folder / "out.parquet").read_text() == "of yesterday"
+
+
+def test_two_commands_do_not_make_one_file(folder, capsys) -> None:
+    with only_writer(folder / "out.parquet"):
+        assert run("moments", "build", folder / "moments.toml", "--force") == 1
+    assert "is being written by another process" in capsys.readouterr().err
+    (folder / "place").mkdir()
+    assert run("moments", "build", folder / "moments.toml", "--out", folder / "place") == 1
+    assert "is a folder" in capsys.readouterr().err
+    names = ["moments.toml", "panel.parquet", "place"]
+    assert sorted(p.name for p in folder.iterdir()) == names
 
 
 def test_everything_wrong_with_a_file_comes_together(folder) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vbceval.core.errors import EstimationError
+from vbceval.core.errors import DataError, EstimationError
 
 
 def sha256(path: Path) -> str:
@@ -41,6 +44,66 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """
+    Let nobody else write `path` through this function while the block lasts.
+
+    The lock is the system's, on a hidden file beside `path`, so a process that is killed lets it go;
+    what such a process left half written is removed. Where a disk has no locks nothing is held.
+
+    Raises
+    ------
+    DataError
+        If another process writes `path`, or its folder may not be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with say_full(path):
+            handle = _opened(lock)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise DataError(
+                f"`{path}` is being written by another process, and one of the two results would be "
+                "lost without a word. Wait for it, or name another file."
+            ) from None
+        except OSError:
+            break
+        # who had it may have removed the file in between: then another may hold a new one
+        if lock.exists() and os.fstat(handle).st_ino == lock.stat().st_ino:
+            break
+        os.close(handle)
+    try:
+        left = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}({re.escape(path.suffix)})?")
+        for other in path.parent.iterdir():
+            if left.fullmatch(other.name):
+                remove(other)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _opened(lock: Path) -> int:
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    raise DataError(f"`{lock.parent}` may not be written to. Name another folder, or ask for it.")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def say_full(path: Path, left: Callable[[], str] | None = None) -> Iterator[None]:
     """
     Say it in words when the disk of `path` has no room for what the block writes.
@@ -50,7 +113,7 @@ def say_full(path: Path, left: Callable[[], str] | None = None) -> Iterator[None
     path : Path
         What is written.
     left : callable, optional
-        Gives a sentence on what is left. Default: that nothing is.
+        Gives a sentence on what is left. Default: that nothing is, or what was there before.
 
     Raises
     ------
@@ -64,7 +127,9 @@ def say_full(path: Path, left: Callable[[], str] | None = None) -> Iterator[None
             raise
     else:
         return
-    said = "Nothing was left under its name." if left is None else left()
+    said = "The file that was there is as it was." if path.is_file() else "Nothing was left."
+    if left is not None:
+        said = left()
     raise EstimationError(
         f"the disk of `{path}` is full, so it could not be written. Free space. {said}"
     )

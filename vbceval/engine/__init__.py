@@ -3,6 +3,7 @@
 from vbceval.engine.base import Engine
 from vbceval.engine.connect import connect
 from vbceval.engine.failures import QueryCancelled
+from vbceval.engine.files import check_unchanged
 from vbceval.engine.relation import Column, Kind, Relation, Source, SourceFile
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Relation",
     "Source",
     "SourceFile",
+    "check_unchanged",
     "connect",
 ]

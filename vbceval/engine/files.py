@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DataError
 from vbceval.core.files import sha256
-from vbceval.engine.relation import SourceFile, choose
+from vbceval.engine.relation import Relation, SourceFile, choose
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,6 +131,35 @@ def describe(path: Path) -> SourceFile:
         modified=datetime.fromtimestamp(status.st_mtime, UTC).isoformat(),
         footer_sha256=hashlib.sha256(footer).hexdigest(),
     )
+
+
+def check_unchanged(relation: Relation) -> None:
+    """
+    Look at the files of a source again.
+
+    Raises
+    ------
+    DataError
+        If a file's size or time is not what it was at the beginning.
+    """
+    changed = []
+    for file in relation.source.files:
+        if file.footer_sha256 is None:
+            continue
+        try:
+            status = Path(file.path).stat()
+        except FileNotFoundError:
+            changed.append(Path(file.path).name)
+            continue
+        modified = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
+        if (status.st_size, modified) != (file.size, file.modified):
+            changed.append(Path(file.path).name)
+    if changed:
+        raise DataError(
+            f"{len(changed):,} files of the source changed while they were read ({listed(changed)}), "
+            "so that rows of two states would be mixed. Run again when they are complete, in a new "
+            "folder where one was given."
+        )
 
 
 def root_of(files: ParquetFiles) -> str:

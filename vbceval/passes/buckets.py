@@ -15,8 +15,7 @@ import numpy as np
 from vbceval.core.errors import DataError
 from vbceval.core.progress import counting
 from vbceval.core.typing import Array
-from vbceval.engine import Column, Engine, QueryCancelled, Relation, sql
-from vbceval.passes.provenance import check_unchanged
+from vbceval.engine import Column, Engine, QueryCancelled, Relation, check_unchanged, sql
 from vbceval.passes.work import WorkFolder, open_folder
 
 if TYPE_CHECKING:

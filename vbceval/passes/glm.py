@@ -15,13 +15,13 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DataError, DesignError, EstimationError
 from vbceval.core.progress import counting
 from vbceval.core.typing import Array, FloatArray
-from vbceval.engine import Engine, sql
+from vbceval.engine import Engine, check_unchanged, sql
 from vbceval.inference import SSC, sum_by_cluster
 from vbceval.moments import expressions as ex
 from vbceval.passes.conditions import all_of, equal, number
 from vbceval.passes.families import Family, begin, check_family, check_outcome, pieces
 from vbceval.passes.fits import Fit, Recipe, inverse
-from vbceval.passes.provenance import check_unchanged, identity_of, shown
+from vbceval.passes.provenance import identity_of, shown
 from vbceval.passes.rows import Table, attributes_of, key_columns, open_table
 from vbceval.passes.terms import Term, design_of, levels_of, shift
 from vbceval.passes.work import WorkFolder, open_folder

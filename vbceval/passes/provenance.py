@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vbceval.core.checks import listed
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DataError
 from vbceval.core.version import __version__
@@ -71,35 +68,6 @@ def identity_of(
         },
         "parameters": dict(parameters),
     }
-
-
-def check_unchanged(relation: Relation) -> None:
-    """
-    Look at the files of a source again.
-
-    Raises
-    ------
-    DataError
-        If a file's size or time is not what it was at the beginning.
-    """
-    changed = []
-    for file in relation.source.files:
-        if file.footer_sha256 is None:
-            continue
-        try:
-            status = Path(file.path).stat()
-        except FileNotFoundError:
-            changed.append(Path(file.path).name)
-            continue
-        modified = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
-        if (status.st_size, modified) != (file.size, file.modified):
-            changed.append(Path(file.path).name)
-    if changed:
-        raise DataError(
-            f"{len(changed):,} files of the source changed while they were read ({listed(changed)}), "
-            "so that rows of two states would be mixed. Run again in a new folder when they are "
-            "complete."
-        )
 
 
 def shown(count: int) -> int | None:

@@ -14,11 +14,10 @@ import pandas as pd
 from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DataError
 from vbceval.core.progress import counting
-from vbceval.engine import Engine, Relation, sql
+from vbceval.engine import Engine, Relation, check_unchanged, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import inspect
 from vbceval.passes.conditions import all_of, equal, is_value
-from vbceval.passes.provenance import check_unchanged
 
 if TYPE_CHECKING:
     import pyarrow as pa

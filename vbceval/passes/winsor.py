@@ -15,10 +15,10 @@ import pandas as pd
 
 from vbceval.core.checks import listed, missing_columns
 from vbceval.core.errors import DataError
-from vbceval.core.files import say_full, write_text
-from vbceval.engine import Engine, Relation, sql
+from vbceval.core.files import only_writer, remove, say_full, write_text
+from vbceval.engine import Engine, Relation, check_unchanged, sql
 from vbceval.passes.conditions import all_of, any_of, equal
-from vbceval.passes.provenance import check_unchanged, identity_of, shown
+from vbceval.passes.provenance import identity_of, shown
 from vbceval.passes.quantiles import Groups
 
 if TYPE_CHECKING:
@@ -146,11 +146,20 @@ def winsorise(
         capped = engine.define(engine.temporary("capped"), query, source)
         return Derived(path=None, relation=capped, limits=frame, meta=meta)
     with annotated(Path(to), meta):
-        engine.write_parquet(query, to)
-        check_unchanged(relation)
+        _write(query, engine, relation, Path(to))
     for table in known.values():
         engine.drop(table.name)
     return Derived(path=Path(to), limits=frame, meta=meta)
+
+
+def _write(query: exp.Select, engine: Engine, relation: Relation, to: Path) -> None:
+    """Write a table; it does not stay where its source changed meanwhile."""
+    engine.write_parquet(query, to)
+    try:
+        check_unchanged(relation)
+    except DataError:
+        remove(to)
+        raise
 
 
 def _chained(before: str | None, done: str) -> str:
@@ -191,15 +200,21 @@ def free(to: Path) -> None:
 
 @contextlib.contextmanager
 def annotated(to: Path, meta: Mapping[str, Any]) -> Iterator[None]:
-    """Write beside a derived table how it is made; nothing is left where the block fails."""
+    """
+    Write beside a derived table how it is made; nothing is left where the block fails.
+
+    Nobody else writes the table meanwhile, so a table and what is said of it are of one run.
+    """
     note = to.with_name(f"{to.name}.json")
-    with say_full(note):
-        write_text(note, json.dumps(dict(meta), indent=1))
-    try:
-        yield
-    except BaseException:
-        note.unlink(missing_ok=True)
-        raise
+    with only_writer(to):
+        free(to)
+        with say_full(note):
+            write_text(note, json.dumps(dict(meta), indent=1))
+        try:
+            yield
+        except BaseException:
+            note.unlink(missing_ok=True)
+            raise
 
 
 def _limits(groups: Groups, shares: Mapping[str, float | None], given: pd.DataFrame) -> pa.Table:

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import socket
 import tempfile
 import zipfile
@@ -21,7 +20,7 @@ import numpy as np
 
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
-from vbceval.core.files import atomic_path, say_full, write_text
+from vbceval.core.files import atomic_path, remove, say_full, write_text
 from vbceval.core.typing import Array
 
 _FORMAT = 1
@@ -116,10 +115,7 @@ class WorkFolder:
 
     def discard(self, path: Path) -> None:
         """Remove a part that a killed run wrote and did not finish."""
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
     def require(self, path: Path) -> None:
         """Raise DataError when a part of a finished step is not there."""
@@ -255,7 +251,7 @@ def _begin(path: Path, identity: Mapping[str, Any]) -> None:
         write_text(file, json.dumps(run, indent=1))
     # what a killed run was writing
     for left in path.glob(".*"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+        remove(left)
 
 
 def _differs(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

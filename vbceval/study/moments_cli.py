@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from vbceval.core.checks import listed
 from vbceval.core.disclosure import SMALLEST_SHOWN
 from vbceval.core.errors import DataError
+from vbceval.core.files import only_writer
 from vbceval.engine import connect
 from vbceval.moments import Moments
 from vbceval.study.moments_config import Build, read_build
@@ -41,9 +43,9 @@ def build(
 ) -> None:
     """Take the moments of a table inside an engine and write them to a file."""
     plan = read_build(config)
-    path = _free(out or plan.output or Path(f"{config.stem}.moments.parquet"), force)
+    path = out or plan.output or Path(f"{config.stem}.moments.parquet")
     start = time.perf_counter()
-    with interruptible("Interrupted, nothing written."):
+    with interruptible("Interrupted, nothing written."), _place(path, force):
         moments = _take(plan)
         moments.save(path)
     took = seconds(time.perf_counter() - start)
@@ -91,9 +93,9 @@ def share(
     force: Force = False,
 ) -> None:
     """Make the copy of a moments file that may leave, audit it, and say what was merged."""
-    path = _free(out or file.with_suffix(".shared.parquet"), force)
+    path = out or file.with_suffix(".shared.parquet")
     start = time.perf_counter()
-    with interruptible("Interrupted, nothing written."):
+    with interruptible("Interrupted, nothing written."), _place(path, force):
         moments = Moments.load(file)
         with TerminalDisplay().stage(f"sharing {file}"):
             shared = moments.shareable(
@@ -175,9 +177,14 @@ def _said(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"not checked: {gap}"
 
 
-def _free(path: Path, force: bool) -> Path:
-    if path.exists() and not force:
-        raise DataError(f"`{path}` exists. Name another file with --out, or pass --force.")
+@contextlib.contextmanager
+def _place(path: Path, force: bool) -> Iterator[None]:
+    """Hold the place of a file while it is made, so that two commands do not make one file."""
+    if path.is_dir():
+        raise DataError(f"`{path}` is a folder. Name a file with --out.")
     if not path.parent.is_dir():
         raise DataError(f"there is no folder `{path.parent}`. Make it first.")
-    return path
+    with only_writer(path):
+        if path.exists() and not force:
+            raise DataError(f"`{path}` exists. Name another file with --out, or pass --force.")
+        yield
