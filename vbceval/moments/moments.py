@@ -18,6 +18,7 @@ from vbceval.core.groups import Groups
 from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
 from vbceval.moments.build import block_fields, panel_fields
+from vbceval.moments.drops import fitted
 from vbceval.moments.origin import described, joined_meta
 from vbceval.moments.passes import sum_table
 from vbceval.moments.quantiles import histogram, quantile
@@ -250,9 +251,9 @@ class Moments:
         ------
         DataError
             If they were not taken inside an engine, do not hold the same sums, or are shared copies
-            that do not fit together.
+            that do not fit together. That one drop seems to be in both is a UserWarning.
         """
-        one, two = self._need_sums(), other._need_sums()
+        one, two = fitted(self._need_sums(), other._need_sums())
         added = one + two
         return self._from_sums(added, joined_meta((one, self.meta), (two, other.meta)))
 

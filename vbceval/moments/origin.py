@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from vbceval.core.checks import Problems, listed
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
+from vbceval.moments.drops import in_both
 from vbceval.moments.sums import Sums
 
 if TYPE_CHECKING:
@@ -41,9 +43,16 @@ def joined_meta(
     DataError
         If one is a shared copy and the other is not, or the copies merge organizations or strata
         in different ways.
+
+    Warns
+    -----
+    UserWarning
+        If rows of one seem to be in the other; also in ``warnings``.
     """
     first, second = one[1], two[1]
     out = {k: v for k, v in first.items() if k not in ("share", "ranges")}
+    if "separate" in out:
+        out |= {"separate": list(one[0].schema.separate), "digits": dict(one[0].schema.digits)}
     out["parts"] = [*_parts(first), *_parts(second)]
     out["rows"] = sum(part["rows"] for part in out["parts"])
     gone = [meta.get("rows_left_out") for meta in (first, second)]
@@ -61,6 +70,13 @@ def joined_meta(
             "of few people under the report of the copy. Add the moments first and share the sum, "
             "with the copy in `published`."
         )
+    said = in_both(one, two, [_parts(first), _parts(second)])
+    for sentence in said:
+        # who adds moments is two calls up
+        warnings.warn(sentence, UserWarning, stacklevel=3)
+    before = [w for meta in (first, second) for w in meta.get("warnings", ())]
+    if before or said:
+        out["warnings"] = list(dict.fromkeys([*before, *said]))
     if all(shared):
         out["share"] = _joined_share(one, two)
     return out

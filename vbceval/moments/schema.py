@@ -193,7 +193,12 @@ class Schema:
         """Say in which fields two schemas differ, so that their sums cannot be added."""
         mine, theirs = self.to_dict(), other.to_dict()
         apart = [k for k in mine if mine[k] != theirs[k] and k != "once_a_period"]
-        found = [f"`{k}` is {mine[k]!r} and {theirs[k]!r}" for k in apart if k != "histograms"]
+        later = "which a later drop takes from the first, out of its `meta`"
+        found = [
+            f"`{k}` is {mine[k]!r} and {theirs[k]!r}"
+            + (f", {later}" if k in ("digits", "pivots") else "")
+            for k in apart if k != "histograms"
+        ]  # fmt: skip
         if "histograms" in apart:
             one, two = self.histograms, other.histograms
             names = [y for y in {**one, **two} if one.get(y) != two.get(y)]

@@ -143,6 +143,8 @@ def summary(moments: Moments) -> Iterator[str]:
         f"histograms: {', '.join(schema.histograms) or 'none'}; largest amounts: "
         f"{'kept' if schema.dominance else 'none'}"
     )
+    for warning in meta.get("warnings", ()):
+        yield f"warning: {warning}"
     for role, names in (("outcome", schema.outcomes), ("covariate", schema.covariates)):
         for name in names:
             yield f"{role} {name}: {_column(moments, name)}"
