@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,10 @@ from vbceval.moments.sums import Sums
 
 # of equal numbers that were added up as doubles
 _EQUAL = 1e-8
+# of a column with more values, sums and squares tell little of each
+_MOST_VALUES = 12
+# in whole numbers, up to this many values, and rows with a fourth value
+_MOST_WHOLE, _TRIED = 6, 13
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,7 +115,8 @@ class Few:
         """
         Return where rows of a column are known to be some, and fewer than the limit.
 
-        Those that are not at the end of the column, those that are, and those between.
+        Those that are not at the end of the column, those that are, those between, and of columns
+        with few values those with each of them.
 
         Parameters
         ----------
@@ -132,6 +138,11 @@ class Few:
             out |= (ends | _is_one(spread, s, q)) & (w > 0)
             if spread.inner and spread.whole:
                 out |= _between(s, q, w, least, self.limit) & (w > 0)
+                if spread.most < _MOST_VALUES:
+                    counted = spread.weight.least == spread.weight.largest
+                    out |= _of_a_value(
+                        s, q, w, least, self.limit, round(spread.most) + 1, counted=counted
+                    )
         return out
 
 
@@ -198,3 +209,62 @@ def _between(
         parts += [np.where(away > nothing, np.inf, x) for x in (above, w - above)]
         few = [(x > nothing) & (np.floor(x / least + 1e-6) < limit) for x in parts]
     return np.asarray(np.logical_or.reduce(few) & (least > 0))
+
+
+def _of_a_value(
+    s: FloatArray, q: FloatArray, w: FloatArray, least: FloatArray, limit: int, values: int,
+    *, counted: bool,
+) -> BoolArray:  # fmt: skip
+    """
+    Return where few rows have one of the values 0, 1, 2, ... of a column, for certain.
+
+    The weights of rows by value are numbers of at least 0 with three sums. The least and the largest
+    of each are at corners, where at most three values have rows. Rows that are counted, not weighted,
+    are whole numbers, so that 0 has to be possible in whole numbers.
+    """
+    low, high = np.full((values, len(s)), np.inf), np.full((values, len(s)), -np.inf)
+    near = 1e-7 * np.maximum(w, 1.0)
+    for corner in itertools.combinations(range(values), 3):
+        parts = _at_corner(corner, s, q, w)
+        fits = np.logical_and.reduce([x > -near for x in parts])
+        for v in range(values):
+            x = parts[corner.index(v)] if v in corner else np.zeros(len(s))
+            low[v] = np.where(fits, np.minimum(low[v], x), low[v])
+            high[v] = np.where(fits, np.maximum(high[v], x), high[v])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        some = (low > 1e-6 * least) & np.isfinite(low)
+        few = np.floor(high / least + 1e-6) < limit
+    if counted and values <= _MOST_WHOLE:
+        # whole numbers end below the corner: tables with the same sums are up to three apart
+        few = high < limit + 3 - 1e-6
+        for v in range(values):
+            at = np.flatnonzero(few[v] & ~some[v] & (high[v] > 0.5))
+            some[v, at] = ~_without(v, values, s[at], q[at], w[at])
+    return np.asarray((some & few).any(axis=0) & (least > 0))
+
+
+def _at_corner(
+    corner: Sequence[int], s: FloatArray, q: FloatArray, w: FloatArray
+) -> list[FloatArray]:
+    """Return how many rows have each of three values, where no row has another."""
+    found = []
+    for a in corner:
+        b, c = (x for x in corner if x != a)
+        # (k - b) (k - c) is 0 at the other two
+        found.append((q - (b + c) * s + b * c * w) / ((a - b) * (a - c)))
+    return found
+
+
+def _without(v: int, values: int, s: FloatArray, q: FloatArray, w: FloatArray) -> BoolArray:
+    """Return where rows were found of which none has a value: three others, and a few with a fourth."""
+    out = np.zeros(len(s), dtype=bool)
+    others = [x for x in range(values) if x != v]
+    for corner in itertools.combinations(others, 3):
+        rest = [x for x in others if x not in corner]
+        for fourth, number in [(0, 0), *itertools.product(rest, range(1, _TRIED))]:
+            left = [w - number, s - number * fourth, q - number * fourth**2]
+            parts = _at_corner(corner, left[1], left[2], left[0])
+            out |= np.logical_and.reduce(
+                [(x > -1e-6) & (np.abs(x - np.rint(x)) < 1e-6) for x in parts]
+            )
+    return out

@@ -30,6 +30,7 @@ from vbceval.moments.share_checks import checked_moments, checked_outcomes
 from vbceval.moments.share_report import (
     not_checked,
     not_in_the_copy,
+    one_way,
     reasons,
     rules_said,
     touched,
@@ -173,6 +174,7 @@ def shareable(
         ),
         "audit": verdict(counts, minimum),
     }
+    report["not_checked"] += one_way(out, minimum)
     _check_finished(sums, out, report, counts, done.enumeration, cells, merge, minimum)
     meta = {**shared_meta(moments.meta, out, minimum), "share": report}
     return moments._from_sums(out, meta)
