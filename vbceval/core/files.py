@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vbceval.core.errors import DataError, EstimationError
+from vbceval.core.locks import take_lock
 
 
 def sha256(path: Path) -> str:
@@ -49,7 +49,8 @@ def only_writer(path: Path) -> Iterator[None]:
     Let nobody else write `path` through this function while the block lasts.
 
     The lock is the system's, on a hidden file beside `path`, so a process that is killed lets it go;
-    what such a process left half written is removed. Where a disk has no locks nothing is held.
+    what such a process left half written is removed. Where a disk or a system (Windows) has no such
+    locks nothing is held or removed.
 
     Raises
     ------
@@ -62,28 +63,30 @@ def only_writer(path: Path) -> Iterator[None]:
         with say_full(path):
             handle = _opened(lock)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = take_lock(handle)
         except BlockingIOError:
             os.close(handle)
             raise DataError(
                 f"`{path}` is being written by another process, and one of the two results would be "
                 "lost without a word. Wait for it, or name another file."
             ) from None
-        except OSError:
-            break
         # who had it may have removed the file in between: then another may hold a new one
-        if lock.exists() and os.fstat(handle).st_ino == lock.stat().st_ino:
+        if not held or (lock.exists() and os.fstat(handle).st_ino == lock.stat().st_ino):
             break
         os.close(handle)
     try:
         left = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}({re.escape(path.suffix)})?")
-        for other in path.parent.iterdir():
+        for other in path.parent.iterdir() if held else ():
             if left.fullmatch(other.name):
                 remove(other)
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        if held:
+            # before the lock is let go: who takes it next must not have this file
+            lock.unlink(missing_ok=True)
         os.close(handle)
+        if not held:
+            lock.unlink(missing_ok=True)
 
 
 def _opened(lock: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ import numpy as np
 from vbceval.core.checks import listed
 from vbceval.core.errors import DataError
 from vbceval.core.files import atomic_path, remove, say_full, write_text
+from vbceval.core.locks import take_lock
 from vbceval.core.typing import Array
 
 _FORMAT = 1
@@ -192,13 +192,14 @@ def _held(path: Path) -> Iterator[None]:
     """Hold the lock: it is the system's, so a process that is killed lets it go."""
     with (path / _LOCK).open("a+", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held = take_lock(stream.fileno())
+        except BlockingIOError:
             raise DataError(_busy(path, _owner(stream.name))) from None
         before, here = _owner(stream.name), socket.gethostname()
         # a lock of this machine that could be taken is of a process that was killed; between
-        # machines a shared disk may not pass locks on, so what is written decides
-        if before is not None and before.get("host") != here:
+        # machines a shared disk may not pass locks on, so what is written decides, and so it does
+        # where there are none
+        if before is not None and (not held or before.get("host") != here):
             raise DataError(_busy(path, before))
         _write(stream, {"pid": os.getpid(), "host": here, "since": _now()})
         try:
