@@ -106,7 +106,7 @@ def open_files(source: object, columns: Sequence[str] | None) -> ParquetFiles:
         )
     problems.raise_if_any()
     chosen = choose([*inside, *keys], columns, f"`{label}`")
-    _check_agreement(schemas, [name for name in chosen if name not in keys], problems)
+    check_agreement(schemas, [name for name in chosen if name not in keys], problems)
     problems.raise_if_any()
     return ParquetFiles(
         paths=tuple(paths),
@@ -296,9 +296,10 @@ def _type(kind: pa.DataType) -> str:
     return same.get(str(kind), str(kind))
 
 
-def _check_agreement(
+def check_agreement(
     schemas: Mapping[str, Mapping[str, str]], columns: Sequence[str], problems: Problems
 ) -> None:
+    """Say which columns have several types, or are absent in some files; schemas are by file."""
     for name in columns:
         groups: dict[str, list[str]] = defaultdict(list)
         for path, schema in schemas.items():

@@ -8,14 +8,18 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from vbceval.core.checks import Problems
 from vbceval.core.errors import DataError
+from vbceval.core.progress import counting
 from vbceval.engine import sql
 from vbceval.engine.base import Engine, free_folder
 from vbceval.engine.failures import is_gone
-from vbceval.engine.files import ParquetFiles, is_path, open_files, root_of
+from vbceval.engine.files import ParquetFiles, check_agreement, is_path, open_files, root_of
 from vbceval.engine.frames import is_frame, to_arrow
 from vbceval.engine.relation import Relation, Source, SourceFile, choose, missing, read_columns
 from vbceval.engine.spark_session import open_session, runs_here
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 # Overflow must be an error, not NULL; time stamps must not depend on the machine.
 _SETTINGS = {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone": "UTC"}
+# Schemas of files that are read at once.
+_READERS = 8
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:/")
 
 
@@ -36,8 +42,7 @@ class SparkEngine(Engine):
 
     While the engine is open its session has ANSI mode on and the time zone UTC; both are set back
     at close. Files on this machine are checked here, footer by footer, when Spark runs on this
-    machine (``local``); elsewhere Spark resolves the paths, files whose types conflict are refused,
-    and a column that some files lack is NULL in them.
+    machine (``local``); elsewhere Spark resolves the paths and reads the schemas.
     """
 
     name = "spark"
@@ -215,14 +220,44 @@ class SparkEngine(Engine):
         if not paths:
             raise DataError("the list of files is empty. Name at least one Parquet file.")
 
-        def work() -> tuple[DataFrame, list[str]]:
-            frame = self._session.read.option("mergeSchema", "true").parquet(*paths)
-            return frame, sorted(frame.inputFiles())
+        def find() -> list[str]:
+            return sorted(self._session.read.parquet(*paths).inputFiles())
 
-        frame, files = self._do(work)
+        def merge() -> DataFrame:
+            return self._session.read.option("mergeSchema", "true").parquet(*paths)
+
         label = paths[0] if len(paths) == 1 else f"{len(paths):,} paths"
+        files = self._do(find)
+        schemas = self._remote_schemas(files)
+        inside = {name for schema in schemas.values() for name in schema}
+        problems = Problems(f"`{label}`")
+        kept = inside if columns is None else inside & set(columns)
+        check_agreement(schemas, sorted(kept), problems)
+        problems.raise_if_any()
+        frame = self._do(merge)
         found = tuple(SourceFile(path=path) for path in files)
         return self._view("files", frame, columns, Source(origin="files", label=label, files=found))
+
+    def _remote_schemas(self, files: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return each file's columns and types: a merged schema does not tell who lacks a column."""
+
+        def schema(file: str) -> dict[str, str]:
+            # addresses come back encoded, and are taken as they stand
+            fields = self._session.read.parquet(unquote(file)).schema.fields
+            return {field.name: field.dataType.simpleString() for field in fields}
+
+        def work() -> dict[str, dict[str, str]]:
+            with (
+                ThreadPoolExecutor(_READERS) as pool,
+                counting("schemas of files", len(files)) as advance,
+            ):
+                found = {}
+                for file, one in zip(files, pool.map(schema, files), strict=True):
+                    found[file] = one
+                    advance()
+            return found
+
+        return self._do(work)
 
     def _table(self, source: str, columns: Sequence[str] | None) -> Relation:
         from sqlglot import errors, exp

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vbceval.core.errors import DataError
+from vbceval.core.errors import DataError, EstimationError
 from vbceval.core.progress import counting
 from vbceval.core.typing import Array
 from vbceval.engine import Column, Engine, QueryCancelled, Relation, check_unchanged, sql
@@ -266,6 +266,9 @@ class Buckets:
             return work()
         except QueryCancelled:
             raise QueryCancelled(f"{self.title} was cancelled. {self.folder.say_kept()}") from None
+        except EstimationError as error:
+            failed = f"{error} {self.folder.say_kept()}"
+        raise EstimationError(failed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,6 +160,24 @@ def test_files_that_disagree_are_refused(spark, write, tmp_path: Path) -> None:
         spark.register(tmp_path / "none.parquet")
 
 
+def test_files_that_only_spark_sees_are_compared_too(spark, write, tmp_path: Path) -> None:
+    write("p/k=1/a b.parquet", spend=[1.5], n=[1], s=["x"])
+    write("p/k=2/b.parquet", n=[2], s=pa.array(["y"]).dictionary_encode(), more=[1])
+    address = (tmp_path / "p").as_uri()
+    relation = spark.register(address, columns=["n", "s", "k"])
+    assert sorted(r["k"] for r in spark.run(every(relation)).to_pylist()) == [1, 2]
+    with pytest.raises(DataError, match="`spend` differs between files") as error:
+        spark.register(address, columns=["n", "spend"])
+    assert "absent in 1 " in str(error.value)
+    assert "k=2/b.parquet" in str(error.value)
+    with pytest.raises(DataError, match="2 problems"):
+        spark.register(address)
+    write("q/a.parquet", n=[1])
+    write("q/b.parquet", n=["1"])
+    with pytest.raises(DataError, match="`string` in 1"):
+        spark.register((tmp_path / "q").as_uri())
+
+
 def test_streams(spark) -> None:
     relation = spark.register(pa.table({"x": list(range(250)), "d": [Decimal("1.50"), None] * 125}))
     batches = list(spark.stream(every(relation), rows=100))

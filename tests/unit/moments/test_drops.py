@@ -22,7 +22,7 @@ OPTIONS = {
 MONTHS = range(1, 7)
 
 
-def rows(people: int = 1500) -> pd.DataFrame:
+def rows(people: int = 400) -> pd.DataFrame:
     """A stratum is absent in a month, an organization comes late, gaps are in some months only."""
     rng = np.random.default_rng(4)
     person, month = np.repeat(np.arange(people), 6), np.tile(np.arange(1, 7), people)
