@@ -219,4 +219,7 @@ def numbered(keys: IntArray, size: int) -> tuple[IntArray, IntArray]:
     # so few possible keys that a table of them is quicker than sorting
     present = np.zeros(size, dtype=bool)
     present[keys] = True
-    return (np.cumsum(present) - 1)[keys], np.flatnonzero(present)
+    distinct = np.flatnonzero(present)
+    place = np.empty(size, dtype=np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return place[keys], distinct
