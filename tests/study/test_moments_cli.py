@@ -91,6 +91,24 @@ def test_build_inspect_share(folder, capsys) -> None:
     assert "may leave: yes" in capsys.readouterr().out
 
 
+def test_totals_that_readers_know_are_named(folder, capsys) -> None:
+    assert run("moments", "build", folder / "moments.toml") == 0
+    share = ("moments", "share", folder / "out.parquet", "--force")
+    assert run(*share, "--margin", "none", "--without-squares", "spend") == 0
+    assert "`margins` names none" in capsys.readouterr().out
+    shared = vbc.Moments.load(folder / "out.shared.parquet")
+    assert shared.meta["share"]["known_from_elsewhere"] == []
+    assert shared.sums.schema.without_squares == ("spend",)
+    assert run(*share, "--margin", "quarter", "--margin", "quarter, dual") == 0
+    known = vbc.Moments.load(folder / "out.shared.parquet").meta["share"]["known_from_elsewhere"]
+    assert known == [["quarter"], ["quarter", "dual"]]
+    capsys.readouterr()
+    assert run(*share, "--margin", "none", "--margin", "quarter") == 1
+    assert "stands with other totals" in capsys.readouterr().err
+    assert run(*share, "--margin", "county") == 1
+    assert "`county`" in capsys.readouterr().err
+
+
 def test_files_are_not_replaced_unless_asked(folder, capsys) -> None:
     assert run("moments", "build", folder / "moments.toml") == 0
     before = (folder / "out.parquet").read_bytes()

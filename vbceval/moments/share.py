@@ -175,6 +175,11 @@ def shareable(
         "audit": verdict(counts, minimum),
     }
     report["not_checked"] += one_way(out, minimum)
+    if not known:
+        report["not_checked"].append(
+            "totals that reports print: `margins` names none, so what is merged or left out may be "
+            "had from them by subtraction"
+        )
     _check_finished(sums, out, report, counts, done.enumeration, cells, merge, minimum)
     meta = {**shared_meta(moments.meta, out, minimum), "share": report}
     return moments._from_sums(out, meta)
@@ -367,11 +372,18 @@ def _audited(attack: Attack, merge: Merge) -> tuple[Merge, int]:
             break
         few, only = few * 2, list(exposed)
     names = [attack.counts.names[q] for q in exposed]
+    cohort = attack.cells.cohort
+    alone = int((np.bincount(cohort)[cohort[out.owner]] == 1)[out.deleted[out.owner]].sum())
+    said = "" if not alone else (
+        f" {alone:,} of the organizations that are too small have a cohort and exit of their own, so "
+        "they are merged with none, and totals less what is published are theirs: leave them out of "
+        "the source."
+    )  # fmt: skip
     raise DataError(
         f"the audit fails: counts below the limit ({listed(names)}) can be narrowed down from the "
         "file together with the totals that readers know, and merging more does not help. Those "
         "totals may give them away by themselves. Declare in `margins` only totals that are "
-        "printed, leave out a stratum or a 0/1 column, or give `periods`."
+        f"printed, leave out a stratum or a 0/1 column, or give `periods`.{said}"
     )
 
 

@@ -90,8 +90,21 @@ def share(
         float | None,
         typer.Option("--dominance", metavar="SHARE", help="Most of an amount one row may have."),
     ] = None,
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--margin", metavar="KEYS",
+            help="Totals that readers know, as `quarter,dual`; repeat, or `none`.",
+        ),
+    ] = None,
+    without_squares: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without-squares", metavar="OUTCOME", help="Its squares stay behind; repeat."
+        ),
+    ] = None,
     force: Force = False,
-) -> None:
+) -> None:  # fmt: skip
     """Make the copy of a moments file that may leave, audit it, and say what was merged."""
     path = out or file.with_suffix(".shared.parquet")
     start = time.perf_counter()
@@ -99,14 +112,26 @@ def share(
         moments = Moments.load(file)
         with TerminalDisplay().stage(f"sharing {file}"):
             shared = moments.shareable(
-                minimum=minimum, published=published or (), dominance=dominance
-            )
+                minimum=minimum, published=published or (), dominance=dominance,
+                margins=_margins(margin), without_squares=without_squares or (),
+            )  # fmt: skip
         shared.save(path)
     # those of the source less those of the copy would tell which cells of the source are empty
     for line in (f"cells: {len(shared):,} in the copy", *_said(shared.meta["share"])):
         typer.echo(line)
     took = seconds(time.perf_counter() - start)
     typer.echo(f"Wrote {path} in {took}. Numbers of record are those estimated from this file.")
+
+
+def _margins(given: list[str] | None) -> list[list[str]] | None:
+    """Return lists of keys; `none` alone is no totals, and nothing given the usual ones."""
+    if not given:
+        return None
+    if "none" in given:
+        if len(given) > 1:
+            raise DataError("`--margin none` stands with other totals. Name totals, or none.")
+        return []
+    return [[key.strip() for key in keys.split(",")] for keys in given]
 
 
 def summary(moments: Moments) -> Iterator[str]:
