@@ -19,6 +19,7 @@ from vbceval.engine.base import Engine, free_folder
 from vbceval.engine.files import ParquetFiles, is_path, open_files
 from vbceval.engine.frames import is_frame, to_arrow
 from vbceval.engine.relation import Relation, Source, choose, missing, read_columns
+from vbceval.engine.spill import SpillFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,12 +59,9 @@ class DuckDBEngine(Engine):
         self._path = path
         self._active: set[Any] = set()
         self._lock = threading.Lock()
-        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._private: SpillFolder | None = None
         if temp_directory is None:
-            # removed at close, and also where an engine is forgotten
-            self._private = tempfile.TemporaryDirectory(
-                prefix="vbceval-", ignore_cleanup_errors=True
-            )
+            self._private = SpillFolder()
             temp_directory = self._private.name
         settings: dict[str, Any] = {
             "temp_directory": str(temp_directory),
@@ -323,7 +321,7 @@ class DuckDBEngine(Engine):
 
     def _remove_private(self) -> None:
         if self._private is not None:
-            self._private.cleanup()
+            self._private.remove()
 
 
 def _open(settings: Mapping[str, Any], path: str | Path | None) -> Any:

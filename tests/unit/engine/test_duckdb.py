@@ -7,6 +7,7 @@ import signal
 import string
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -268,6 +269,29 @@ def test_a_given_temporary_folder_is_kept(tmp_path: Path) -> None:
     with connect("duckdb", temp_directory=tmp_path):
         pass
     assert tmp_path.is_dir()
+
+
+def test_what_a_killed_process_spilled_goes_with_the_next(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import pathlib\nfrom vbceval.engine import connect\nengine = connect('duckdb')\n"
+        "(pathlib.Path(engine._private.name) / 'rows').write_text('of people')\n"
+        "print('ready', flush=True)\nimport time\ntime.sleep(60)\n"
+    )
+    command, env = [sys.executable, "-c", code], {**os.environ, "TMPDIR": str(tmp_path)}
+    (tmp_path / "vbceval-spill-other").mkdir()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        with connect("duckdb"), connect("duckdb"):
+            assert len(list(tmp_path.glob("*/rows"))) == 1, "its process lives"
+            assert len(list(tmp_path.iterdir())) == 4
+        run.kill()
+    assert len(list(tmp_path.glob("*/rows"))) == 1
+    with connect("duckdb") as engine:
+        assert list(tmp_path.glob("*/rows")) == []
+        assert engine.memory is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["vbceval-spill-other"], "without a lock"
 
 
 def roundtrip(engine, names: list[str]) -> None:
