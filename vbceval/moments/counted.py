@@ -211,7 +211,7 @@ class _Block:
 
     def _spread(self, cells: Cellwise, name: str, weight: Weights) -> Iterator[Spread]:
         found = cells.steps(name) or cells.amount(name)
-        if found is None or found.labels:
+        if found is None or (found.labels and found.sure):
             return
         rows = self._cellwise(weighted=False).form("rows", limit=self.minimum)
         span = float("inf") if found.high is None else (found.high - found.low) / found.step
@@ -253,7 +253,7 @@ def _single(cells: Cellwise, steps: Steps, limit: float) -> Iterator[Form]:
     for label, part in steps.ends:
         form = cells.form(label, part, unit=steps.step, limit=limit)
         yield replace(form, listed=len(steps.labels) == 2)
-        if not steps.labels:
+        if not (steps.labels and steps.sure):
             # k (k - 1) / 2: at least one for each row with two steps or more
             name, constant, slope = part
             less = (name, constant - steps.step, slope)

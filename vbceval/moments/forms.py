@@ -20,6 +20,8 @@ _MOST_TRIED = 10**6
 _MOST_PARTS = 366
 # of a column of doubles: smaller amounts are taken for nothing
 _SMALL = 1e-6
+# cells that values have to fit which no range says
+_ENOUGH = 6
 
 Part = tuple[str, float, float]
 """A column x and two numbers a, b: the factor ``a + b x`` of a row."""
@@ -113,6 +115,10 @@ class Steps:
         The values where there are two or three, else empty.
     whole : bool
         Whether steps are whole numbers: not those of amounts that are doubles.
+    middle : float, optional
+        The value between the least and the largest, where there are three.
+    sure : bool
+        Whether the values are known from the range; otherwise sums of all cells fit them.
     """
 
     name: str
@@ -121,6 +127,8 @@ class Steps:
     step: float
     labels: tuple[str, ...]
     whole: bool = True
+    middle: float | None = None
+    sure: bool = True
 
     @property
     def ends(self) -> tuple[tuple[str, Part], ...]:
@@ -137,15 +145,16 @@ class Steps:
     @property
     def between(self) -> tuple[tuple[str, tuple[Part, Part], float], ...]:
         """Rows with each of three values: two factors, and what their product is then."""
-        if len(self.labels) != 3 or self.high is None:
+        if self.middle is None or self.high is None:
             return ()
-        x, step, middle = self.name, self.step, self.low + self.step
-        low, mid, up = (x, -self.low, 1), (x, -middle, 1), (x, self.high, -1)
+        x, first, second = self.name, self.middle - self.low, self.high - self.middle
+        low, mid = (x, -self.low, 1), (x, -self.middle, 1)
+        down, up = (x, self.middle, -1), (x, self.high, -1)
         names = [f"{x}={label}" for label in self.labels]
         return (
-            (names[0], ((x, middle, -1), up), 2 * step**2),
-            (names[1], (low, up), step**2),
-            (names[2], (low, mid), 2 * step**2),
+            (names[0], (down, up), first * (first + second)),
+            (names[1], (low, up), first * second),
+            (names[2], (low, mid), second * (first + second)),
         )
 
 
@@ -208,7 +217,8 @@ class Cellwise:
         two = self._two_values(name, one, low, high)
         if two is not None:
             labels = self._labels(name, one, *two)
-            return Steps(name=name, low=two[0], high=two[1], step=two[1] - two[0], labels=labels)
+            return Steps(name=name, low=two[0], high=two[1], step=two[1] - two[0], labels=labels,
+                         sure=two in ((low, high), (0, 1)))  # fmt: skip
         if low is None:
             if digits is None or (total(self.sums, self._terms((name, 0, 1))).high < 0).any():
                 return None
@@ -219,10 +229,35 @@ class Cellwise:
             step = self._step(name, int(low), None if high is None else int(high))
         if step is None:
             return None
-        labels = ()
-        if high is not None and abs(high - low - 2 * step) <= 1e-9 * step:
-            labels = self._labels(name, one, low, low + step, high)
-        return Steps(name=name, low=low, high=high, step=step, labels=labels)
+        found = Steps(name=name, low=low, high=high, step=step, labels=())
+        middle = None if high is None else self._middle(name, low, high, step)
+        if high is None or middle is None:
+            return found
+        equal = abs(high - low - 2 * step) <= 1e-9 * step
+        labels = self._labels(name, one, low, middle, high)
+        return replace(found, labels=labels, middle=middle, sure=equal)
+
+    def _middle(self, name: str, low: float, high: float, step: float) -> float | None:
+        """Return the third value of a column that has no others, as far as whole numbers fit it."""
+        span = round((high - low) / step)
+        if span == 2:
+            return low + step
+        if span > _MOST_PARTS or len(self.sums) < _ENOUGH:
+            return None
+        for k in range(1, span):
+            tried = Steps(name=name, low=low, high=high, step=step, middle=low + k * step,
+                          labels=("", "", ""))  # fmt: skip
+            counts = (
+                self.form("", *parts, unit=unit, limit=0.0) for _, parts, unit in tried.between
+            )
+            if all(self._is_count(form) for form in counts):
+                return tried.middle
+        return None
+
+    def _is_count(self, form: Form) -> bool:
+        """Whether a form is a whole number, and not negative, in every cell."""
+        value = total(self.sums, form.terms).high / form.unit
+        return form.whole and _are_whole(value) and bool((value > -0.5).all())
 
     def amount(self, name: str) -> Steps | None:
         """Return a column of doubles in small parts of its range; None where it has no range."""
@@ -286,9 +321,11 @@ class Cellwise:
         n, s, q = (
             total(self.sums, self._terms(*[(name, 0, 1)] * k)).high for k in range(3)
         )  # fmt: skip
+        # more cells than unknown numbers, or any two would do
+        enough = len(self.sums) >= _ENOUGH
         found, _, rank, _ = np.linalg.lstsq(np.column_stack([s, -n]), q, rcond=1e-12)
         spread = found[0] ** 2 - 4 * found[1]
-        if rank == 2 and spread > 0:
+        if enough and rank == 2 and spread > 0:
             ends = np.sort((found[0] + np.array([-1.0, 1.0]) * np.sqrt(spread)) / 2)
             whole = self.sums.schema.digits[name] is not None
             tried.append(tuple((np.rint(ends) if whole else ends).tolist()))

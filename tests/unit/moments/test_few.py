@@ -106,6 +106,17 @@ def test_thirds_are_three_values() -> None:
     assert "share=largest: 0 or at least 11" in copy.meta["share"]["rules"]
 
 
+@pytest.mark.parametrize("weight", [None, "w"])
+def test_three_values_in_unequal_steps_are_counted(weight) -> None:
+    """Months 1, 6 and 12: rows, sum and squares say how many have each."""
+    frame = rows(each=200).assign(months=lambda f: np.take([1, 6, 12, 12], f.index % 4), w=2)
+    six = frame.index[hit(frame) & (frame["months"] == 6)]
+    frame.loc[six[3:], "months"] = 12
+    copy = shareable(taken(frame, outcomes=["months"], weight=weight), margins=[])
+    assert not is_alone(copy)
+    assert any(x.startswith("months=middle: 0 or at least 11") for x in copy.meta["share"]["rules"])
+
+
 @pytest.mark.parametrize("values", [(0, 1), (3, 7)])
 def test_values_of_rows_that_are_not_summed_hide_nothing(values) -> None:
     """The range is that of all rows: some without a covariate have a code that nobody else has."""
