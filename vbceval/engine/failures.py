@@ -37,6 +37,14 @@ CONVERSION = (
     "a value cannot be read as the type it is used as{target}. Look for text among the "
     "numbers, or name another column. The value is not shown, because it may be a person's."
 )
+DAMAGED = (
+    "a file of the source is damaged: its columns can be read, and some of its rows cannot. Copy or write "
+    "it again; `size` in `source.files` of the relation can be compared with the original's."
+)
+MOVED = (
+    "a file of the source was removed or moved while it was read, so that its rows would be missing. "
+    "Run again when the files are in place."
+)
 CANCELLED = "the query was cancelled before it finished; nothing was written. Run it again."
 
 # A word of the failure, and what to say. The first that is found wins, so the order matters:
@@ -52,6 +60,16 @@ _CLASSES: tuple[tuple[str, type[VbcevalError], str], ...] = (
     ),
     (r"^Conversion Error|CAST_INVALID_INPUT|CANNOT_PARSE|^Invalid Input Error: Failed to cast",
      DataError, CONVERSION),
+    (r"^IO Error: (Cannot open file|No files found)|FAILED_READ_FILE\.FILE_NOT_EXIST", DataError, MOVED),
+    (
+        r"^Parquet file is likely corrupted|Corrupted file\?$|^Varint-decoding|^don't know what type"
+        r"|^TProtocolException|^invalid TType|^Variable-length int over|^Out of buffer$"
+        r"|^Invalid Input Error: Failed to read file .*: (Snappy|ZSTD|GZIP|LZ4|BROTLI|Brotli)"
+        r"|^Invalid Input Error: Invalid string encoding found in Parquet"
+        r"|^IO Error: Could not read enough bytes|FAILED_READ_FILE\.NO_HINT",
+        DataError,
+        DAMAGED,
+    ),
 )  # fmt: skip
 
 # Only failures of binding, which come before any row is read: their text holds names.
@@ -113,7 +131,7 @@ def translate(error: BaseException, *, columns: Iterable[str] = ()) -> VbcevalEr
         return EstimationError(f"the engine cannot run the query. {before_rows.group()}")
     return EstimationError(
         f"the engine refused the query ({_label(error)}). Its own message is not shown, because "
-        "it may hold values of rows; the engine's log has it."
+        "it may hold values of rows."
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import traceback
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlglot import exp
 
@@ -73,6 +75,8 @@ def test_a_value_that_looks_like_a_message_is_not_shown(text: str) -> None:
         ("IO Error: Could not write: Disk quota exceeded", EstimationError, "disk is full"),
         ("Out of Memory Error: max_temp_directory_size exceeded", EstimationError, "disk is full"),
         ("[ARITHMETIC_OVERFLOW] overflow", DataError, "too large"),
+        ("[FAILED_READ_FILE.NO_HINT] Encountered error", DataError, "is damaged"),
+        ("[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error", DataError, "removed or moved"),
         ("[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column with name `spnd` cannot be resolved.",
          DataError, "`spend`"),
     ],
@@ -81,6 +85,22 @@ def test_failures_say_what_to_do(text: str, kind: type[VbcevalError], said: str)
     found = translate(RuntimeError(text), columns=["spend"])
     assert type(found) is kind
     assert said in str(found)
+
+
+@pytest.mark.parametrize("compression", ["snappy", "zstd"])
+def test_a_damaged_file_and_one_that_went_are_said(duck, tmp_path, compression) -> None:
+    path = tmp_path / "a.parquet"
+    values = np.random.default_rng(0).normal(size=20_000)
+    pq.write_table(pa.table({"x": values}), path, compression=compression, use_dictionary=False)
+    query = sql.select(sql.count_distinct("x"), of=duck.register(path).name)
+    raw = bytearray(path.read_bytes())
+    raw[4:400] = b"\xff" * 396
+    path.write_bytes(bytes(raw))
+    with pytest.raises(DataError, match="is damaged"):
+        duck.run(query)
+    path.unlink()
+    with pytest.raises(DataError, match="removed or moved while it was read"):
+        duck.run(query)
 
 
 class Java:
