@@ -146,7 +146,7 @@ def glm(
     parameters = {
         "outcome": outcome, "family": family, "cluster": cluster, "period": period,
         "covariates": list(covariates), "strata": list(strata), "weight": weight,
-        "exposure": exposure, "terms": names, "design": _digest(design),
+        "exposure": exposure, "terms": names, "design": _digest(design), "pivots": table.pivots,
     }  # fmt: skip
     identity = identity_of(
         "glm", table.relation, parameters, vintage=vintage, resumable=work is not None

@@ -288,6 +288,8 @@ def within(
     parameters = {
         "unit": unit, "cluster": cluster, "period": period, "outcomes": list(outcomes),
         "covariates": list(covariates), "strata": list(strata), "weight": weight,
+        # means of doubles depend on the order of rows: buckets about two pivots are never added
+        "pivots": table.pivots,
     }  # fmt: skip
     identity = identity_of(
         "within", table.relation, parameters, vintage=vintage, resumable=work is not None

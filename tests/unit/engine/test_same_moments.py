@@ -8,6 +8,7 @@ import pytest
 
 from vbceval import Moments
 from vbceval.core.errors import DataError
+from vbceval.moments import passes
 from vbceval.moments.histograms import edges_of
 
 from .conftest import NASTY
@@ -34,6 +35,33 @@ def rows(n: int = 2000) -> pd.DataFrame:
             "months": rng.integers(1, 4, n),
         }
     )
+
+
+def test_any_value_of_a_key_is_only_a_value(duck, spark, tmp_path, monkeypatch) -> None:
+    values = [*NASTY, "", " ", "NaN", "null", "e\u0301", "\u00e9", "\u200b", "a\x00b", "x" * 300]
+    i, n = np.arange(40 * len(values)), len(values)
+    frame = pd.DataFrame({
+        "person": [f"{values[k % n]}|{k // (2 * n)}" for k in i],
+        "provider": [values[k % n] for k in i], "quarter": 1 + i // n % 2,
+        "entry": np.where(i % n % 2 == 0, 2.0, np.nan),
+        "dual": [values[(7 * k + 3) % n] for k in i], "spend": np.round(1 + np.sin(i), 2),
+    })  # fmt: skip
+    folder = tmp_path / 'o\'clock "x" %20 ünï; -- k'
+    folder.mkdir()
+    frame.to_parquet(folder / "a b.parquet")
+    keys = {**OPTIONS, "outcomes": ["spend"], "covariates": [], "weight": None}
+    found = Moments.from_table(folder, engine=duck, **keys)
+    want = frame.groupby(["provider", "quarter", "dual"])["spend"].agg(["size", "mean"])
+    cells = pd.MultiIndex.from_frame(found.cells)
+    assert list(pd.Series(found.n, cells).reindex(want.index)) == list(want["size"])
+    mean = pd.Series(found.y_mean[:, 0], cells).reindex(want.index)
+    np.testing.assert_allclose(mean, want["mean"], rtol=1e-12)
+    other = Moments.from_table(folder, engine=spark, **keys)
+    assert other.sums.table.equals(found.sums.table)
+    # clusters are taken in ranges between such values
+    monkeypatch.setattr(passes, "_MEMORY", 50_000)
+    ranges = Moments.from_table(folder, engine=duck, **keys)
+    assert ranges.sums.table.equals(found.sums.table)
 
 
 def test_spark_gives_the_bits_of_duckdb(duck, spark) -> None:

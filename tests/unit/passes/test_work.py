@@ -26,6 +26,7 @@ from vbceval.core.errors import DataError, EstimationError
 from vbceval.core.files import only_writer
 from vbceval.engine import QueryCancelled
 from vbceval.engine.failures import DISK
+from vbceval.moments import inspection
 from vbceval.passes import baseline, by_unit, glm, winsorise, within, work
 
 from .conftest import TERMS, panel
@@ -258,6 +259,14 @@ def test_another_run_in_a_folder_is_refused(duck, source, tmp_path) -> None:
         by_unit(sums.fit("spend", TERMS), source, duck, work=folder)
     with pytest.raises(DataError, match="began with 3 buckets, and `buckets` is 4 now"):
         within(source, duck, **COLUMNS, work=folder, buckets=4)
+
+
+def test_buckets_about_other_pivots_are_not_added(duck, source, tmp_path, monkeypatch) -> None:
+    within(source, duck, **COLUMNS, work=tmp_path / "w", buckets=3)
+    near = inspection._near
+    monkeypatch.setattr(inspection, "_near", lambda mean, span: near(mean, span) + 1.0)
+    with pytest.raises(DataError, match="differs in `parameters: pivots`"):
+        within(source, duck, **COLUMNS, work=tmp_path / "w")
 
 
 def test_a_folder_with_other_files_is_left_alone(duck, source, tmp_path) -> None:
