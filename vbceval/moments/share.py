@@ -30,7 +30,7 @@ from vbceval.moments.share_checks import checked_moments, checked_outcomes
 from vbceval.moments.share_report import (
     not_checked,
     not_in_the_copy,
-    one_way,
+    open_differences,
     reasons,
     rules_said,
     touched,
@@ -156,7 +156,7 @@ def shareable(
         _, alone = rules.failing(cells, start)
         merge, steps = repair(cells, rules, start, bins)
         attack = Attack(cells=cells, counts=counts, totals=totals, earlier=before)
-        merge, added = _audited(attack, merge)
+        merge, added = _audited(attack, merge, reasons(counts, alone))
         if added:
             steps.append("complementary")
         return _Copy(counts, enumeration, stay, merge, steps, added, alone, len(before))
@@ -174,12 +174,7 @@ def shareable(
         ),
         "audit": verdict(counts, minimum),
     }
-    report["not_checked"] += one_way(out, minimum)
-    if not known:
-        report["not_checked"].append(
-            "totals that reports print: `margins` names none, so what is merged or left out may be "
-            "had from them by subtraction"
-        )
+    report["not_checked"] += open_differences(out, minimum, known)
     _check_finished(sums, out, report, counts, done.enumeration, cells, merge, minimum)
     meta = {**shared_meta(moments.meta, out, minimum), "share": report}
     return moments._from_sums(out, meta)
@@ -288,7 +283,8 @@ def _without_rare(
         raise DataError(
             f"in all rows together there are fewer than the limit of {listed(f.name for f in forms)}, "
             "so no merging makes a file that does not tell how many. Leave the column out, make it "
-            "coarser (visits of two or more as two), or take it with others that are as rare."
+            "coarser (visits of two or more as two), take it with others that are as rare, or make "
+            "two outcomes with gaps missing in the same rows."
         )
     return counts, enumeration, stay
 
@@ -353,7 +349,7 @@ def _bins(
     return new, starts[codes].astype(np.int64)
 
 
-def _audited(attack: Attack, merge: Merge) -> tuple[Merge, int]:
+def _audited(attack: Attack, merge: Merge, why: Sequence[str]) -> tuple[Merge, int]:
     """Merge more until nothing is exposed; return how many rounds that took."""
     out, few = merge.copy(), 1
     only: list[int] | None = None
@@ -363,8 +359,9 @@ def _audited(attack: Attack, merge: Merge) -> tuple[Merge, int]:
             exposed = attack.exposed(out)
         if not exposed and not len(out.owners()):
             raise DataError(
-                "no organization has cells that may leave, even with all strata merged. Leave out "
-                "0/1 columns with few ones, give `periods`, or take moments by larger organizations."
+                "no organization has cells that may leave, even with all strata merged. Too small, "
+                f"most often first: {listed(why)}. Leave these columns out, give `periods`, or take "
+                "moments by larger organizations."
             )
         if not exposed:
             return out, round_

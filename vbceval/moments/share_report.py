@@ -76,25 +76,27 @@ def not_checked(
     return found
 
 
-def one_way(out: Sums, minimum: int) -> list[str]:
-    """Return what differences of periods may tell, where people only leave, or only come."""
-    schema = out.schema
+def open_differences(out: Sums, minimum: int, known: Sequence[Sequence[str]]) -> list[str]:
+    """Return what differences of totals and periods may tell: totals are none, or people only leave."""
+    schema, found = out.schema, []
+    if not known:
+        found.append(
+            "totals that reports print: `margins` names none, so what is merged or left out may be "
+            "had from them by subtraction"
+        )
     others = [k for k in schema.keys if k != schema.period]
     frame = out.table.select([*schema.keys, schema.rows]).to_pandas()
     frame = frame.sort_values([*others, schema.period])
     change = frame.groupby(others, sort=False)[schema.rows].diff().dropna()
-    if (
-        not ((change <= 0).all() or (change >= 0).all())
-        or not change.abs().between(1, minimum - 1).any()
-    ):
-        return []
-    return [
-        "differences of periods: rows never "
-        + ("increase" if (change <= 0).all() else "decrease")
-        + " from one period to the next, as in a cohort that people only leave or only join, and "
-        "then the difference is how many. Longer `periods`, larger organizations or rows of people "
-        "who come and go hide it"
-    ]
+    less, more = bool((change <= 0).all()), bool((change >= 0).all())
+    if (less or more) and change.abs().between(1, minimum - 1).any():
+        found.append(
+            f"differences of periods: rows never {'increase' if less else 'decrease'} from one period "
+            "to the next, as in a cohort that people only leave or only join, and then the difference "
+            "is how many. Longer `periods`, larger organizations or rows of people who come and go "
+            "hide it"
+        )
+    return found
 
 
 def not_in_the_copy(sums: Sums, stay: Sequence[str]) -> list[str]:
