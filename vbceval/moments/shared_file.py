@@ -159,8 +159,8 @@ def shared_meta(meta: Mapping[str, Any], sums: Sums, minimum: int) -> dict[str, 
     kept = ("engine", "digits", "pivots", "separate")
     out = {k: meta[k] for k in kept if k in meta}
     left_out = meta.get("rows_left_out")
-    small = left_out is None or 0 < left_out < minimum
-    out["rows_left_out"] = None if small else left_out
+    # none at all is not told from few, or what is not told would be few
+    out["rows_left_out"] = None if left_out is None or left_out < minimum else left_out
     parts = meta.get("parts", [{"source": meta.get("source", {})}])
     files = [f for part in parts for f in part["source"].get("files", [])]
     out["source"] = {

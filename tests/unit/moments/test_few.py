@@ -168,6 +168,15 @@ def test_labels_that_are_people_are_refused() -> None:
         assert "B1" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("lacking", "said"), [(0, None), (3, None), (12, 12)])
+def test_rows_left_out_are_many_or_not_told(lacking, said) -> None:
+    """Not none where there are none and nothing where there are few: nothing would be few."""
+    frame = rows().assign(age=lambda f: (f.index % 50).astype(float))
+    frame.loc[frame.index[:lacking], "age"] = np.nan
+    copy = shareable(taken(frame, covariates=["age"]), margins=[])
+    assert copy.meta["rows_left_out"] == said
+
+
 def test_a_cohort_that_people_leave_is_named() -> None:
     """Three are gone in the next quarter: not a cell, but the difference of two."""
     frame = rows(quarters=3)
