@@ -27,7 +27,16 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` only if the block succeeds."""
+    """
+    Yield a temporary path beside `path`; it replaces `path` only if the block succeeds.
+
+    Raises
+    ------
+    DataError
+        If `path` is a folder.
+    """
+    if path.is_dir():
+        raise DataError(f"`{path}` is a folder, and a file is to be written. Name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -61,7 +70,7 @@ def only_writer(path: Path) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     while True:
         with say_full(path):
-            handle = _opened(lock)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             held = take_lock(handle)
         except BlockingIOError:
@@ -89,15 +98,6 @@ def only_writer(path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _opened(lock: Path) -> int:
-    try:
-        return os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-    raise DataError(f"`{lock.parent}` may not be written to. Name another folder, or ask for it.")
-
-
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
@@ -109,7 +109,7 @@ def remove(path: Path) -> None:
 @contextlib.contextmanager
 def say_full(path: Path, left: Callable[[], str] | None = None) -> Iterator[None]:
     """
-    Say it in words when the disk of `path` has no room for what the block writes.
+    Say it in words when the disk of `path` has no room for what the block writes, or may not be written.
 
     Parameters
     ----------
@@ -122,14 +122,22 @@ def say_full(path: Path, left: Callable[[], str] | None = None) -> Iterator[None
     ------
     EstimationError
         If the disk is full, or a quota is used up.
+    DataError
+        If there is no permission, or the disk is read only.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
+        if not refused and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
     else:
         return
+    if refused:
+        raise DataError(
+            f"`{path}` may not be written: there is no permission, or its disk is read only. Name "
+            "another folder, or ask for permission."
+        )
     said = "The file that was there is as it was." if path.is_file() else "Nothing was left."
     if left is not None:
         said = left()

@@ -240,8 +240,8 @@ class DuckDBEngine(Engine):
         schema = found.db or "main"
         if self._path is None:
             raise DataError(
-                f"there is no table `{source}`: this engine has no database. Give its `path` to "
-                "vbc.connect, or register Parquet files."
+                f"there is no file, folder or table `{source}`. Check the path; for a table of a "
+                "database give its `path` to vbc.connect."
             )
         tables = self._tables()
         if (schema, found.name) not in tables:

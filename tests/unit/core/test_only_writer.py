@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vbceval.core.errors import DataError
-from vbceval.core.files import atomic_path, only_writer
+from vbceval.core.files import atomic_path, only_writer, say_full
 
 WRITER = """
 import sys, time
@@ -51,3 +52,11 @@ def test_the_place_is_free_again_after_a_failure(tmp_path: Path) -> None:
     with only_writer(path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_place_that_may_not_be_written_is_said(tmp_path: Path, number: int) -> None:
+    with pytest.raises(DataError, match="may not be written"), say_full(tmp_path / "a"):
+        raise OSError(number, "no")
+    with pytest.raises(DataError, match="is a folder"), atomic_path(tmp_path):
+        pass
