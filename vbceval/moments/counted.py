@@ -12,6 +12,9 @@ from vbceval.moments.forms import Cellwise, Form, Steps, total
 from vbceval.moments.schema import Schema
 from vbceval.moments.sums import Sums, people_column
 
+_MOST_UNITS = 10**6
+"""Of the smallest unit in the largest weight: with more, any number is nearly a whole number of it."""
+
 REPEATED = "rows less people"
 """Rows beyond the first of a person."""
 
@@ -207,7 +210,13 @@ class _Block:
         # months that are written as years are twelfths of the largest
         unit = plain.part(weight, zero, zero + self.scale) if digits is None else 10.0**-digits
         least = self.ranges[weight][0] if weight in self.ranges else 0.0
-        return Weights(least=max(least, unit or 0.0), largest=self.scale, unit=unit or 0.0)
+        if unit is not None and self.scale > _MOST_UNITS * unit:
+            unit = None
+        return Weights(
+            least=max(least, 10.0**-digits if digits is not None else unit or 0.0),
+            largest=self.scale,
+            unit=unit or 0.0,
+        )
 
     def _spread(self, cells: Cellwise, name: str, weight: Weights) -> Iterator[Spread]:
         found = cells.steps(name) or cells.amount(name)

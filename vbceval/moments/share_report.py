@@ -52,8 +52,10 @@ def not_checked(
         found.append(
             "dominance: one row may have most of an amount of a cell; `dominance=` checks it"
         )
-    rows, people = (counts.names.index(x) if x in counts.names else -1 for x in ("rows", "people"))
-    once = people >= 0 and np.array_equal(counts.values[:, rows], counts.values[:, people])
+    blocks = ["", *(f" where {y}" for y in sums.schema.separate)]
+    pairs = [(f"rows{x}", f"people{x}") for x in blocks if f"people{x}" in counts.names]
+    values = dict(zip(counts.names, counts.values.T, strict=True))
+    once = bool(pairs) and all(np.array_equal(values[a], values[b]) for a, b in pairs)
     if longer or not once:
         found.append(
             "a person can have several rows: ones and zeros of 0/1 columns are counts of rows, and "

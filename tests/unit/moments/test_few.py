@@ -79,6 +79,16 @@ def test_one_person_with_an_amount_is_seen(weight, scale, repaid) -> None:
     assert copy.meta["share"]["merged_because_of"] == ["few rows behind a sum and its squares"]
 
 
+def test_weights_that_can_be_any_number_are_named() -> None:
+    """Survey weights: no square of a sum is known to be of one row."""
+    frame = rows().assign(w=lambda f: np.round(1 + np.sqrt(f.index), 6))
+    said = shareable(taken(frame, weight="w"), margins=[]).meta["share"]["not_checked"]
+    assert any(x.startswith("one row behind an amount: `w`") for x in said)
+    gaps = frame.assign(gap=frame["spend"].where(frame.index % 3 > 0))
+    said = shareable(taken(gaps, outcomes=["gap"]), margins=[]).meta["share"]["not_checked"]
+    assert not any(x.startswith(("one row", "a person can")) for x in said)
+
+
 def test_months_that_are_written_as_years_are_months() -> None:
     """Person-years of 11/12 in a cell of 60 are one person who is a month short."""
     frame = rows().assign(months=12)
