@@ -109,7 +109,7 @@ def test_tables_of_a_database_are_read_and_never_changed(tmp_path: Path) -> None
 
 
 def test_a_table_name_without_a_database_is_refused(duck) -> None:
-    with pytest.raises(DataError, match="Give its `path`"):
+    with pytest.raises(DataError, match="no file, folder or table `claims`"):
         duck.register("claims")
 
 
