@@ -19,7 +19,7 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
 from vbceval.moments.build import block_fields, panel_fields
 from vbceval.moments.drops import fitted
-from vbceval.moments.origin import described, joined_meta
+from vbceval.moments.origin import check_source, described, joined_meta
 from vbceval.moments.passes import sum_table
 from vbceval.moments.quantiles import histogram, quantile
 from vbceval.moments.storage import read, write
@@ -176,7 +176,7 @@ class Moments:
         Raises
         ------
         DataError
-            With everything that is wrong with the table.
+            With everything that is wrong with the table; if a file changes while it is read.
         """
         if isinstance(strata, str):
             raise DataError(f"`strata` is the text '{strata}'; give a list, ['{strata}'].")
@@ -186,6 +186,7 @@ class Moments:
             unit=unit, never=never, digits=digits or {}, pivots=pivots or {},
             histograms=histograms, dominance=dominance,
         )  # fmt: skip
+        check_source(meta)
         return cls._from_sums(sums, meta)
 
     @classmethod
@@ -250,8 +251,7 @@ class Moments:
         Raises
         ------
         DataError
-            If they were not taken inside an engine, do not hold the same sums, or are shared copies
-            that do not fit together. That one drop seems to be in both is a UserWarning.
+            If they hold no sums, or others, or are copies that do not fit. Warns of a drop in both.
         """
         one, two = fitted(self._need_sums(), other._need_sums())
         added = one + two

@@ -13,6 +13,7 @@ import pytest
 
 import vbceval as vbc
 from vbceval.core.errors import DataError
+from vbceval.moments import moments
 
 OPTIONS = {
     "cluster": "org", "period": "month", "cohort": "entry", "strata": ["dual"], "unit": "person",
@@ -191,3 +192,36 @@ def test_other_rows_of_the_same_cells_are_no_copies(whole, engine) -> None:
         assert (parts[0] + parts[1]).n.sum() == sum(map(len, same))
     columns = [c for c in whole.sums.table.column_names if not c.startswith("people")]
     assert total.sums.table.select(columns).equals(whole.sums.table.select(columns))
+
+
+@pytest.mark.parametrize("what", ["other", "gone", "cut"])
+def test_a_file_that_changes_between_scans_is_an_error(
+    engine, tmp_path: Path, monkeypatch, what
+) -> None:
+    path, other = tmp_path / "m.parquet", tmp_path / "other"
+    frame = rows()
+    frame.to_parquet(path)
+    frame.assign(spend=frame["spend"] * 2).to_parquet(other)
+    seen, run = [], engine.run
+
+    def change(query):
+        seen.append(query)
+        if len(seen) == 3:
+            # a new file under the name: the engine reads it, or goes on with the one that it opened
+            other.replace(path)
+        return run(query)
+
+    monkeypatch.setattr(engine, "run", change)
+    saved = moments.sum_table
+
+    def then(*arguments, **options):
+        found = saved(*arguments, **options)
+        if what == "gone":
+            path.unlink()
+        if what == "cut":
+            path.write_bytes(path.read_bytes()[:-100])
+        return found
+
+    monkeypatch.setattr(moments, "sum_table", then)
+    with pytest.raises(DataError, match=r"1 files of the source changed .*`m.parquet`"):
+        vbc.Moments.from_table(path, engine=engine, **OPTIONS)
