@@ -24,8 +24,8 @@ from vbceval.did.cohort_means import (
     adjust,
     cohort_means,
 )
+from vbceval.did.cohorts_said import says_of_cohorts
 from vbceval.did.disclosed import without_small_counts
-from vbceval.did.few_treated_said import says_few_treated
 from vbceval.did.inputs import (
     as_moments,
     cluster_labels,
@@ -145,7 +145,7 @@ class Efficient:
             problems.add(f"`permutations` is {self.permutations}; use 0 or more.")
         problems.raise_if_any()
 
-    @says_few_treated
+    @says_of_cohorts
     def fit(
         self,
         data: Panel | Moments,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import wraps
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from vbceval.core.disclosure import SMALLEST_SHOWN, say_people
-from vbceval.core.groups import Groups, distinct
+from vbceval.core.groups import distinct
+from vbceval.did.entries import Entries
 from vbceval.estimates import Estimates
 from vbceval.moments import Moments
 from vbceval.panel import Panel
@@ -30,24 +29,9 @@ _REMEDY = (
 )
 
 
-def says_few_treated[Fit: Callable[..., Estimates]](fit: Fit) -> Fit:
-    """
-    Let a method ``fit(self, data, design, ...)`` say where few clusters are treated.
-
-    Parameters
-    ----------
-    fit : callable
-        Method of an estimator that reads treatment from cohorts.
-    """
-
-    @wraps(fit)
-    def fitted(self: Any, data: Any, design: Any, **options: Any) -> Estimates:
-        return with_few_treated_said(fit(self, data, design, **options), data)
-
-    return cast(Fit, fitted)
-
-
-def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estimates:
+def with_few_treated_said(
+    estimates: Estimates, data: Panel | Moments, entries: Entries
+) -> Estimates:
     """
     Return estimates whose warnings name cohorts with few treated clusters.
 
@@ -60,16 +44,18 @@ def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estima
         Result of a fit.
     data : Panel or Moments
         What was fitted.
+    entries : Entries
+        Its entries.
 
     Notes
     -----
     Cohorts that enter after the first period and not after the last one are counted, all strata
     together. Where clusters are people, counts up to 10 are one class.
     """
-    if not _unprotected(str(estimates.meta.get("vcov"))) or _reads_a_column(estimates):
+    if not _unprotected(str(estimates.meta.get("vcov"))):
         return estimates
     cohorts = estimates.frame["cohort"].to_numpy(dtype=float)
-    said = list(_few(data, frozenset(cohorts[np.isfinite(cohorts)].tolist())))
+    said = list(_few(data, entries, frozenset(cohorts[np.isfinite(cohorts)].tolist())))
     if not said:
         return estimates
     warnings = sorted({*estimates.meta.get("warnings", ()), *said})
@@ -79,21 +65,15 @@ def with_few_treated_said(estimates: Estimates, data: Panel | Moments) -> Estima
     )
 
 
-def _reads_a_column(estimates: Estimates) -> bool:
-    """Whether treatment is a column of its own, so that cohorts say nothing of it."""
-    replaced = (estimates.meta.get("options") or {}).get("dose") is not None
-    return replaced and estimates.meta.get("estimator") in ("TWFE", "Switching")
-
-
 def _unprotected(vcov: str) -> bool:
     """Whether errors come from the variation of clusters or rows, however few are treated."""
     # "CR1" alone: other names that begin so say that a test allows for few
     return vcov in _UNPROTECTED or vcov.startswith(_RESAMPLED)
 
 
-def _few(data: Panel | Moments, reported: frozenset[float]) -> Iterator[str]:
+def _few(data: Panel | Moments, entries: Entries, reported: frozenset[float]) -> Iterator[str]:
     """Yield one sentence, of all cohorts together or of those reported that have few."""
-    cluster, cohort, periods = _attributes(data)
+    cluster, cohort, periods = entries
     name = data.cluster_name if isinstance(data, Moments) else data.cluster
     unit = data.unit_name if isinstance(data, Moments) else data.unit
     people = data.people and unit == name
@@ -114,19 +94,6 @@ def _few(data: Panel | Moments, reported: frozenset[float]) -> Iterator[str]:
     ]
     if few:
         yield f"{', '.join(few)} (`{name}`): {_REMEDY}"
-
-
-def _attributes(data: Panel | Moments) -> tuple[pd.Series, np.ndarray, np.ndarray]:
-    """Return cluster and cohort of units, and the periods."""
-    if isinstance(data, Moments):
-        units = data.units
-        periods = data.cells["period"].to_numpy(dtype=float)
-        return units["cluster"], units["cohort"].to_numpy(dtype=float), periods
-    frame = data.frame
-    periods = frame[data.period].to_numpy(dtype=float)
-    first = Groups.of(frame[data.unit]).first
-    cohort = frame[data.cohort].to_numpy(dtype=float)[first]
-    return frame[data.cluster].iloc[first], cohort, periods
 
 
 def _few_labels(cluster: pd.Series, rows: np.ndarray, people: bool) -> set[object] | None:

@@ -131,12 +131,18 @@ def strata_of(moments: Moments) -> list[tuple[str | None, IntArray]]:
     Levels that a shared copy made by merging ("no or yes") are no strata of their own.
     """
     out: list[tuple[str | None, IntArray]] = [(None, np.arange(len(moments)))]
-    made = moments.meta.get("share", {}).get("strata", {})
+    made = merged_levels(moments)
     for name in moments.strata:
         column = moments.cells[name]
-        for level in sorted(set(column.unique()) - set(made.get(name, {})), key=str):
+        for level in sorted(set(column.unique()) - made.get(name, frozenset()), key=str):
             out.append((f"{name}={level}", np.flatnonzero(column == level)))
     return out
+
+
+def merged_levels(moments: Moments) -> dict[str, frozenset[str]]:
+    """Return the levels of each stratum that a shared copy made by merging others."""
+    made = moments.meta.get("share", {}).get("strata", {})
+    return {name: frozenset(made.get(name, {})) for name in moments.strata}
 
 
 def design_meta(design: Design) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from vbceval.did.sampled import (
     without_singletons,
 )
 from vbceval.did.sandwich import Errors, Piece, joint_errors
+from vbceval.did.strata import samples_by_stratum
 from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.inference import SSC
@@ -99,13 +100,7 @@ class Regression(ABC):
 
     def _parts(self, whole: Sample) -> Iterator[Sample]:
         """Yield all together, then each stratum."""
-        yield whole
-        for name in whole.owner[1:]:
-            found = {text[len(name) + 1 :]: i for i, text in enumerate(whole.levels[name])}
-            for text in sorted(found):
-                rows = whole.keys[name] == found[text]
-                if rows.any():
-                    yield whole.take(rows)._replace(stratum=f"{name}={text}")
+        yield from samples_by_stratum(whole, whole.owner[1:])
 
     def _pieces(self, sample: Sample, design: Design, n_clusters: int) -> list[Piece]:
         try:

@@ -14,7 +14,7 @@ from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.did.blocks import by_pattern, make_block, products_of
-from vbceval.did.inputs import sources_of
+from vbceval.did.inputs import merged_levels, sources_of
 from vbceval.did.least_squares import Cells
 from vbceval.did.regressors import Term, joint_codes
 from vbceval.moments import Moments
@@ -54,6 +54,8 @@ class Sample(NamedTuple):
         Last period plus anticipation.
     weight : array, shape (K,)
         Analysis weight, without balance weights.
+    made : frozenset of str
+        Levels of strata that a shared copy made by merging, by their names in `levels`.
     """
 
     cells: Cells
@@ -67,6 +69,7 @@ class Sample(NamedTuple):
     stratum: str | None
     last: float
     weight: FloatArray
+    made: frozenset[str]
 
     @property
     def cohort(self) -> FloatArray:
@@ -270,6 +273,7 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
         (own, *moments.strata),
         frozenset(("unit", "cluster", moments.unit_name, moments.cluster_name)), None, last,
         moments.w,
+        frozenset(f"{name} {x}" for name, found in merged_levels(moments).items() for x in found),
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ def samples_by_stratum(whole: Sample, names: Sequence[str]) -> Iterator[Sample]:
     """
     Yield all cells together, then those of each level of each stratum.
 
+    Levels that a shared copy made by merging ("no or yes") are no strata of their own.
+
     Parameters
     ----------
     whole : Sample
@@ -21,6 +23,8 @@ def samples_by_stratum(whole: Sample, names: Sequence[str]) -> Iterator[Sample]:
     yield whole
     for name in names:
         for i, text in sorted(enumerate(whole.levels[name]), key=lambda pair: pair[1]):
+            if text in whole.made:
+                continue
             rows = whole.keys[name] == i
             if rows.any():
                 yield whole.take(rows)._replace(stratum=f"{name}={text[len(name) + 1 :]}")

@@ -132,6 +132,13 @@ class TripleDifference(LeastSquares):
         codes = sample.keys[self.by]
         names = [text[len(self.by) + 1 :] for text in sample.levels[self.by]]
         found = [names[i] for i in np.unique(codes)]
+        if merged := [x for x in found if f"{self.by} {x}" in sample.made]:
+            raise DesignError(
+                f"`{self.by}` has levels that were merged in this shared copy ({listed(merged)}), and a "
+                "triple difference would not know on which side they are. Fit it on the moments inside "
+                "the enclave, or use `equity.gaps` on effects by stratum, which are of organizations "
+                "that kept their levels."
+            )
         if len(found) != 2:
             raise DesignError(
                 f"`{self.by}` has {len(found)} levels here, but a triple difference compares two. "

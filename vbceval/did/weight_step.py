@@ -14,7 +14,7 @@ from vbceval.balance import BalanceWeights
 from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
-from vbceval.did.few_treated_said import with_few_treated_said
+from vbceval.did.cohorts_said import with_cohorts_said
 from vbceval.estimates import Estimates, algebra
 
 DERIVATIVE = "derivative by cluster weights"
@@ -48,7 +48,7 @@ def with_weight_step[Fit: Callable[..., Estimates]](fit: Fit) -> Fit:
     @wraps(fit)
     def fitted(self: Any, data: Any, design: Design, **options: Any) -> Estimates:
         # every estimator of effects by cohort passes here, once a fit
-        return with_few_treated_said(weighted(self, data, design, **options), data)
+        return with_cohorts_said(weighted(self, data, design, **options), data)
 
     def weighted(self: Any, data: Any, design: Design, **options: Any) -> Estimates:
         weights = design.balance_weights

@@ -246,13 +246,15 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """
-        Return the moments of the rows of both, exactly; for drops of data that come in parts.
+        Return the moments of the rows of both, exactly, such as drops of data; warn of one in both.
 
         Raises
         ------
         DataError
-            If they hold no sums, or others, or are copies that do not fit. Warns of a drop in both.
+            If they hold no sums, or others, or are copies that do not fit.
         """
+        if not isinstance(other, Moments):
+            return NotImplemented
         one, two = fitted(self._need_sums(), other._need_sums())
         added = one + two
         return self._from_sums(added, joined_meta((one, self.meta), (two, other.meta)))
@@ -396,10 +398,8 @@ class Moments:
     def take(self, rows: IntArray | BoolArray) -> Moments:
         """Return some cells, by position or mask."""
         names = ("n", "n_units", "w", "w2", "x_mean", "y_mean", "xx", "xy", "yy", "exposure")
-        kept: dict[str, Any] = {}
-        for name in names:
-            value = getattr(self, name)
-            kept[name] = None if value is None else value[rows]
+        held = {name: getattr(self, name) for name in names}
+        kept: dict[str, Any] = {k: None if x is None else x[rows] for k, x in held.items()}
         positions = np.arange(len(self))[rows]
         cells = self.cells.iloc[positions].reset_index(drop=True)
         # sums and separate blocks are of all cells

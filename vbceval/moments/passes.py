@@ -104,7 +104,7 @@ def sum_table(
     origin = {
         "source": _describe(relation),
         "engine": engine.name,
-        "query": sql.render(query, engine.dialect),
+        "query": _said(query, engine, relation),
         "rows": found.rows,
     }
     return sums, {**origin, **_how(sums, found)}
@@ -241,6 +241,12 @@ def _with_people(table: pa.Table, people: pa.Table, schema: Schema) -> pa.Table:
         counted = name if name in people.column_names else schema.name(block)
         table = table.append_column(name, people.column(counted))
     return table
+
+
+def _said(query: exp.Select, engine: Engine, relation: Relation) -> str:
+    """Return the query; the name that a view of files or of a frame has for an hour is left out."""
+    text = sql.render(query, engine.dialect)
+    return text if relation.source.origin == "table" else text.replace(relation.name, "source")
 
 
 def _describe(relation: Relation) -> dict[str, Any]:

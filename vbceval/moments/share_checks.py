@@ -42,9 +42,10 @@ def checked_moments(moments: Moments, minimum: int, dominance: float | None) -> 
             "these moments are a shared copy already. Share a coarser copy of the source instead, "
             "with this one in `published`."
         )
-    if minimum < 2:
+    if minimum < SMALLEST_SHOWN:
         raise DataError(
-            f"`minimum` is {minimum}; below 2 it protects nothing. The usual one is 11."
+            f"`minimum` is {minimum}, and counts of 1 to {SMALLEST_SHOWN - 1} people are in nothing that "
+            f"leaves (CMS cell size suppression policy). Give {SMALLEST_SHOWN} or more."
         )
     if dominance is not None and not 0 < dominance < 1:
         raise DataError(f"`dominance` is {dominance}; it is a share between 0 and 1, such as 0.5.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,6 +139,12 @@ class Sums:
             if new.isna().any():
                 lost = sorted(old[new.isna()].unique())
                 raise DataError(f"period {listed(lost)} has no new period. Name all of them.")
+            strange = [x for x in new.unique() if not _is_finite(x)]
+            if strange:
+                raise DataError(
+                    f"new periods {listed(map(repr, strange))} are no finite numbers, and cohorts are on the scale "
+                    "of periods. Give numbers, such as years."
+                )
             place = table.column_names.index(schema.period)
             table = _collapse(
                 table.set_column(place, schema.period, pa.array(new, type=pa.float64())),
@@ -243,6 +250,10 @@ class Sums:
 
     def _number(self, name: str) -> wide.Wide:
         return wide.from_column(self.table.column(name))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and bool(np.isfinite(float(value)))
 
 
 def people_column(alone: str | None) -> str:

@@ -600,8 +600,8 @@ def test_what_cannot_be_shared() -> None:
         shareable(full, margins=[["county"]])
     with pytest.raises(DataError, match="list of lists"):
         shareable(full, margins=["quarter"])
-    with pytest.raises(DataError, match="below 2"):
-        shareable(full, minimum=1)
+    with pytest.raises(DataError, match="`minimum` is 10, and counts of 1 to 10 people"):
+        shareable(full, minimum=10)
     with pytest.raises(DataError, match="between 0 and 1"):
         shareable(full, dominance=50)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import vbceval as vbc
-from vbceval.core.errors import EstimationError
+from vbceval.core.errors import DesignError, EstimationError
 
 did = vbc.did
 FAMILIES = {
@@ -80,3 +80,43 @@ def test_what_needs_people_says_so(both) -> None:
         did.GroupTime(method="dr").fit(both[0], design)
     with pytest.raises(EstimationError, match="distributions of `spend` need its rows"):
         did.ChangesInChanges().fit(both[0], vbc.Design(outcome="spend"))
+
+
+@pytest.fixture(scope="module")
+def merged() -> vbc.Moments:
+    """A copy in which some organizations kept their strata and others did not."""
+    rng = np.random.default_rng(3)
+    n = 12_000
+    provider = rng.integers(0, 12, n)
+    frame = pd.DataFrame({
+        "person": np.arange(n), "provider": provider, "quarter": rng.integers(1, 7, n),
+        "entry": np.where(provider % 2 == 0, 4.0, np.nan),
+        "dual": np.where(rng.random(n) < np.where(provider < 4, 0.03, 0.4), "yes", "no"),
+        "hcc": np.round(rng.gamma(4, 0.25, n), 3), "spend": np.round(rng.gamma(1, 900, n), 2),
+    })  # fmt: skip
+    copy = taken(frame).shareable()
+    assert set(copy.cells["dual"]) == {"no", "yes", "no or yes"}
+    return copy
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [did.TWFE(), did.EventStudy(), did.ETWFE(), did.SunAbraham(), did.Stacked(), did.TwoStage(),
+     did.GLMDiD(family="poisson"), did.GroupTime(method="reg"), did.Imputation(), did.Switching()],
+    ids=lambda e: type(e).__name__,
+)  # fmt: skip
+def test_a_merged_level_is_no_stratum_of_its_own(merged, estimator) -> None:
+    found = estimator.fit(merged, vbc.Design(outcome="spend"))
+    strata = found.frame["stratum"].dropna()
+    assert set(strata) == {"dual=no", "dual=yes"}
+    # all together hold the merged cells too
+    alone = estimator.fit(merged.coarsen(drop=["dual"]), vbc.Design(outcome="spend"))
+    assert found.frame["stratum"].isna().sum() == len(alone)
+
+
+def test_what_no_shared_copy_gives_says_so(merged) -> None:
+    design = vbc.Design(outcome="spend")
+    with pytest.raises(DesignError, match=r"merged in this shared copy \(`no or yes`\)"):
+        did.TripleDifference(by="dual").fit(merged, design)
+    with pytest.raises(EstimationError, match="these never leave in a shared copy"):
+        did.ChangesInChanges().fit(merged, design)

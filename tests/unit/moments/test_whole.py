@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vbceval as vbc
+from vbceval.core.errors import DataError
 from vbceval.moments import whole
 
 LARGE = 2**53 // 4
@@ -124,3 +125,23 @@ def test_histograms_of_large_and_of_small_sums_can_be_added() -> None:
     total = (small + large).histogram("y")
     assert total["n"].tolist() == [1, 1, 2, 1, 1, 2]
     assert total["mean"].tolist() == [1, 300, 3, 6, 4e15, 6]
+
+
+def test_the_same_rows_give_the_same_file(tmp_path) -> None:
+    rows([1, 2, 3, 4]).to_parquet(tmp_path / "rows.parquet")
+    made = []
+    for name in ("one", "two"):
+        with vbc.connect("duckdb", threads=1) as engine:
+            found = vbc.Moments.from_table(tmp_path / "rows.parquet", engine=engine, **OPTIONS)
+        found.save(tmp_path / name)
+        made.append((tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+
+
+def test_periods_are_coarsened_to_finite_numbers() -> None:
+    found = taken([1, 2])
+    for periods in (str, lambda q: float("inf")):
+        with pytest.raises(DataError, match="are no finite numbers, and cohorts are on the scale"):
+            found.coarsen(periods=periods)
+    with pytest.raises(TypeError):
+        found + 3

@@ -91,6 +91,12 @@ def observed(moments: Moments, design: Design, labels: pd.Index) -> Observations
         )  # fmt: skip
         return found.take(np.isfinite(found.y) & np.isfinite(found.x).all(axis=1) & (found.w > 0))
     held = () if moments.sums is None else tuple(moments.sums.schema.histograms)
+    if design.outcome not in held and "share" in moments.meta:
+        raise EstimationError(
+            f"distributions of `{design.outcome}` need its rows, or histograms of cells, and these never "
+            "leave in a shared copy. Fit the moments inside the enclave, with "
+            f"histograms=['{design.outcome}'], and export the estimates."
+        )
     if design.outcome not in held:
         raise EstimationError(
             f"distributions of `{design.outcome}` need its rows, or histograms of cells (these "

@@ -14,7 +14,7 @@ from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
-from vbceval.did.few_treated_said import says_few_treated
+from vbceval.did.cohorts_said import says_of_cohorts
 from vbceval.did.synthetic import conformal, replicates, results
 from vbceval.did.synthetic.control import HoldOut
 from vbceval.did.synthetic.control_fit import (
@@ -145,7 +145,7 @@ class SyntheticControl:
         problems.raise_if_any()
         replicates.require_replications(self.replications)
 
-    @says_few_treated
+    @says_of_cohorts
     def fit(
         self,
         data: Panel | Moments,

@@ -14,7 +14,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 from vbceval.design import Design
-from vbceval.did.few_treated_said import says_few_treated
+from vbceval.did.cohorts_said import says_of_cohorts
 from vbceval.did.synthetic import replicates, results
 from vbceval.did.synthetic.adjustment import two_way_coefficients, untreated, without_covariates
 from vbceval.did.synthetic.cohorts import Cohort
@@ -121,7 +121,7 @@ class SyntheticDiD:
         problems.raise_if_any()
         replicates.require_replications(self.replications)
 
-    @says_few_treated
+    @says_of_cohorts
     def fit(
         self,
         data: Panel | Moments,
