@@ -38,7 +38,7 @@ def test_every_command_and_option_is_documented(sections: dict[str, str]) -> Non
     for words, command in found.items():
         text = sections[" ".join(words)]
         options = {o for p in command.params for o in p.opts if o.startswith("--")} - {"--help"}
-        assert options == set(re.findall(r"(?m)^\| `(--[a-z]+)", text)), words
+        assert options == set(re.findall(r"(?m)^\| `(--[a-z-]+)", text)), words
 
 
 def test_the_configuration_of_the_how_to_is_valid(repo_root: Path, tmp_path: Path) -> None:
