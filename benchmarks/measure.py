@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,25 @@ def measure(
     A run that takes more than `limit` seconds is stopped.
     """
     return _median([_once([python, str(script), *words], limit) for _ in range(runs)])
+
+
+def measure_in_turn(
+    script: Path, steps: Sequence[Sequence[str]], *, runs: int
+) -> tuple[list[Cost], list[float]]:
+    """
+    Run steps in turn, `runs` times: their median costs, and median ratios of processor time.
+
+    A ratio is to the first step of the same round, so that a machine whose speed drifts moves both.
+    """
+    rounds = [
+        [_once([sys.executable, str(script), *words]) for words in steps] for _ in range(runs)
+    ]
+    costs = [_median(list(found)) for found in zip(*rounds, strict=True)]
+    ratios = [
+        statistics.median(found[i].cpu / found[0].cpu for found in rounds)
+        for i in range(len(steps))
+    ]
+    return costs, ratios
 
 
 def measure_command(*words: str, runs: int = 1) -> Cost:

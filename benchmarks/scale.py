@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measure import Cost, measure, measure_command
+from measure import Cost, measure, measure_command, measure_in_turn
 from panel_sql import COVARIATES, OUTCOMES, STRATUM, write_panel
 
 MEMORY = "600MB"
@@ -224,11 +224,12 @@ STEPS: dict[str, Callable[..., dict[str, Any]]] = {
 # ------------------------------------------------------------------------------------ the run
 
 
-def report(name: str, cost: Cost, base: Cost | None) -> None:
-    """Print a line: times, memory, and the ratio to the base."""
-    ratio = "" if base is None else f"  {cost.cpu / base.cpu:6.2f} x"
+def report(name: str, cost: Cost, base: Cost, ratio: float | None = None) -> None:
+    """Print a line: times, memory, and the ratio to the base or one of the same round."""
+    found = cost.cpu / base.cpu if ratio is None else ratio
     print(
-        f"  {name:34s} cpu {cost.cpu:8.1f} s  wall {cost.wall:8.1f} s  peak {cost.peak:7.0f} MB{ratio}",
+        f"  {name:34s} cpu {cost.cpu:8.1f} s  wall {cost.wall:8.1f} s  peak {cost.peak:7.0f} MB"
+        f"  {found:6.2f} x",
         flush=True,
     )
 
@@ -243,16 +244,20 @@ def compare(rows: int, folder: Path, skip: set[str], peer_python: str, runs: int
     def step(*words: str, python: str = sys.executable) -> Cost:
         return measure(Path(__file__), "--step", *words, python=python, runs=runs)
 
-    exact = step("exact sums", files, "8GB")
-    report("DuckDB, the same sums, no limit", exact, exact)
+    words = {
+        "DuckDB, the same sums, no limit": ("exact sums", files, "8GB"),
+        "moments": ("moments", files, "duckdb", MEMORY, out),
+        "moments, people counted": ("moments with people", files, "duckdb", MEMORY, out),
+    }
+    steps = [("--step", *found) for found in words.values()]
+    costs, ratios = measure_in_turn(Path(__file__), steps, runs=runs)
+    exact, ours, _ = costs
+    for name, cost, ratio in zip(words, costs, ratios, strict=True):
+        report(name, cost, exact, ratio)
     if "limit" not in skip:
         report("DuckDB, the same sums", step("exact sums", files, MEMORY), exact)
     report("DuckDB, the sums as doubles", step("double sums", files, "8GB"), exact)
     report("DuckDB, bare group-by", step("bare", files, MEMORY), exact)
-    ours = step("moments", files, "duckdb", MEMORY, out)
-    report("moments", ours, exact)
-    people = step("moments with people", files, "duckdb", MEMORY, out)
-    report("moments, people counted", people, exact)
     if "commands" not in skip:
         commands(files, "duckdb", MEMORY, place.with_suffix(".cli.parquet"), exact, runs)
     if "estimates" not in skip:
