@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 from pathlib import Path
 from typing import IO
+
+from vbceval.core.locks import take_lock
 
 PREFIX = "vbceval-spill-"
 _LOCK = "lock"
@@ -35,13 +36,14 @@ class SpillFolder:
             lock = Path(self.name) / _LOCK
             self._held: IO[str] = lock.open("w", encoding="utf-8")
             try:
-                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = take_lock(self._held.fileno())
             except BlockingIOError:
                 # another process came between, and takes the folder for a forsaken one
                 self._held.close()
                 continue
-            except OSError:
-                # a disk without locks: without the file, nobody takes the folder for forsaken
+            if not held:
+                # without the file, nobody takes the folder for forsaken
+                self._held.close()
                 lock.unlink()
             return
 
@@ -54,5 +56,5 @@ class SpillFolder:
 def _remove_forsaken(folder: Path) -> None:
     """Remove a folder whose process is gone; leave those of others, and what is in use."""
     with contextlib.suppress(OSError), (folder / _LOCK).open("r+", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        if take_lock(lock.fileno()):
+            shutil.rmtree(folder, ignore_errors=True)

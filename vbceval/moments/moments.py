@@ -19,7 +19,7 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray, PanelKind
 from vbceval.engine import Engine
 from vbceval.moments.build import block_fields, panel_fields
 from vbceval.moments.drops import fitted
-from vbceval.moments.origin import check_source, described, joined_meta
+from vbceval.moments.origin import described, joined_meta
 from vbceval.moments.passes import sum_table
 from vbceval.moments.quantiles import histogram, quantile
 from vbceval.moments.storage import read, write
@@ -186,7 +186,6 @@ class Moments:
             unit=unit, never=never, digits=digits or {}, pivots=pivots or {},
             histograms=histograms, dominance=dominance,
         )  # fmt: skip
-        check_source(meta)
         return cls._from_sums(sums, meta)
 
     @classmethod

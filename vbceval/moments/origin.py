@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from vbceval.core.checks import Problems, listed
 from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
-from vbceval.engine.files import describe
 from vbceval.moments.drops import in_both
 from vbceval.moments.sums import Sums
 
@@ -30,34 +28,6 @@ def described(moments: Moments) -> str:
         f"Moments({cells} by {by}; outcomes {listed(moments.outcomes)}{beside}; "
         f"clusters `{moments.cluster_name}`)"
     )
-
-
-def check_source(meta: Mapping[str, Any]) -> None:
-    """
-    Look at the files of a source again: several scans are added up, which must be of one state.
-
-    Raises
-    ------
-    DataError
-        If a file is gone, or its size or footer is not what it was when it was first read.
-    """
-    changed = []
-    for file in meta["source"]["files"]:
-        if file["footer_sha256"] is None:
-            continue
-        try:
-            now = describe(Path(file["path"]))
-        except OSError:
-            changed.append(Path(file["path"]).name)
-            continue
-        if (now.size, now.footer_sha256) != (file["size"], file["footer_sha256"]):
-            changed.append(Path(file["path"]).name)
-    if changed:
-        raise DataError(
-            f"{len(changed):,} files of the source changed while they were read "
-            f"({listed(changed, most=3)}), so that sums would be of two states. Run again when they are "
-            "complete."
-        )
 
 
 def joined_meta(

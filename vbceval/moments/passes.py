@@ -14,7 +14,7 @@ from vbceval.core.checks import Problems, listed
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DataError
 from vbceval.core.progress import counting
-from vbceval.engine import Engine, Relation, sql
+from vbceval.engine import Engine, Relation, check_unchanged, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import edges_of, histograms_wanted, nested, positions
 from vbceval.moments.inspection import Inspection, inspect
@@ -132,6 +132,8 @@ def _table(
     for y in schema.histograms:
         lists = _histogram(engine, relation, schema, found, clusters, y, table)
         table = table.append_column(histogram_column(y), lists)
+    # several scans were made, which must be of one state of the source
+    check_unchanged(relation)
     return table
 
 
