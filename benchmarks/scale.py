@@ -261,10 +261,11 @@ def compare(rows: int, folder: Path, skip: set[str], peer_python: str, runs: int
     if "commands" not in skip:
         commands(files, "duckdb", MEMORY, place.with_suffix(".cli.parquet"), exact, runs)
     if "estimates" not in skip:
-        fits = step("estimates", out)
-        report("all estimators", fits, ours)
+        both = [("--step", *words["moments"]), ("--step", "estimates", out)]
+        (taken, fits), (_, ratio) = measure_in_turn(Path(__file__), both, runs=runs)
+        report("all estimators, to moments in turn", fits, taken, ratio)
         for name, took in fits.said["cpu"].items():
-            print(f"    {name:32s} cpu {took:8.1f} s  {took / ours.cpu:6.2f} x moments")
+            print(f"    {name:32s} cpu {took:8.1f} s  {took / taken.cpu:6.2f} x moments")
     if "posterior" not in skip:
         report("posterior, one outcome", step("posterior", out), ours)
     if "passes" not in skip:

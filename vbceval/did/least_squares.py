@@ -383,7 +383,7 @@ def _sums(fit: Fit) -> FloatArray:
 
 def _cross(w: FloatArray, z: Regressors, inside: Inside) -> FloatArray:
     """X'WX from moments of cells, before effects are eliminated."""
-    cross = squares(scaled(z.mean, np.sqrt(w)))
+    cross = squares(scaled(z.mean, np.sqrt(w)), z.pattern)
     if not z.inner:
         return np.asarray(cross)
     return np.asarray(cross + (z.slopes.T @ (inside.moved(z.slopes))).toarray())

@@ -39,12 +39,21 @@ def scaled(rows: sparse.csr_array, factor: FloatArray) -> sparse.csr_array:
     return sparse.csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
 
 
-def squares(rows: sparse.csr_array) -> FloatArray:
-    """Return A'A of a sparse matrix."""
+def squares(rows: sparse.csr_array, pattern: IntArray | None = None) -> FloatArray:
+    """
+    Return A'A of a sparse matrix.
+
+    Parameters
+    ----------
+    rows : sparse array, shape (n, p)
+        A.
+    pattern : int array, shape (n,), optional
+        Code of rows that have values in the same columns, where it is known.
+    """
     if not rows.has_sorted_indices:
         rows = rows.sorted_indices()
     out = np.zeros((rows.shape[1], rows.shape[1]))
-    blocks, rest = _dense_blocks(rows)
+    blocks, rest = _dense_blocks(rows, pattern)
     for block in blocks:
         values = rows.data[block.at]
         out[block.columns[:, None], block.columns] += values.T @ values
@@ -61,21 +70,22 @@ class _Block(NamedTuple):
     at: IntArray
 
 
-def _dense_blocks(rows: sparse.csr_array) -> tuple[Iterator[_Block], IntArray]:
+def _dense_blocks(
+    rows: sparse.csr_array, pattern: IntArray | None = None
+) -> tuple[Iterator[_Block], IntArray]:
     """
     Return blocks of a matrix so full that dense products are quicker, and its other rows.
 
     Columns of a row are in order.
     """
     counts = np.diff(rows.indptr)
-    # sums of two random marks of columns tell rows with different columns apart
-    marks = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
-    pattern = sparse.csr_array((np.ones(rows.nnz), rows.indices, rows.indptr), shape=rows.shape)
-    found = (pattern @ marks).view(complex)[:, 0]
-    _, of, times = np.unique(found, return_inverse=True, return_counts=True)
+    of = _patterns(rows) if pattern is None else pattern
+    times = np.bincount(of)
     alike = (times[of] * 8 > counts) & (counts > 0)
     order = np.flatnonzero(alike)
-    order = order[np.argsort(of[order], kind="stable")]
+    # codes of two bytes are sorted without comparing them
+    small = of[order].astype(np.uint16 if len(times) <= 1 << 16 else np.int64)
+    order = order[np.argsort(small, kind="stable")]
     groups = np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
     blocks = (
         _Block(
@@ -86,3 +96,12 @@ def _dense_blocks(rows: sparse.csr_array) -> tuple[Iterator[_Block], IntArray]:
         for start in (rows.indptr[same[0]],)
     )  # fmt: skip
     return blocks, np.flatnonzero(~alike)
+
+
+def _patterns(rows: sparse.csr_array) -> IntArray:
+    """Return codes of rows that have values in the same columns."""
+    # sums of two random marks of columns tell rows with different columns apart
+    marks = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
+    ones = sparse.csr_array((np.ones(rows.nnz), rows.indices, rows.indptr), shape=rows.shape)
+    found = (ones @ marks).view(complex)[:, 0]
+    return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64)

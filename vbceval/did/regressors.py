@@ -76,6 +76,8 @@ class Regressors:
         Weighted sum of squares of each column, covariates about their overall mean.
     kind : int array, shape (K,)
         Code without gaps of cells in which the same columns move with covariates.
+    pattern : int array, shape (K,)
+        Code of cells that have values in the same columns.
     """
 
     rows: sparse.csr_array
@@ -87,6 +89,7 @@ class Regressors:
     term: IntArray
     own: FloatArray
     kind: IntArray
+    pattern: IntArray
 
     @cached_property
     def mean(self) -> sparse.csr_array:
@@ -167,6 +170,7 @@ def regressors(block: Block, terms: Sequence[Term]) -> Regressors:
             dtype=bool,
         ),
         np.repeat(np.arange(len(terms)), [len(t.names) for t in terms]), own, kind,
+        _kinds([t.codes for t in terms], size)[0],
     )  # fmt: skip
 
 

@@ -100,7 +100,9 @@ class Sample(NamedTuple):
             c.block.take(rows), c.y[rows], None if c.xy is None else c.xy[rows],
             None if c.yy is None else c.yy[rows], c.n[rows], None,
         )  # fmt: skip
-        keys = {name: codes[rows] for name, codes in self.keys.items()}
+        # a key has up to four names
+        distinct = {id(codes): codes[rows] for codes in self.keys.values()}
+        keys = {name: distinct[id(codes)] for name, codes in self.keys.items()}
         return self._replace(
             cells=cells, keys=keys, units=self.units[rows], weight=self.weight[rows]
         )

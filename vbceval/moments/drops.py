@@ -56,6 +56,8 @@ def _fit(sums: Sums, other: Schema, separate: tuple[str, ...]) -> Sums:
     new = replace(old, separate=separate, digits=_finer(old, other))
     if new == old or _has_clash(new):
         return sums
+    import pyarrow as pa
+
     columns = {key: sums.table.column(key) for key in new.keys}
     for block in new.blocks:
         # an outcome that nobody lacks is among those that share sums
@@ -70,7 +72,7 @@ def _fit(sums: Sums, other: Schema, separate: tuple[str, ...]) -> Sums:
         columns[people_column(new.alone(block))] = sums.table.column(people_column(old.alone(held)))
     for y in new.histograms:
         columns[histogram_column(y)] = sums.table.column(histogram_column(y))
-    return replace(sums, table=narrow(_table(columns)), schema=new)
+    return replace(sums, table=narrow(pa.table(columns)), schema=new)
 
 
 def _has_clash(schema: Schema) -> bool:
@@ -111,12 +113,6 @@ def _scaled(column: pa.ChunkedArray, digits: int) -> pa.ChunkedArray:
             return pa.chunked_array([pa.array(values.astype(np.int64) * factor)])
     whole = [int(x) * factor for x in column.to_pylist()]
     return pa.chunked_array([pa.array(whole, type=pa.decimal128(38, 0))])
-
-
-def _table(columns: Mapping[str, pa.ChunkedArray]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table(dict(columns))
 
 
 def in_both(

@@ -99,6 +99,7 @@ def inspect(
     digits: Mapping[str, int | None],
     pivots: Mapping[str, float],
     within: tuple[str, ...] = (),
+    problems: Problems | None = None,
 ) -> Inspection:
     """
     Scan a table once: its rows, keys, and every column that is summed.
@@ -121,15 +122,19 @@ def inspect(
         What the caller declares; see `Moments.from_table`.
     within : tuple of str, optional
         Those of the keys whose numbers of values are wanted.
+    problems : Problems, optional
+        What is wrong with the table as far as it is known, to be said together.
 
     Raises
     ------
     DataError
         One error with every problem of the table.
     """
-    problems = Problems(relation.source.title)
+    problems = Problems(relation.source.title) if problems is None else problems
+    known = len(problems.found)
     _check_asked(problems, relation, period, numbers, digits, pivots)
-    problems.raise_if_any()
+    if len(problems.found) > known:
+        problems.raise_if_any()
     tried = {name: _tried(relation, name, digits) for name in numbers}
     parts = _scan(relation, keys, within, period, tried)
     found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]

@@ -79,12 +79,13 @@ def sum_table(
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     weights = tuple(x for x in (weight, exposure) if x is not None)
+    problems = Problems(relation.source.title)
+    clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)
     found = inspect(
         engine, relation, keys=whole, within=keys[1:], period=period, numbers=numbers,
-        weights=weights, digits=digits, pivots=pivots,
+        weights=weights, digits=digits, pivots=pivots, problems=problems,
     )  # fmt: skip
     facts = found.columns
-    clusters = cluster_table(engine, relation, cluster, cohort, exit, never)
     once = unit is not None and is_once_a_period(
         engine, relation, unit=unit, period=period, span=found.periods
     )

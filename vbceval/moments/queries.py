@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vbceval.core.errors import DataError
+from vbceval.core.checks import Problems
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import FIELDS
@@ -145,25 +145,25 @@ def is_once_a_period(
 
 def cluster_table(
     engine: Engine, relation: Relation, cluster: str, cohort: str, exit: str | None,
-    never: float | None,
+    never: float | None, problems: Problems,
 ) -> pd.DataFrame:  # fmt: skip
     """
     Return a row a cluster, in the engine's order: ``cohort``, ``exit``, ``rows``.
 
-    Raises
-    ------
-    DataError
-        If rows of a cluster differ in cohort or exit.
+    What is wrong, such as rows of a cluster that differ in cohort or exit, is added to `problems`;
+    the table is then not to be used.
     """
     parts: list[exp.Expression] = [sql.column(cluster), sql.named(ex.count_rows(), "rows")]
     columns = {"cohort": cohort} | ({} if exit is None else {"exit": exit})
-    for role, name in columns.items():
+    for role, name in list(columns.items()):
         column = relation.column(name)
         if column.kind not in ("integer", "decimal", "float"):
-            raise DataError(
+            problems.add(
                 f"`{name}` holds {column.engine_type}; {role} is a number on the scale of the "
                 "periods, missing for those never treated. Convert it."
             )
+            del columns[role]
+            continue
         parts += [
             sql.named(ex.smallest(ex.value(name, column, never=never)), f"{role}_low"),
             sql.named(ex.largest(ex.value(name, column, never=never)), f"{role}_high"),
@@ -178,8 +178,10 @@ def cluster_table(
         low, high = (frame[f"{role}_{side}"].astype(float) for side in ("low", "high"))
         some = frame[f"{role}_rows"]
         mixed = (low != high) & (some > 0) | (some > 0) & (some < frame["rows"])
+        # rows without a cluster are no cluster
+        mixed &= frame.index.notna()
         if mixed.any():
-            raise DataError(
+            problems.add(
                 f"`{name}` changes within {int(mixed.sum()):,} of {len(frame):,} clusters of "
                 f"`{cluster}`, but all rows of a cluster enter together. Cluster on what enters "
                 "together, or correct the source."
@@ -188,7 +190,7 @@ def cluster_table(
         codes = (("0", int((low == 0).sum()), "0"), ("infinite", endless, "float('inf')"))
         for said, count, wanted in codes if role == "cohort" else ():
             if count and (said != "0" or never is None):
-                raise DataError(
+                problems.add(
                     f"`{name}` is {said} in {count:,} clusters. Never treated is a missing cohort "
                     f"here, so this would be a date of entry. Pass never={wanted}."
                 )

@@ -243,10 +243,12 @@ def test_everything_wrong_with_a_table_is_said_together(engine) -> None:
     frame["months"] = frame["months"].astype(float)
     frame.loc[:20, "months"] = -1.0
     frame.loc[30:60, "hcc"] = np.inf
+    frame.loc[frame.index[-1], "entry"] = 99.0
     with pytest.raises(DataError) as error:
         vbc.Moments.from_table(frame, engine=engine, digits={"spend": 0}, **OPTIONS)
     text = str(error.value)
-    assert "4 problems" in text
+    assert "5 problems" in text
+    assert "`entry` changes within 1 of" in text
     assert "`provider` is missing in fewer than 11 rows" in text
     assert "`months` is negative" in text
     assert "`hcc` is infinite in 31 rows" in text

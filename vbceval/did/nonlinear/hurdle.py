@@ -165,7 +165,9 @@ def _regressed(
 ) -> Regressed:
     """Fit on some rows of the columns, and evaluate in all."""
     own = sparse.csr_array(z.mean[rows])
-    some = replace(z, rows=own, own=_squares(own, cells.block.w), kind=z.kind[rows])
+    some = replace(
+        z, rows=own, own=_squares(own, cells.block.w), kind=z.kind[rows], pattern=z.pattern[rows]
+    )
     first = least_squares(cells, some)
     lost = [z.names[j] for j in z.where("treatment") if not first.kept[j]]
     if lost:
