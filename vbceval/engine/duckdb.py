@@ -350,6 +350,9 @@ def _reader(files: ParquetFiles) -> exp.Expression:
     arguments = [
         exp.Array(expressions=[exp.Literal.string(path) for path in files.paths]),
         option("hive_partitioning", exp.true() if files.keys else exp.false()),
+        # bounds in Parquet leave NaN out, and DuckDB takes them to say that there is none: it then
+        # answers isnan() and comparisons without looking at the rows
+        option("can_have_nan", exp.true()),
     ]
     if files.keys:
         types = [

@@ -67,11 +67,11 @@ def select(*expressions: exp.Expression, of: str) -> exp.Select:
     return exp.Select(expressions=list(expressions)).from_(table(of))
 
 
-def to_fixed(name: str, kind: Column, *, scale: int) -> exp.Expression:
+def to_fixed(name: str, kind: Column, *, scale: int, checked: bool = False) -> exp.Expression:
     """
     Return a column times ``10 ** scale`` as an exact BIGINT.
 
-    It is NULL where the column is NULL and where `overflows` is true, and rounded where
+    It is NULL where the column is missing and where `overflows` is true, and rounded where
     `loses_digits` is true: count both in the same query and refuse the column unless both are zero.
 
     Parameters
@@ -82,6 +82,9 @@ def to_fixed(name: str, kind: Column, *, scale: int) -> exp.Expression:
         What the relation says of it: numbers of different kinds are scaled differently.
     scale : int
         Decimal digits kept, 0 to 12.
+    checked : bool, default False
+        Whether a scan has found that no value is NaN or overflows: then none is compared again, and
+        one that is there nevertheless stops the query.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def to_fixed(name: str, kind: Column, *, scale: int) -> exp.Expression:
     else:
         power = exp.cast(exp.Literal.number(10**scale), "BIGINT")
         fixed = exp.Mul(this=exp.cast(column(name), "BIGINT"), expression=power)
-    held = _held(name, kind, scale)
+    held = None if checked else _held(name, kind, scale)
     if held is None:
         return fixed
     return exp.Case(ifs=[exp.If(this=held, true=fixed)])
@@ -170,9 +173,9 @@ def beyond_digits(name: str, kind: Column, *, scale: int) -> exp.Expression:
 
 def overflows(name: str, kind: Column, *, scale: int) -> exp.Expression:
     """
-    Return whether a value cannot be held at `scale`; false for a missing value.
+    Return whether a value cannot be held at `scale`; false for a missing value, NaN among them.
 
-    True for NaN and infinity, for doubles whose scaled value passes 2**49 (beyond it a double has
+    True for infinity, for doubles whose scaled value passes 2**49 (beyond it a double has
     no digit to spare), and for decimals and integers whose scaled value has more than 18 digits.
     """
     from sqlglot import exp
@@ -182,7 +185,10 @@ def overflows(name: str, kind: Column, *, scale: int) -> exp.Expression:
     if held is None:
         return exp.false()
     present = exp.Not(this=exp.Is(this=column(name), expression=exp.null()))
-    return exp.And(this=present, expression=exp.Not(this=exp.Paren(this=held)))
+    over = exp.And(this=present, expression=exp.Not(this=exp.Paren(this=held)))
+    if kind.kind != "float":
+        return over
+    return exp.And(this=over, expression=exp.Not(this=exp.IsNan(this=column(name))))
 
 
 def is_finite(name: str) -> exp.Expression:

@@ -138,6 +138,7 @@ def inspect(
     tried = {name: _tried(relation, name, digits) for name in numbers}
     parts = _scan(relation, keys, within, period, tried)
     found = engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0]
+    found |= _lost(engine, relation, tried, found)
     rows = int(found["rows"])
     if rows == 0:
         raise DataError(f"{relation.source.title} has no rows. Check the source.")
@@ -233,10 +234,24 @@ def _scan(
             if column.kind == "float":
                 gap = sql.beyond_digits(name, column, scale=d)
                 parts.append(sql.named(ex.largest(gap), f"g{j}_{d}"))
-            if column.kind != "float" or len(tried[name]) == 1:
+            else:
                 lost = sql.loses_digits(name, column, scale=d)
                 parts.append(sql.named(sql.count_if(lost), f"d{j}_{d}"))
     return parts
+
+
+def _lost(
+    engine: Engine, relation: Relation, tried: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, Any],
+) -> dict[str, int]:  # fmt: skip
+    """Count the rows of doubles that have more digits than declared, where there are such rows."""
+    parts = [
+        sql.named(sql.count_if(sql.loses_digits(name, relation.column(name), scale=d)), f"d{j}_{d}")
+        for j, (name, digits) in enumerate(tried.items())
+        for d in (digits if len(digits) == 1 else ())
+        if (found.get(f"g{j}_{d}") or 0.0) > _NOISE
+    ]
+    return engine.run(sql.select(*parts, of=relation.name)).to_pylist()[0] if parts else {}
 
 
 def _tried(relation: Relation, name: str, digits: Mapping[str, int | None]) -> tuple[int, ...]:
@@ -313,7 +328,7 @@ def _fits(found: Mapping[str, Any], j: int, d: int, span: float) -> bool:
 
 def _declared(name: str, j: int, found: Mapping[str, Any], d: int) -> str:
     """Say why a column cannot be summed with the digits declared."""
-    lost, over = int(found[f"d{j}_{d}"]), int(found[f"o{j}_{d}"])
+    lost, over = int(found.get(f"d{j}_{d}", 0)), int(found[f"o{j}_{d}"])
     said = [
         f"{what} in {say_people(count, 'rows')}"
         for count, what in ((lost, "has more digits"), (over, "is too large to keep them"))

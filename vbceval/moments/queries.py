@@ -233,7 +233,8 @@ def _rows(relation: Relation, schema: Schema, facts: Mapping[str, Facts]) -> exp
         value = (
             ex.shifted(name, column, facts[name].pivot)
             if digits is None
-            else sql.to_fixed(name, column, scale=digits)
+            # digits were found to hold every value; NaN may be among those that are missing
+            else sql.to_fixed(name, column, scale=digits, checked=facts[name].missing == 0)
         )
         inner.append(sql.named(value, short))
         if digits is not None:

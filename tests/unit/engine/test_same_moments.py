@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vbceval import Moments
@@ -34,6 +36,32 @@ def rows(n: int = 2000) -> pd.DataFrame:
             "hcc": np.round(rng.gamma(2, 0.5, n), 4),
             "months": rng.integers(1, 4, n),
         }
+    )
+
+
+@pytest.mark.parametrize("digits", [{}, {"spend": 2}, {"spend": None, "hcc": None}])
+@pytest.mark.parametrize("which", ["duck", "spark"])
+def test_nan_in_parquet_is_missing(which, digits, tmp_path, request) -> None:
+    """Bounds that are written beside a column leave NaN out, and must not be taken for its values."""
+    engine = request.getfixturevalue(which)
+    frame = rows(600).assign(entry=lambda f: np.where(f["provider"] < "D", 3.0, np.nan))
+    frame.loc[::9, "spend"], frame.loc[1::11, "hcc"] = np.nan, np.nan
+    options = {**OPTIONS, "digits": digits, "histograms": ["spend"]}
+    found = {}
+    for name, keep in (("nan", False), ("null", True)):
+        columns = {c: pa.array(frame[c].to_numpy(), from_pandas=keep) for c in frame}
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table(columns), path)
+        found[name] = Moments.from_table(path, engine=engine, **options)
+    missing = [pq.read_table(tmp_path / f"{x}.parquet")["spend"].null_count for x in found]
+    assert missing == [0, frame["spend"].isna().sum()]
+    assert found["nan"].sums.table.equals(found["null"].sums.table)
+    assert found["nan"].meta["rows_left_out"] == found["null"].meta["rows_left_out"] > 0
+    assert found["nan"].sums.clusters["cohort"].isna().tolist() == [False] * 3 + [True] * 3
+    spend = frame.loc[frame["hcc"].notna() & frame["spend"].notna()]
+    own = found["nan"].of("spend")
+    assert np.average(own.y_mean[:, 0], weights=own.w) == pytest.approx(
+        np.average(spend["spend"], weights=spend["months"]), rel=1e-12
     )
 
 

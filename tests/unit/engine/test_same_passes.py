@@ -111,6 +111,33 @@ def test_a_relation_is_registered_again_and_a_capped_one_is_not_copied(duck, spa
         duck.register(part)
 
 
+def test_nan_in_parquet_is_missing(duck, tmp_path) -> None:
+    """Bounds that are written beside a column leave NaN out, and must not be taken for its values."""
+    frame = rows()
+    frame["share"] = np.random.default_rng(4).random(len(frame))
+    frame.loc[::13, "share"] = np.nan
+    found = []
+    for keep in (False, True):
+        path = tmp_path / f"{keep}.parquet"
+        columns = {c: pa.array(frame[c].to_numpy(), from_pandas=keep) for c in frame}
+        pq.write_table(pa.table(columns), path)
+        assert (pq.read_table(path)["share"].null_count > 0) == keep
+        capped = winsorise(path, duck, columns=["spend"], by=["q"], upper=0.9)
+        median = quantiles(path, duck, column="spend", q=0.5, by=["q"])
+        sums = within(
+            path, duck, unit="number", outcomes=["spend", "share"], strata=["dual"], **COLUMNS
+        )
+        fits = [sums.fit(y, [*TERMS, DUAL]) for y in ("spend", "share")]
+        found.append((capped.limits, median, fits))
+    (limits, median, fits), (other, same, again) = found
+    pd.testing.assert_frame_equal(limits, other)
+    pd.testing.assert_frame_equal(median, same)
+    for one, two in zip(fits, again, strict=True):
+        assert np.isfinite(one.coefficients).all()
+        np.testing.assert_array_equal(one.coefficients, two.coefficients)
+        np.testing.assert_array_equal(one.std_error, two.std_error)
+
+
 def test_regressions_are_equal(duck, spark) -> None:
     frame = rows()
     fits = []

@@ -91,7 +91,8 @@ def test_both_engines_give_the_same_bits(duck, spark, tmp_path: Path) -> None:
     assert first.schema == second.schema
     assert first.schema.field("spend sum").type == pa.decimal128(38, 0)
     assert first.equals(second)
-    assert sum(first["odd over"].to_pylist()) == 4
+    # NaN is missing
+    assert sum(first["odd over"].to_pylist()) == 3
     assert sum(first["odd loses"].to_pylist()) == 1
     assert sum(first["single loses"].to_pylist()) > 1000
     assert sum(first["large over"].to_pylist()) > 100
