@@ -78,12 +78,12 @@ def sum_table(
     others = [x for x in (cohort, exit, unit) if x is not None]
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
-    weights = tuple(x for x in (weight, exposure) if x is not None)
     problems = Problems(relation.source.title)
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)
     found = inspect(
         engine, relation, keys=whole, within=keys[1:], period=period, numbers=numbers,
-        weights=weights, digits=digits, pivots=pivots, problems=problems,
+        weights=tuple(x for x in (weight, exposure) if x is not None), digits=digits,
+        pivots=pivots, problems=problems,
     )  # fmt: skip
     facts = found.columns
     once = unit is not None and is_once_a_period(
@@ -100,8 +100,8 @@ def sum_table(
     )  # fmt: skip
     query, added = sums_by_cell(relation, schema, facts, rows=int(clusters["rows"].max()))
     table = _table(engine, relation, query, schema, found, clusters, added=added)
-    kept = table.column(cluster).unique().to_pandas()
-    sums = Sums(table=table, schema=schema, clusters=clusters[["cohort", "exit"]].loc[sorted(kept)])
+    kept = clusters[["cohort", "exit"]].loc[sorted(table.column(cluster).unique().to_pandas())]
+    sums = Sums(table=table, schema=schema, clusters=kept)
     origin = {
         "source": _describe(relation),
         "engine": engine.name,
