@@ -72,9 +72,8 @@ def sum_table(
     keys = (cluster, period, *strata)
     check_roles(keys=keys, weight=weight, outcomes=outcomes, covariates=covariates)
     wanted = histograms_wanted(histograms, outcomes=outcomes, keys=keys)
-    numbers = tuple(dict.fromkeys(
-        [x for x in (weight, exposure) if x is not None] + [*covariates, *outcomes]
-    ))  # fmt: skip
+    weights = tuple(x for x in (weight, exposure) if x is not None)
+    numbers = tuple(dict.fromkeys((*weights, *covariates, *outcomes)))
     others = [x for x in (cohort, exit, unit) if x is not None]
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
@@ -82,8 +81,7 @@ def sum_table(
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)
     found = inspect(
         engine, relation, keys=whole, within=keys[1:], period=period, numbers=numbers,
-        weights=tuple(x for x in (weight, exposure) if x is not None), digits=digits,
-        pivots=pivots, problems=problems,
+        weights=weights, digits=digits, pivots=pivots, problems=problems,
     )  # fmt: skip
     facts = found.columns
     once = unit is not None and is_once_a_period(
