@@ -93,8 +93,8 @@ def make_block(
     clusters: pd.Index,
     outcomes: Sequence[str] | None = None,
 ) -> Block:
-    """Return all cells, with the outcome of a design or with others in its place."""
-    js = [moments.column(name) for name in (outcomes or [design.outcome])]
+    """Return all cells, with the outcome of a design or with others (or none) in its place."""
+    js = [moments.column(y) for y in ([design.outcome] if outcomes is None else outcomes)]
     columns = moments.covariate_positions(design.covariates)
     owner = {name: i for i, made in enumerate(moments.factors.values()) for name in made}
     place, units = moments.place, moments.units

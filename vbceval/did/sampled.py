@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError
-from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.core.typing import Array, BoolArray, FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.did.blocks import by_pattern, make_block, products_of
 from vbceval.did.inputs import merged_levels, sources_of
@@ -95,17 +95,21 @@ class Sample(NamedTuple):
         """Return some cells, in any order and number."""
         # positions are found once for all arrays
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        c = self.cells
+        c, block = self.cells, self.cells.block.take(rows)
+        # clusters and weights are in the block as well, and a key has up to four names
+        taken: dict[int, Any] = {id(old): new for old, new in zip(c.block, block, strict=True)}
+
+        def of(values: Array) -> Array:
+            if id(values) not in taken:
+                taken[id(values)] = values[rows]
+            return np.asarray(taken[id(values)])
+
         cells = Cells(
-            c.block.take(rows), c.y[rows], None if c.xy is None else c.xy[rows],
-            None if c.yy is None else c.yy[rows], c.n[rows], None,
+            block, of(c.y), None if c.xy is None else of(c.xy),
+            None if c.yy is None else of(c.yy), of(c.n), None,
         )  # fmt: skip
-        # a key has up to four names
-        distinct = {id(codes): codes[rows] for codes in self.keys.values()}
-        keys = {name: distinct[id(codes)] for name, codes in self.keys.items()}
-        return self._replace(
-            cells=cells, keys=keys, units=self.units[rows], weight=self.weight[rows]
-        )
+        keys = {name: of(codes) for name, codes in self.keys.items()}
+        return self._replace(cells=cells, keys=keys, units=of(self.units), weight=of(self.weight))
 
     def reweighted(self, factor: FloatArray) -> Sample:
         """Return the cells with weights multiplied by `factor`, shape (K,)."""
@@ -252,7 +256,7 @@ def _align(samples: list[Sample]) -> list[Sample]:
 
 def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: pd.Index) -> Sample:
     js = [moments.column(name) for name in outcomes]
-    block = make_block(moments, replace(design, outcome=outcomes[0]), labels)
+    block = make_block(moments, design, labels, outcomes=())
     last = float(block.period.max()) + design.anticipation
     cohort = np.where(block.cohort > last, np.nan, block.cohort)
     columns = moments.covariate_positions(design.covariates)

@@ -21,7 +21,7 @@ _WHOLE = 1 - 1e-9
 _NORMS = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5)
 """Clusters of like leverage share one polynomial; above the last, eigenvalues are taken."""
 _POLYNOMIAL_ERROR = 1e-15
-_BATCH_VALUES = 1 << 22
+_BATCH_VALUES = 1 << 19
 _CACHE_VALUES = 1 << 17
 
 
