@@ -93,6 +93,8 @@ class Sample(NamedTuple):
 
     def take(self, rows: BoolArray | IntArray) -> Sample:
         """Return some cells, in any order and number."""
+        if rows.dtype == bool and rows.all():
+            return self._replace(cells=self.cells._replace(absorbed=None))
         # positions are found once for all arrays
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         c, block = self.cells, self.cells.block.take(rows)
