@@ -226,6 +226,9 @@ STEPS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def report(name: str, cost: Cost, base: Cost, ratio: float | None = None) -> None:
     """Print a line: times, memory, and the ratio to the base or one of the same round."""
+    if "failed" in cost.said:
+        print(f"  {name:34s} failed with status {cost.said['failed']}", flush=True)
+        return
     found = cost.cpu / base.cpu if ratio is None else ratio
     print(
         f"  {name:34s} cpu {cost.cpu:8.1f} s  wall {cost.wall:8.1f} s  peak {cost.peak:7.0f} MB"
@@ -264,7 +267,7 @@ def compare(rows: int, folder: Path, skip: set[str], peer_python: str, runs: int
         both = [("--step", *words["moments"]), ("--step", "estimates", out)]
         (taken, fits), (_, ratio) = measure_in_turn(Path(__file__), both, runs=runs)
         report("all estimators, to moments in turn", fits, taken, ratio)
-        for name, took in fits.said["cpu"].items():
+        for name, took in fits.said.get("cpu", {}).items():
             print(f"    {name:32s} cpu {took:8.1f} s  {took / taken.cpu:6.2f} x moments")
     if "posterior" not in skip:
         report("posterior, one outcome", step("posterior", out), ours)
