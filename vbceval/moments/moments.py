@@ -139,8 +139,8 @@ class Moments:
         cluster, period, cohort : str
             Columns. Rows of a cluster have one cohort; it is missing for those never treated.
         outcomes, covariates : sequence of str
-            Numeric columns. Rows without a covariate are left out, and counted. An outcome that is
-            missing in some rows gets moments of its own, over the rows that have it.
+            Numbers; NULL and NaN are missing. Rows without a covariate are left out, and counted. An
+            outcome missing in some rows gets moments of its own, over the rows that have it.
         strata : sequence of str
             Columns kept in the key.
         unit : str, optional
