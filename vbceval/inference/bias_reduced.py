@@ -22,6 +22,7 @@ _NORMS = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5)
 """Clusters of like leverage share one polynomial; above the last, eigenvalues are taken."""
 _POLYNOMIAL_ERROR = 1e-15
 _BATCH_VALUES = 1 << 19
+"""Values of the arrays of a batch of clusters, which stay in the processor's cache."""
 _CACHE_VALUES = 1 << 17
 
 
