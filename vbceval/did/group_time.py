@@ -301,7 +301,8 @@ class GroupTime:
         rows = [(name, part) for name in names for part in parts if name in part["outcomes"]]
         frame = pd.DataFrame([record for row in rows for record in _of_outcome(*row)])
         if moments.people:
-            frame = without_small_strata(frame)
+            own = moments.unit_name == moments.cluster_name
+            frame = without_small_strata(frame, clusters=own)
         psi = _influence(rows, used)
         root = np.repeat([part["root"] for _, part in rows], [len(p["results"]) for _, p in rows])
         # rows of several outcomes and periods have their shares in common

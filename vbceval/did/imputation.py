@@ -16,7 +16,12 @@ from vbceval.did.inputs import as_moments, cluster_labels, small_sample, strata_
 from vbceval.did.leads import fit_leads
 from vbceval.did.untreated import Cells, UntreatedFit
 from vbceval.did.untreated_cells import arrange, samples
-from vbceval.did.untreated_effects import UntreatedEffects, framed, refuse_base
+from vbceval.did.untreated_effects import (
+    UntreatedEffects,
+    framed,
+    people_are_clusters,
+    refuse_base,
+)
 from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates
 from vbceval.inference import SSC, Multiplier
@@ -184,10 +189,14 @@ class Imputation(UntreatedEffects):
             roots += [np.sqrt(scale)] * leads
             dfs += [factor.df(own)] * leads
         psi = np.concatenate([x.psi for x in fits], axis=1)[used]
+        frame = framed(rows_out, dfs, moments)
+        if any(x.few for x in fits):
+            # leads hold different cohorts, so their counts would tell one that is few
+            hidden = ["n_units", "n_treated"]
+            frame[hidden + ["n_clusters"] * people_are_clusters(moments)] = np.nan
         name = vcov_name(factor, multiplier)
         return Estimates(
-            frame=framed(rows_out, dfs, moments),
-            psi=psi, psi_vcov=psi * roots, clusters=labels[used],
+            frame=frame, psi=psi, psi_vcov=psi * roots, clusters=labels[used],
             cluster_name=moments.cluster_name, multiplier=multiplier,
             meta={**self._meta(moments, design, name, factor, int(used.sum())), "leads": leads},
         )  # fmt: skip

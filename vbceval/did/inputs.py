@@ -156,21 +156,38 @@ def design_meta(design: Design) -> dict[str, Any]:
     return out
 
 
-def without_small_strata(frame: pd.DataFrame) -> pd.DataFrame:
+def without_small_strata(frame: pd.DataFrame, *, clusters: bool = False) -> pd.DataFrame:
     """
     Blank counts from which a suppressed count of people could be found by subtraction.
 
-    Where one side of a comparison is suppressed, so is the sum of both; where a stratum has a
-    suppressed count, so have the other strata of its variable in the same comparison.
+    Where a stratum has a suppressed count, so have the other strata of its variable in the same
+    comparison. Sums of cohorts (``n_comparison``, and ``n_units`` of both sides) hold a small
+    cohort in some rows and not in others, so their differences would tell it: where any count of
+    a variable is suppressed, they are in all of its rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with counts, missing where they are suppressed, ``cohort``, ``period``, ``stratum``.
+    clusters : bool
+        Whether clusters are people too, so that their number is such a sum.
     """
     out = frame.copy()
     sides = ["n_treated", "n_comparison"]
-    out.loc[out[sides].isna().any(axis=1), "n_units"] = np.nan
     variable = out["stratum"].astype("string").str.split("=").str[0]
     keys = [out["cohort"], out["period"], variable]
-    for name in ("n_units", *sides):
+    for name in sides:
         hidden = out[name].isna().groupby(keys, dropna=True).transform("any")
         out.loc[hidden.fillna(False).astype(bool) & variable.notna(), name] = np.nan
+    few = out[["n_units", *sides]].isna().any(axis=1)
+    out.loc[few, "n_units"] = np.nan
+    if "term" in out:
+        # a slope is no comparison and has no sides
+        few &= out["term"].isna()
+    # strata hide a count for every outcome; all together, outcomes have their own cells
+    outcome = out["outcome"].where(variable.isna(), "")
+    told = few.groupby([variable, outcome], dropna=False).transform("any").astype(bool)
+    out.loc[told, ["n_units", "n_comparison", *(["n_clusters"] if clusters else [])]] = np.nan
     return out
 
 

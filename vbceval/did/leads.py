@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vbceval.core.errors import DesignError
+from vbceval.core.groups import distinct
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
+from vbceval.did.disclosed import tells_small
 from vbceval.did.inputs import shown
-from vbceval.did.untreated_cells import Sample, fit_sample
+from vbceval.did.untreated_cells import Arranged, Sample, fit_sample
 
 LEAD = "pretrend_lead"
 """``estimand`` of the rows of a pre-trend regression."""
@@ -28,6 +30,8 @@ class LeadFit(NamedTuple):
         Influence of each cluster.
     clusters : bool array, shape (G,)
         Which clusters are used.
+    few : bool
+        Whether a cohort is of so few people that counts of leads would tell it.
     n_rows : int
         Rows of the regression.
     n_nested, n_full : int
@@ -37,6 +41,7 @@ class LeadFit(NamedTuple):
     rows: list[dict[str, Any]]
     psi: FloatArray
     clusters: BoolArray
+    few: bool
     n_rows: int
     n_nested: int
     n_full: int
@@ -117,9 +122,18 @@ def fit_leads(
     entities = int((fit.part_of_entity >= 0).sum())
     return LeadFit(
         rows, fit.score @ fit.inverse[:, len(fit.free) + p :],
-        np.bincount(block.cluster, minlength=n_clusters) > 0, int(arranged.n_rows.sum()),
+        np.bincount(block.cluster, minlength=n_clusters) > 0,
+        people and _tells_few(arranged, dummies), int(arranged.n_rows.sum()),
         times + p + k, entities + times - parts + p + k,
     )  # fmt: skip
+
+
+def _tells_few(arranged: Arranged, dummies: BoolArray) -> bool:
+    """Whether counts of leads, dummies (K, leads), would tell a cohort of 1-10 units."""
+    own = [arranged.block.cohort == g for g in distinct(arranged.block.cohort)]
+    sizes = np.array([arranged.count_units(rows) for rows in own], dtype=np.int64)
+    held = np.array([dummies[rows].any(axis=0) for rows in own]).reshape(len(own), -1)
+    return tells_small(sizes, held.T)
 
 
 def _padded(moment: FloatArray | None, more: int, axes: int) -> FloatArray | None:

@@ -14,6 +14,7 @@ from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.did.followed import hajek, trimmed_odds
 from vbceval.did.odds import fit_logit, fit_tilting
 from vbceval.did.solve import (
+    ComparisonFailure,
     LinearFit,
     Regressors,
     fit_linear,
@@ -65,7 +66,7 @@ def inverse_probability(rows: CrossSections, trim: float | None) -> tuple[FloatA
     """Compare four normalised means, comparison rows weighted by the odds of treatment."""
     z = rows.z
     fit = fit_logit(z, rows.d, rows.w)
-    odds = trimmed_odds(fit.odds, rows.d, trim)
+    odds = _odds_of(rows, fit.odds, trim)
     eta11, psi11 = hajek(rows.y, rows.part(True, True))
     eta10, psi10 = hajek(rows.y, rows.part(True, False))
     w01, w00 = rows.part(False, True) * odds, rows.part(False, False) * odds
@@ -75,6 +76,19 @@ def inverse_probability(rows: CrossSections, trim: float | None) -> tuple[FloatA
     psi_odds = fit.score[:, None] * (z.x @ (fit.inverse @ m2))
     att = (eta11 - eta10) - (eta01 - eta00)
     return att, (psi11 - psi10) - (psi01 - psi00) - psi_odds
+
+
+def _odds_of(rows: CrossSections, odds: FloatArray, trim: float | None) -> FloatArray:
+    """Return odds after trimming; comparison rows of both periods must have some."""
+    odds = trimmed_odds(odds, rows.d, trim)
+    for post, period in ((True, "later"), (False, "earlier")):
+        if not (rows.part(False, post) * odds > 0).any():
+            raise ComparisonFailure(
+                f"treated and comparison units do not overlap: no comparison row of the {period} "
+                "period has covariates as treated rows have them"
+                + ("" if trim is None else f" and a propensity below {trim:g} (`trim`)")
+            )
+    return odds
 
 
 def _odds_moment(x: FloatArray, v: FloatArray, w: FloatArray) -> FloatArray:
@@ -105,7 +119,7 @@ def doubly_robust(
     """
     z = rows.z
     model = fit_logit(z, rows.d, rows.w)
-    odds = trimmed_odds(model.odds, rows.d, trim)
+    odds = _odds_of(rows, model.odds, trim)
     groups = {(t, p): rows.part(t, p) for t in (True, False) for p in (True, False)}
     fits = {key: _fit(rows, w, *key) for key, w in groups.items()}
     means = {key: w * (1 if key[0] else odds) for key, w in groups.items()}
@@ -142,7 +156,7 @@ def doubly_robust_improved(
     z = rows.z
     tilted, columns = fit_tilting(z, rows.d, rows.w)
     rows = rows._replace(z=z.only(columns))
-    odds = trimmed_odds(tilted, rows.d, trim)
+    odds = _odds_of(rows, tilted, trim)
     groups = {(t, p): rows.part(t, p) for t in (True, False) for p in (True, False)}
     means = {key: w * (1 if key[0] else odds) for key, w in groups.items()}
     fits = {key: _fit(rows, w, *key) for key, w in means.items()}

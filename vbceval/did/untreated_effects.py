@@ -174,12 +174,13 @@ class UntreatedEffects(ABC):
         # a stratum found in few clusters has their factor and degrees of freedom, not those of all
         sizes = [int(part.clusters.sum()) for part in parts for _ in part.rows]
         frame = framed(rows_out, [factor.df(size) for size in sizes], moments)
+        if moments.people:
+            frame = without_small_strata(frame, clusters=people_are_clusters(moments))
         root = np.sqrt([factor.factor(n_clusters=size) for size in sizes])
         results = [result for part in parts for result in part.results]
         psi = np.concatenate([x.psi for x in results], axis=1)[used]
         return Estimates(
-            frame=without_small_strata(frame) if moments.people else frame,
-            psi=psi, psi_vcov=psi * root, clusters=labels[used],
+            frame=frame, psi=psi, psi_vcov=psi * root, clusters=labels[used],
             cluster_name=moments.cluster_name, shares=_shares(results, used, root),
             multiplier=multiplier, meta=meta,
         )  # fmt: skip
@@ -246,10 +247,14 @@ def _shares(results: list[Imputed], used: BoolArray, root: FloatArray) -> Shares
 def framed(rows: list[dict[str, Any]], dfs: list[float], moments: Moments) -> pd.DataFrame:
     """Return rows as a frame with degrees of freedom; counts of clusters that are people shown."""
     frame = pd.DataFrame(rows).assign(df=dfs)
-    if moments.people and moments.xx is None and moments.unit_name == moments.cluster_name:
-        # each person is a cluster
+    if people_are_clusters(moments):
         frame["n_clusters"] = suppress_small(frame["n_clusters"])
     return frame
+
+
+def people_are_clusters(moments: Moments) -> bool:
+    """Whether each person is a cluster."""
+    return moments.people and moments.xx is None and moments.unit_name == moments.cluster_name
 
 
 def refuse_base(design: Design, name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import vbceval as vbc
 from vbceval.core.errors import EstimationError
-from vbceval.did import odds
+from vbceval.did import GroupTime, odds
 from vbceval.did.solve import standardise
 
 KEYS = {"unit": "unit", "period": "period", "cohort": "cohort"}
@@ -132,3 +132,28 @@ def test_a_logit_that_has_not_converged_is_no_result(monkeypatch) -> None:
     monkeypatch.setattr(odds, "_STEPS", 2)
     with pytest.raises(EstimationError, match="did not converge"):
         odds.fit_logit(z, d, np.ones(200))
+
+
+@pytest.mark.parametrize(
+    ("method", "trim"), [("ipw", None), ("ipw", 0.5), ("dr", 0.5), ("dr_imp", 0.5)]
+)
+def test_comparison_rows_of_one_period_without_counterpart(method, trim) -> None:
+    """Their weighted mean is of nothing; it was a missing effect without a word."""
+    rng = np.random.default_rng(1)
+    u, t = np.repeat(np.arange(200), 2), np.tile([2014, 2015], 200)
+    region = np.where(u < 40, "east", "west")
+    data = pd.DataFrame({
+        "unit": u, "period": t, "cohort": np.where((u < 30) | (u > 194), 2015.0, np.nan),
+        "region": region, "y": rng.standard_normal(400),
+    })  # fmt: skip
+    if trim is None:
+        # nobody treated in the west
+        data = data[(data["region"] == "east") | data["cohort"].isna()]
+    # comparison rows of one period are all in the region of few, or of no treated
+    gone = data["cohort"].isna() & (data["region"] == ("east" if trim is None else "west"))
+    data = data[~(gone & (t[data.index] == 2015))]
+    panel = vbc.Panel.from_frame(data, **KEYS, kind="repeated_cross_section", people=False)
+    design = vbc.Design(outcome="y", comparison="never_treated", covariates=["region"])
+    said = "no comparison row of the later"
+    with pytest.raises(EstimationError, match=said):
+        GroupTime(method=method, trim=trim).fit(panel, design)

@@ -348,7 +348,8 @@ def _framed(
 ) -> pd.DataFrame:
     rows = [r for p, d in zip(parts, df, strict=True) for r in _records(p, q, moments, design, d)]
     frame = pd.DataFrame(rows).iloc[_means_first(len(parts), len(q) + 1)]
-    return without_small_strata(frame) if moments.people else frame
+    own = moments.unit_name == moments.cluster_name
+    return without_small_strata(frame, clusters=own) if moments.people else frame
 
 
 def _note(treated: int, width: float, psi: FloatArray) -> str:

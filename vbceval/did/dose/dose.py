@@ -220,7 +220,8 @@ class Dose:
         frame["df"] = [factor.df(int(size)) for size in sizes]
         if moments.people:
             keys = ["cohort", "period"] if self.aggregation == "group_time" else ["dose"]
-            frame = without_small_counts(frame, keys)
+            own = moments.unit_name == moments.cluster_name
+            frame = without_small_counts(frame, keys, clusters=own)
         psi = np.concatenate([r.influence().to_numpy() for r in results], axis=1)
         known = [r.shares for r in results if r.shares is not None]
         shares = joined(known, root) if self.aggregation == "group_time" else None

@@ -193,6 +193,9 @@ class TwoPart:
             [len(p.rows) for p in parts],
         )[order]
         dropped = {name: others for p in parts for name, others in p.dropped.items()}
+        if moments.people:
+            own = moments.unit_name == moments.cluster_name
+            frame = without_small_strata(frame, clusters=own)
         meta = {
             "estimator": "TwoPart", "options": asdict(self), "design": design_meta(design),
             "vcov": vcov_name(factor, multiplier), "ssc": factor.name,
@@ -205,7 +208,7 @@ class TwoPart:
             "warnings": sorted({*said_of_dropped(dropped), *(n for n in frame["note"] if n)}),
         }  # fmt: skip
         return Estimates(
-            frame=without_small_strata(frame) if moments.people else frame, psi=psi,
+            frame=frame, psi=psi,
             psi_vcov=psi * root, clusters=labels[used], cluster_name=moments.cluster_name,
             shares=Shares(
                 value=mass.sum(axis=0), psi=mass if self.weights_random else None, vcov_scale=root

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems
+from vbceval.core.disclosure import is_small
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.version import versions
 from vbceval.design import Design
-from vbceval.did.disclosed import without_small_counts
+from vbceval.did.disclosed import tells_small, without_small_counts
 from vbceval.did.inputs import (
     cluster_labels,
     design_meta,
@@ -23,7 +24,7 @@ from vbceval.did.inputs import (
 )
 from vbceval.did.switching.contrasts import Rules, fit_slopes
 from vbceval.did.switching.horizons import NAMES, Plan, Row, estimate_rows
-from vbceval.did.switching.paths import read_paths
+from vbceval.did.switching.paths import Paths, read_paths
 from vbceval.did.switching.tables import Treated, read_treated, table_of
 from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates
@@ -34,13 +35,14 @@ from vbceval.panel import Panel
 
 
 class _Part(NamedTuple):
-    """Rows of one stratum, with the clusters (N,) and labels (N,) of its groups."""
+    """Rows of one stratum, the clusters (N,) of its groups, and whether some start so are few."""
 
     stratum: str | None
     rows: list[Row]
     cluster: np.ndarray
     groups: int
     changing: int
+    few: bool
     unidentified: tuple[float, ...]
 
 
@@ -209,7 +211,11 @@ class Switching:
         ])  # fmt: skip
         if moments.people:
             # both directions are the sum of each
-            frame = without_small_counts(frame, ["estimand", "horizon"], parts=["horizon"])
+            frame = without_small_counts(
+                frame, ["estimand", "horizon"], parts=["horizon"],
+                told=[part.few for part in parts for _ in part.rows],
+                clusters=moments.unit_name == moments.cluster_name,
+            )  # fmt: skip
         derivative, recentred = np.column_stack(psi)[used], np.column_stack(own)[used]
         psi_vcov = recentred
         if vcov != "recentred":
@@ -282,7 +288,9 @@ class Switching:
             )
         return _Part(
             stratum, found, paths.table.cluster, len(paths.first),
-            int((paths.sign != 0).sum()), () if slopes is None else slopes.unidentified,
+            int((paths.sign != 0).sum()),
+            _people(moments) and _tells_few(paths, found),
+            () if slopes is None else slopes.unidentified,
         )  # fmt: skip
 
     def _meta(
@@ -295,6 +303,10 @@ class Switching:
         n_clusters: int,
     ) -> dict[str, Any]:
         said = []
+        # of all and of each stratum they would tell one that is few
+        few = any(part.few for part in parts) or (
+            moments.people and bool(is_small([p.groups - p.changing for p in parts]).any())
+        )
         for part in parts:
             within = "" if part.stratum is None else f"{part.stratum}: "
             if part.unidentified:
@@ -311,10 +323,36 @@ class Switching:
             "exactness": "moments" if moments.xx is not None else "unit pass",
             "n_clusters": n_clusters, "cluster": moments.cluster_name,
             "groups": {p.stratum or "all": shown(p.groups, moments.people) for p in parts},
-            "changing": {p.stratum or "all": shown(p.changing, moments.people) for p in parts},
+            "changing": {
+                p.stratum or "all": np.nan if few else shown(p.changing, moments.people)
+                for p in parts
+            },
             "language": "effect", "versions": versions("numpy", "scipy", "pandas"),
             "warnings": said,
         }  # fmt: skip
+
+
+def _tells_few(paths: Paths, rows: list[Row]) -> bool:
+    """Whether counts of horizons would tell a cohort of 1-10 groups, in some of them only."""
+    keys = np.column_stack([paths.start, paths.first])
+    code = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    sizes = np.bincount(code)
+    for direction in {row.direction for row in rows}:
+        same = [row for row in rows if row.direction == direction]
+        for counted in (
+            [row.switchers for row in same],
+            [row.used & ~row.switchers for row in same],
+        ):
+            held = np.array([np.bincount(code[who], minlength=len(sizes)) > 0 for who in counted])
+            if tells_small(sizes, held):
+                return True
+    return False
+
+
+def _people(moments: Moments) -> bool:
+    """Whether groups may be people: followed units, or clusters that are."""
+    whole = moments.kind == "panel" or moments.unit_name == moments.cluster_name
+    return moments.people and whole
 
 
 def _record(row: Row, part: _Part, moments: Moments, design: Design) -> dict[str, Any]:
