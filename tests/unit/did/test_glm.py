@@ -116,6 +116,17 @@ def test_dummies(draw, family, x) -> None:
     np.testing.assert_allclose(est.std_error, by_hand.errors(beta, vcov), rtol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["poisson", "logit"])
+def test_a_covariate_that_is_at_its_mean(draw, family) -> None:
+    """Cells in which it is zero when centred have values in the same columns as others."""
+    d = draw(family).drop(columns="w").assign(x=lambda f: f["unit"] // 4 % 3.0)
+    est = GLMDiD(family=family).fit(panel(d), vbc.Design(outcome="y", covariates=["x"]), vcov="CR0")
+    by_hand = Dummies(d, family, x=True)
+    beta, vcov = by_hand.fit()
+    np.testing.assert_allclose(est.estimate, by_hand.effects(beta), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(est.std_error, by_hand.errors(beta, vcov), rtol=1e-6)
+
+
 def test_effects_of_units(draw) -> None:
     """Poisson with a dummy for each unit; the error counts that of unit levels through averaging."""
     d = draw("poisson", units=60)

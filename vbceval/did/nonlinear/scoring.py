@@ -73,11 +73,13 @@ def score(cells: Cells, first: Fit, family: Family, outcome: str) -> Scored:
     block, y = cells.block, cells.y[:, 0]
     family.check(outcome, y)
     _refuse_separated(first, y, block.w, family)
-    # dropped columns stay in place, but are zero: positions of contrasts do not move
-    keep = sparse.diags_array(first.kept.astype(float))
-    z = replace(
-        first.z, rows=sparse.csr_array(first.z.mean @ keep), inner=(), own=np.zeros(len(first.kept))
+    # dropped columns stay in place, but are zero: positions of contrasts do not move; a product
+    # would leave out covariates that are zero, and cells of a pattern hold the same columns
+    mean = first.z.mean
+    rows = sparse.csr_array(
+        (mean.data * first.kept[mean.indices], mean.indices, mean.indptr), shape=mean.shape
     )
+    z = replace(first.z, rows=rows, inner=(), own=np.zeros(len(first.kept)))
     plain = block._replace(xx=None, xy=None)
     eta = family.start(y, block.w)
     change = np.inf
