@@ -221,7 +221,11 @@ class DuckDBEngine(Engine):
         view = self.temporary("files")
         # Spark reads %20 in a folder's name as a blank, DuckDB as it stands: the decoded name wins
         spelled = [(files.folder_names.get(column, column), column) for column in files.columns]
-        scan = exp.Select(expressions=[sql.named(sql.column(raw), name) for raw, name in spelled])
+        old = {row["name"] for row in self.run(_old_bounds(files)).to_pylist()}
+        scan = exp.Select(expressions=[
+            sql.named(_unbounded(raw) if raw in old else sql.column(raw), name)
+            for raw, name in spelled
+        ])  # fmt: skip
         self._make("VIEW", view, scan.from_(exp.Table(this=_reader(files))))
         source = Source(origin="files", label=files.label, files=files.described())
         return self._describe(view, source)
@@ -387,3 +391,33 @@ def _check_options(
     if temp_directory is not None and Path(temp_directory).is_file():
         problems.add(f"`temp_directory` ({temp_directory}) is a file. Give a folder.")
     problems.raise_if_any()
+
+
+def _old_bounds(files: ParquetFiles) -> exp.Select:
+    """Return the query for columns of which some file has bounds in the deprecated fields alone."""
+    from sqlglot import exp
+
+    def absent(*names: str) -> exp.Condition:
+        return exp.and_(*(exp.Is(this=sql.column(x), expression=exp.null()) for x in names))
+
+    paths = exp.Array(expressions=[exp.Literal.string(path) for path in files.paths])
+    name = sql.named(sql.column("path_in_schema"), "name")
+    query = exp.Select(expressions=[name], distinct=exp.Distinct())
+    query = query.from_(exp.Table(this=exp.Anonymous(this="parquet_metadata", expressions=[paths])))
+    old = exp.Not(this=exp.Paren(this=absent("stats_min", "stats_max")))
+    return query.where(old, absent("stats_min_value", "stats_max_value"))
+
+
+def _unbounded(name: str) -> exp.Expression:
+    """
+    Return a column as an expression through which DuckDB does not see the bounds of the file.
+
+    The deprecated fields ``min`` and ``max`` (parquet.thrift, `Statistics`) are in the order of
+    signed bytes also for text and decimals. DuckDB takes them for bounds, and leaves out rows of a
+    range or a join, or keeps too many.
+    """
+    from sqlglot import exp
+
+    value = exp.PropertyEQ(this=exp.to_identifier("value"), expression=sql.column(name))
+    one = exp.Anonymous(this="union_value", expressions=[value])
+    return exp.Dot(this=one, expression=exp.to_identifier("value"))

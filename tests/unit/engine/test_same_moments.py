@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -12,8 +14,10 @@ from vbceval import Moments
 from vbceval.core.errors import DataError
 from vbceval.moments import passes
 from vbceval.moments.histograms import edges_of
+from vbceval.passes import quantiles
 
 from .conftest import NASTY
+from .footers import deprecate_bounds
 
 OPTIONS = {
     "cluster": "provider", "period": "quarter", "cohort": "entry", "strata": ["dual"],
@@ -63,6 +67,38 @@ def test_nan_in_parquet_is_missing(which, digits, tmp_path, request) -> None:
     assert np.average(own.y_mean[:, 0], weights=own.w) == pytest.approx(
         np.average(spend["spend"], weights=spend["months"]), rel=1e-12
     )
+
+
+def test_bounds_of_old_files_are_not_believed(duck, tmp_path, monkeypatch) -> None:
+    """Old writers ordered text as signed bytes, where every sign beyond ASCII comes before `a`."""
+    names = np.array(["a", "zz", "\u00e9", "\u00ff"])
+    frame = rows(600).sort_values("provider", ignore_index=True)
+    frame["provider"] = names[np.arange(600) // 150]
+    frame["entry"] = np.where(frame["provider"] == "zz", 3.0, np.nan)
+    frame["months"] = frame["months"].map(lambda m: Decimal(int(m) - 1).scaleb(-1))
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    place = table.column_names.index("months")
+    months = pa.array(frame["months"], pa.decimal128(25, 1))
+    table = table.set_column(place, "months", months)
+    path, size = tmp_path / "old.parquet", 200
+    pq.write_table(table, path, row_group_size=size, use_dictionary=False)
+
+    def signed(block: int, name: str) -> tuple[bytes, bytes] | None:
+        values = frame[name].iloc[block * size : (block + 1) * size]
+        if name != "provider":
+            return None
+        found = sorted({x.encode() for x in values}, key=lambda x: [v - (v > 127) * 256 for v in x])
+        return found[0], found[-1]
+
+    deprecate_bounds(path, signed)
+    assert pq.read_table(path).equals(table)
+    options = {**OPTIONS, "unit": None}
+    want = Moments.from_table(table, engine=duck, **options)
+    monkeypatch.setattr(passes, "_MEMORY", 2000)
+    found = Moments.from_table(path, engine=duck, **options)
+    assert found.sums.table.equals(want.sums.table)
+    by = {"column": "spend", "q": 0.5, "by": ["provider"], "digits": {"spend": 2}}
+    pd.testing.assert_frame_equal(quantiles(path, duck, **by), quantiles(table, duck, **by))
 
 
 def test_any_value_of_a_key_is_only_a_value(duck, spark, tmp_path, monkeypatch) -> None:
