@@ -342,7 +342,7 @@ def _pairs(path: str) -> list[tuple[str, str]]:
 def _key_type(values: set[str]) -> str:
     # 01 and 1 are different texts and one number: only a number's one spelling makes it a number
     present = values - {_NULL_FOLDER}
-    whole = all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in present)
+    whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in present)
     return "BIGINT" if whole and present else "VARCHAR"
 
 

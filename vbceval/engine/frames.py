@@ -78,5 +78,12 @@ def _plain(kind: pa.DataType) -> pa.DataType:
         kind = kind.value_type
     if kind in (pa.large_string(), pa.string_view()):
         return pa.string()
-    signed = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
-    return signed.get(kind, pa.decimal128(20, 0) if kind == pa.uint64() else kind)
+    if pa.types.is_decimal(kind) and kind.scale < 0:
+        # at most 38 digits, which the cast checks: engines have no negative scale
+        return pa.decimal128(min(kind.precision - kind.scale, 38), 0)
+    known = {
+        pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(),
+        # DuckDB does not read it, and 32 bits hold each of its values
+        pa.float16(): pa.float32(),
+    }  # fmt: skip
+    return known.get(kind, pa.decimal128(20, 0) if kind == pa.uint64() else kind)

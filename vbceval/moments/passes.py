@@ -28,7 +28,7 @@ from vbceval.moments.queries import (
 )
 from vbceval.moments.schema import LARGEST, Schema, histogram_column
 from vbceval.moments.sums import Sums, people_column
-from vbceval.moments.whole import narrow
+from vbceval.moments.whole import as_periods, narrow, one_zero
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _MEMORY = 2**30
 # bytes of memory that one sum of one cell is given: each thread has one, and tables grow by doubling
 _STATE = 128
+# types without an order or a label: STRUCT(a BIGINT), BIGINT[], ARRAY<BIGINT>, INTERVAL DAY TO SECOND
+_NESTED, _INTERVAL = ("]", ">"), ("STRUCT", "MAP", "UNION", "ARRAY", "LIST", "INTERVAL")
 
 
 def sum_table(
@@ -223,12 +225,12 @@ def _typed(table: pa.Table, schema: Schema) -> pa.Table:
 
     table = plain(table)
     for place, field in enumerate(table.schema):
-        if field.name in schema.keys:
-            if field.name == schema.period:
-                cast = table.column(place).cast(pa.float64())
-                table = table.set_column(place, field.name, cast)
-            continue
         column = table.column(place)
+        if field.name in schema.keys:
+            is_period = field.name == schema.period
+            key = as_periods(column, field.name) if is_period else one_zero(column)
+            table = table.set_column(place, field.name, key)
+            continue
         if column.null_count:
             column = pc.fill_null(column, pa.scalar(0, field.type))
             table = table.set_column(place, field.name, column)
@@ -269,6 +271,12 @@ def _check_names(schema: Schema, relation: Relation) -> None:
         raise DataError(
             f"`{schema.cluster}` holds {kind.engine_type}; a cluster is named by text or a number. "
             "Convert it when the table is made."
+        )
+    nested = {k: relation.column(k).engine_type for k in schema.strata}
+    nested = {k: t for k, t in nested.items() if t.endswith(_NESTED) or t.startswith(_INTERVAL)}
+    for name, held in nested.items():
+        raise DataError(
+            f"`{name}` holds {held}; a stratum is named by one value. Convert it when the table is made."
         )
     people = [people_column(schema.alone(block)) for block in schema.blocks]
     names = [*schema.keys, *schema.sum_columns, *dict.fromkeys(people)]

@@ -1,9 +1,11 @@
-"""Columns of whole numbers in Arrow: 64 bits where these hold every value, else 38 digits."""
+"""Columns of numbers in Arrow: whole ones in 64 bits where these hold them, keys that compare as equal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from vbceval.core.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +30,42 @@ def narrow(table: pa.Table) -> pa.Table:
             continue
         table = table.set_column(place, field.name, column)
     return table
+
+
+def one_zero(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a key whose -0.0 is 0.0: engines take them for one value, and Arrow for two."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.add(column, pa.scalar(0.0, column.type))
+
+
+def as_periods(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """
+    Return periods as doubles.
+
+    Raises
+    ------
+    DataError
+        If some are whole numbers that doubles do not hold.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_decimal(column.type):
+        # Arrow multiplies by a power of ten, which gives other doubles than reading the digits
+        values = pc.unique(column)
+        doubles = pa.array([float(x) for x in values.to_pylist()], type=pa.float64())
+        return doubles.take(pc.index_in(column, value_set=values))
+    try:
+        return one_zero(column.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        raise DataError(
+            f"`{name}` has whole numbers beyond 2^53, as time in nanoseconds has, and two periods "
+            "would become one. Number the periods, or give their year, when the table is made."
+        ) from None
 
 
 def stacked(tables: Sequence[pa.Table]) -> pa.Table:

@@ -16,6 +16,7 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import Facts, inspect
+from vbceval.moments.whole import one_zero
 from vbceval.passes.conditions import all_of, is_value
 
 if TYPE_CHECKING:
@@ -263,9 +264,9 @@ def _places(found: pa.Table, cells: pd.DataFrame, keys: Sequence[str]) -> IntArr
     known: BoolArray = np.ones(found.num_rows, dtype=bool)
     wanted = np.zeros(len(cells), dtype=np.int64)
     for j, key in enumerate(keys):
-        column = found.column(f"k{j}")
+        column = one_zero(found.column(f"k{j}"))
         levels = pd.Index(cells[key].unique()).sort_values()
-        values = pa.array(levels.to_numpy(), from_pandas=True).cast(column.type)
+        values = one_zero(pa.chunked_array([pa.array(levels, from_pandas=True)])).cast(column.type)
         place = pc.index_in(column, value_set=values).combine_chunks()
         known &= np.asarray(place.is_valid().to_numpy(zero_copy_only=False))
         code = code * len(levels) + np.asarray(place.fill_null(0).to_numpy())

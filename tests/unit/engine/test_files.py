@@ -136,6 +136,10 @@ def test_folders_named_key_value_become_columns(duck, write, tmp_path) -> None:
     ]  # fmt: skip
     found = sorted(rows(duck, relation), key=lambda r: r["x"])
     assert found == [{"x": 1, "year": 2021, "arm": "01"}, {"x": 2, "year": 2022, "arm": "1"}]
+    write("z/arm=-0/a.parquet", x=[1])
+    write("z/arm=0/a.parquet", x=[2])
+    zeros = sorted(r["arm"] for r in rows(duck, duck.register(tmp_path / "z")))
+    assert zeros == ["-0", "0"]
 
 
 def test_folder_keys_that_differ_or_repeat_a_column_are_refused(duck, write, tmp_path) -> None:
@@ -182,6 +186,14 @@ def test_tables_in_memory(duck) -> None:
     ]  # fmt: skip
     unsigned = pa.table({"u": pa.array([2**64 - 1], pa.uint64())})
     assert rows(duck, duck.register(unsigned))[0]["u"] == 2**64 - 1
+    odd = {
+        "h": pa.array([0.5, None], pa.float16()),
+        "d": pa.array([1200, None], pa.decimal128(5, -2)),
+    }
+    assert rows(duck, duck.register(pa.table(odd))) == [
+        {"h": 0.5, "d": 1200},
+        {"h": None, "d": None},
+    ]
     with pytest.raises(DataError, match="mix values"):
         duck.register(pd.DataFrame({"x": [1, "John"]}))
     wide = pa.table({"x": pa.array([1], pa.decimal256(50, 2))})

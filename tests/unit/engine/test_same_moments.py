@@ -101,6 +101,46 @@ def test_bounds_of_old_files_are_not_believed(duck, tmp_path, monkeypatch) -> No
     pd.testing.assert_frame_equal(quantiles(path, duck, **by), quantiles(table, duck, **by))
 
 
+@pytest.mark.parametrize(
+    ("which", "key"), [("duck", "dual"), ("duck", "quarter"), ("spark", "dual")]
+)
+def test_a_zero_with_a_sign_is_zero(which, key, request) -> None:
+    """Engines group 0.0 with -0.0 under either, and Arrow holds them for two keys."""
+    engine = request.getfixturevalue(which)
+    plain = rows(900)
+    plain[key] = np.random.default_rng(1).integers(0, 2, 900).astype(float)
+    plain["entry"] = np.where(plain["provider"] < "D", 1.0, np.nan)
+    signed = plain.copy()
+    signed[key] = np.where((signed[key] == 0) & (signed.index % 3 > 0), -0.0, signed[key])
+    drop = signed.assign(**{key: np.where(plain[key] == 0, -0.0, plain[key])})
+    want, found, other = (
+        Moments.from_table(f, engine=engine, histograms=["spend"], **OPTIONS)
+        for f in (plain, signed, drop.iloc[:600])
+    )
+    assert found.sums.table.equals(want.sums.table)
+    assert found.histogram("spend")["n"].sum() == 900
+    assert len(found + other) == len(want)
+
+
+def test_periods_of_decimals_are_the_doubles_of_their_digits(duck) -> None:
+    frame = rows(600)
+    frame["quarter"] = [Decimal(q) / 10 + 2016 for q in frame["quarter"]]
+    frame["entry"] = [Decimal("2016.1") if p < "D" else None for p in frame["provider"]]
+    found = Moments.from_table(frame, engine=duck, **OPTIONS)
+    assert sorted(found.cells["period"].unique()) == [2016.1, 2016.2, 2016.3, 2016.4]
+    assert found.units["cohort"].dropna().unique().tolist() == [2016.1]
+
+
+def test_periods_that_doubles_do_not_hold_and_strata_without_order_are_named(duck) -> None:
+    frame = rows(600)
+    late = frame.assign(quarter=frame["quarter"] + 2**53)
+    with pytest.raises(DataError, match=r"`quarter` has whole numbers beyond 2\^53"):
+        Moments.from_table(late, engine=duck, **OPTIONS)
+    for value, kind in (([1], r"BIGINT\[\]"), ({"a": 1}, "STRUCT"), (pd.Timedelta(1), "INTERVAL")):
+        with pytest.raises(DataError, match=f"`dual` holds {kind}.*named by one value"):
+            Moments.from_table(frame.assign(dual=[value] * 600), engine=duck, **OPTIONS)
+
+
 def test_any_value_of_a_key_is_only_a_value(duck, spark, tmp_path, monkeypatch) -> None:
     values = [*NASTY, "", " ", "NaN", "null", "e\u0301", "\u00e9", "\u200b", "a\x00b", "x" * 300]
     i, n = np.arange(40 * len(values)), len(values)

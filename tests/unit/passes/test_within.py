@@ -309,3 +309,14 @@ def test_errors_by_unit_of_a_regression_that_came_from_elsewhere(duck) -> None:
     other = frame.assign(spend=frame["spend"] * 1.1)
     with pytest.raises(EstimationError, match="these are not the rows"):
         by_unit(fit, other, duck)
+
+
+def test_a_zero_with_a_sign_is_zero(duck) -> None:
+    frame = panel(100).assign(q=lambda f: f["q"] - 2.0, dual=lambda f: f["person"] % 2 * 1.0)
+    signed = frame.copy()
+    for key in ("q", "dual"):
+        signed.loc[(frame[key] == 0) & (frame.index % 3 > 0), key] = -0.0
+    options = {**COLUMNS, "strata": ["dual"], "buckets": 2}
+    want, found = (within(f, duck, **options) for f in (frame, signed))
+    np.testing.assert_allclose(found.gram, want.gram, rtol=1e-12)
+    pd.testing.assert_frame_equal(found.cells, want.cells)
