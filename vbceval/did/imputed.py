@@ -9,7 +9,7 @@ from scipy import sparse
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
-from vbceval.did.inputs import ONE_CLUSTER, shown
+from vbceval.did.inputs import ONE_CLUSTER, shown, without_rounding
 from vbceval.did.untreated import Cells, UntreatedFit
 from vbceval.did.untreated_cells import Sample
 from vbceval.estimates.columns import GROUP_TIME
@@ -90,6 +90,7 @@ def impute(
             own = np.where(v > 0, np.where(rest > 1e-12, own / rest, np.inf), 0.0)
     direction = fit.direction(cells, q, target, m)
     psi = own - fit.score @ (fit.inverse @ direction)
+    psi = without_rounding(psi, float(np.abs(cells.y).max()))
     return Imputed(estimate, weight, psi, (v > 0).sum(axis=0))
 
 

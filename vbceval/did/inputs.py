@@ -12,7 +12,7 @@ import pandas as pd
 from vbceval.balance import BalanceWeights
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import IntArray
+from vbceval.core.typing import FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.inference import SSC, FewTreated, Multiplier, Randomization
 from vbceval.inference.few_treated import few_treated_options
@@ -21,6 +21,8 @@ from vbceval.panel import Panel
 
 ONE_CLUSTER = "one treated cluster: its own sampling error is not in std_error"
 """``note`` of an effect on one cluster."""
+_ROUNDING = 1e-13
+"""Share of outcomes below which an influence is their rounding."""
 
 
 def small_sample(
@@ -189,6 +191,24 @@ def without_small_strata(frame: pd.DataFrame, *, clusters: bool = False) -> pd.D
     told = few.groupby([variable, outcome], dropna=False).transform("any").astype(bool)
     out.loc[told, ["n_units", "n_comparison", *(["n_clusters"] if clusters else [])]] = np.nan
     return out
+
+
+def without_rounding(psi: FloatArray, size: float | FloatArray) -> FloatArray:
+    """
+    Return influence with zeros where all of it is the rounding of outcomes.
+
+    With one treated and one comparison cluster, or an effect that is zero by construction, nothing
+    shows the sampling error: it is missing then, and not a number near zero.
+
+    Parameters
+    ----------
+    psi : array, shape (G, k)
+        Influence of clusters, in the unit of the estimates.
+    size : float or array, shape (k,)
+        Size of the numbers it was computed from, such as the largest outcome.
+    """
+    seen = np.sqrt((psi**2).sum(axis=0)) > _ROUNDING * np.asarray(size)
+    return psi if seen.all() else np.where(seen, psi, 0.0)
 
 
 def shown(count: int, people: bool) -> float:

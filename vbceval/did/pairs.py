@@ -13,6 +13,7 @@ from vbceval.did import followed, unfollowed
 from vbceval.did.blocks import Block, Followed, side
 from vbceval.did.changes import Changes
 from vbceval.did.crossed_pairs import regressed
+from vbceval.did.inputs import without_rounding
 from vbceval.did.pair_results import Counts, PairResult, noted, without_estimation
 from vbceval.did.period_sums import PeriodSums
 from vbceval.did.solve import ComparisonFailure, Regressors, standardise
@@ -133,6 +134,11 @@ def estimate_pairs(
                 done |= _cross_section(block, periods, i, pair, settings, psi)
     else:
         done = _followed_pairs(block, index, periods, pairs, settings, psi)
+    for own, y in zip(psi, block.y.T, strict=True):
+        found = own.T
+        kept = without_rounding(found, float(np.abs(y).max(initial=0.0)))
+        if kept is not found:
+            found[:] = kept
     places = sorted(done)
     return [done[i] for i in places], psi if len(places) == len(pairs) else psi[:, places]
 

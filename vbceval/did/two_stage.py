@@ -10,6 +10,7 @@ import numpy as np
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.did.imputed import Imputed, sums_by_cluster
+from vbceval.did.inputs import without_rounding
 from vbceval.did.untreated import Cells, UntreatedFit
 from vbceval.did.untreated_cells import Sample
 from vbceval.did.untreated_effects import UntreatedEffects
@@ -115,4 +116,5 @@ def second_stage(fit: UntreatedFit, cells: Cells, target: IntArray, m: int) -> I
     estimate = np.bincount(target, weights=q * residual, minlength=m)
     own: FloatArray = sums_by_cluster(fit, cells, target, m, q * (residual - estimate[target]))
     psi = own - fit.score @ (fit.inverse @ fit.direction(cells, q, target, m))
+    psi = without_rounding(psi, float(np.abs(cells.y).max()))
     return Imputed(estimate, weight, psi, (masses > 0).sum(axis=0), masses)

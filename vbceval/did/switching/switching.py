@@ -21,6 +21,7 @@ from vbceval.did.inputs import (
     small_sample,
     strata_of,
     vcov_name,
+    without_rounding,
 )
 from vbceval.did.switching.contrasts import Rules, fit_slopes
 from vbceval.did.switching.horizons import NAMES, Plan, Row, estimate_rows
@@ -216,7 +217,10 @@ class Switching:
                 told=[part.few for part in parts for _ in part.rows],
                 clusters=moments.unit_name == moments.cluster_name,
             )  # fmt: skip
-        derivative, recentred = np.column_stack(psi)[used], np.column_stack(own)[used]
+        size = np.abs(frame["estimate"].to_numpy(dtype=float))
+        derivative, recentred = (
+            without_rounding(np.column_stack(found)[used], size) for found in (psi, own)
+        )
         psi_vcov = recentred
         if vcov != "recentred":
             sizes = [len(np.unique(part.cluster)) for part in parts for _ in part.rows]
