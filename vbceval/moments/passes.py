@@ -19,6 +19,7 @@ from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import edges_of, histograms_wanted, nested, positions
 from vbceval.moments.inspection import Inspection, inspect
 from vbceval.moments.queries import (
+    OWN,
     bins_by_cell,
     cluster_table,
     is_once_a_period,
@@ -78,6 +79,12 @@ def sum_table(
     numbers = tuple(dict.fromkeys((*weights, *covariates, *outcomes)))
     others = [x for x in (cohort, exit, unit) if x is not None]
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
+    own = [x for x in relation.columns if x.lower().startswith(OWN)]
+    if own:
+        raise DataError(
+            f"{listed(own)} begins with `{OWN}`, as columns that the pass makes do, and one would be "
+            "read in place of the other. Rename it in the source."
+        )
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     problems = Problems(relation.source.title)
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # a product of BIGINT up to here cannot overflow
 _LARGEST = 2**62
+OWN = "vbc "
+"""What names of columns begin with that queries make beside those of the source, in any case."""
 # a set of periods fits into the bits of a BIGINT
 _MOST_PERIODS = 62
 
@@ -61,7 +63,7 @@ def sums_by_cell(
             found[term.name] = sql.column(term.name)
             added.append(sql.named(_total(term, facts, present, rows), term.name))
         for word in pack([_part(terms, facts, present, rows) for terms in small.values()]):
-            total = f"word {len(added)}"
+            total = f"{OWN}word {len(added)}"
             added.append(sql.named(word.total(), total))
             found |= word.taken_apart(total)
     if schema.separate == schema.outcomes:
@@ -134,10 +136,10 @@ def is_once_a_period(
     low, high = span
     if relation.column(period).kind != "integer" or high - low >= _MOST_PERIODS:
         return False
-    bits = sql.named(ex.set_of(period, int(low)), "seen")
-    each = sql.select(sql.named(ex.count_rows(), "n"), bits, of=relation.name)
+    bits = sql.named(ex.set_of(period, int(low)), f"{OWN}seen")
+    each = sql.select(sql.named(ex.count_rows(), f"{OWN}n"), bits, of=relation.name)
     each = each.group_by(sql.column(unit))
-    twice = exp.NEQ(this=ex.size_of_set("seen"), expression=sql.column("n"))
+    twice = exp.NEQ(this=ex.size_of_set(f"{OWN}seen"), expression=sql.column(f"{OWN}n"))
     query = exp.Select(expressions=[sql.named(ex.count_rows(), "people")])
     found = engine.run(query.from_(each.subquery("u")).where(twice))
     return int(found.to_pylist()[0]["people"]) == 0
@@ -153,7 +155,7 @@ def cluster_table(
     What is wrong, such as rows of a cluster that differ in cohort or exit, is added to `problems`;
     the table is then not to be used.
     """
-    parts: list[exp.Expression] = [sql.column(cluster), sql.named(ex.count_rows(), "rows")]
+    parts: list[exp.Expression] = [sql.column(cluster), sql.named(ex.count_rows(), f"{OWN}rows")]
     columns = {"cohort": cohort} | ({} if exit is None else {"exit": exit})
     for role, name in list(columns.items()):
         column = relation.column(name)
@@ -165,19 +167,19 @@ def cluster_table(
             del columns[role]
             continue
         parts += [
-            sql.named(ex.smallest(ex.value(name, column, never=never)), f"{role}_low"),
-            sql.named(ex.largest(ex.value(name, column, never=never)), f"{role}_high"),
-            sql.named(ex.count(ex.value(name, column, never=never)), f"{role}_rows"),
-            sql.named(sql.count_if(ex.is_infinite(name, column)), f"{role}_infinite"),
+            sql.named(ex.smallest(ex.value(name, column, never=never)), f"{OWN}{role}_low"),
+            sql.named(ex.largest(ex.value(name, column, never=never)), f"{OWN}{role}_high"),
+            sql.named(ex.count(ex.value(name, column, never=never)), f"{OWN}{role}_rows"),
+            sql.named(sql.count_if(ex.is_infinite(name, column)), f"{OWN}{role}_infinite"),
         ]
     query = sql.select(*parts, of=relation.name).group_by(sql.column(cluster))
     found = plain(engine.run(query.order_by(sql.column(cluster))))
     frame = found.to_pandas().set_index(cluster)
     table = pd.DataFrame(index=frame.index)
     for role, name in columns.items():
-        low, high = (frame[f"{role}_{side}"].astype(float) for side in ("low", "high"))
-        some = frame[f"{role}_rows"]
-        mixed = (low != high) & (some > 0) | (some > 0) & (some < frame["rows"])
+        low, high = (frame[f"{OWN}{role}_{side}"].astype(float) for side in ("low", "high"))
+        some = frame[f"{OWN}{role}_rows"]
+        mixed = (low != high) & (some > 0) | (some > 0) & (some < frame[f"{OWN}rows"])
         # rows without a cluster are no cluster
         mixed &= frame.index.notna()
         if mixed.any():
@@ -186,7 +188,7 @@ def cluster_table(
                 f"`{cluster}`, but all rows of a cluster enter together. Cluster on what enters "
                 "together, or correct the source."
             )
-        endless = int((frame[f"{role}_infinite"] > 0).sum()) if never != math.inf else 0
+        endless = int((frame[f"{OWN}{role}_infinite"] > 0).sum()) if never != math.inf else 0
         codes = (("0", int((low == 0).sum()), "0"), ("infinite", endless, "float('inf')"))
         for said, count, wanted in codes if role == "cohort" else ():
             if count and (said != "0" or never is None):
@@ -197,7 +199,7 @@ def cluster_table(
         table[role] = low
     if exit is None:
         table["exit"] = np.nan
-    return table.assign(rows=frame["rows"])
+    return table.assign(rows=frame[f"{OWN}rows"])
 
 
 def plain(table: pa.Table) -> pa.Table:
@@ -219,7 +221,7 @@ def _present(
 
 
 def _short(facts: Mapping[str, Facts]) -> dict[str, str]:
-    return {name: f"v{j}" for j, name in enumerate(facts)}
+    return {name: f"{OWN}{j}" for j, name in enumerate(facts)}
 
 
 def _rows(relation: Relation, schema: Schema, facts: Mapping[str, Facts]) -> exp.Select:
@@ -344,4 +346,4 @@ def _heavy(
 
 def _double(short: str) -> str:
     """Return the name of a column of whole numbers as doubles."""
-    return f"{short}_double"
+    return f"{short} double"

@@ -141,6 +141,26 @@ def test_periods_that_doubles_do_not_hold_and_strata_without_order_are_named(duc
             Moments.from_table(frame.assign(dual=[value] * 600), engine=duck, **OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [("quarter", "V0"), ("person", "v1"), ("provider", "rows"), ("dual", "word 0")],
+)
+def test_columns_named_as_queries_name_theirs_are_themselves(duck, role, name) -> None:
+    """R calls columns V1, V2, and SQL does not tell V1 from v1."""
+    frame = rows(600)
+    want = Moments.from_table(frame, engine=duck, histograms=["spend"], **OPTIONS)
+    options = {k: name if v == role else v for k, v in OPTIONS.items()}
+    options["strata"] = [name if role == "dual" else "dual"]
+    renamed = frame.rename(columns={role: name})
+    found = Moments.from_table(renamed, engine=duck, histograms=["spend"], **options)
+    for y in ("spend", "visits"):
+        np.testing.assert_array_equal(found.of(y).yy, want.of(y).yy)
+    assert found.n_units.tolist() == want.n_units.tolist()
+    with pytest.raises(DataError, match="`VBC 0` begins with `vbc `"):
+        Moments.from_table(frame.rename(columns={"dual": "VBC 0"}), engine=duck,
+                           **{**OPTIONS, "strata": ["VBC 0"]})  # fmt: skip
+
+
 def test_any_value_of_a_key_is_only_a_value(duck, spark, tmp_path, monkeypatch) -> None:
     values = [*NASTY, "", " ", "NaN", "null", "e\u0301", "\u00e9", "\u200b", "a\x00b", "x" * 300]
     i, n = np.arange(40 * len(values)), len(values)
