@@ -192,8 +192,8 @@ class _Base:
 
         columns = [
             sql.named(ex.count_rows(), "units"),
-            sql.named(ex.count(sql.column("p")), "based"),
-            sql.named(ex.count(sql.column("two")), "two"),
+            sql.named(ex.count(sql.column("vbc p")), "based"),
+            sql.named(ex.count(sql.column("vbc two")), "two"),
         ]
         periods = exp.Select(expressions=columns).from_(self._periods(condition).subquery("b"))
         found = engine.run(periods).to_pylist()[0]
@@ -230,8 +230,8 @@ class _Base:
                 ),
             )
             two = ex.where(differ, exp.Literal.number(1))
-        columns = [sql.column(self.unit), sql.named(self.when, "p")]
-        columns.append(sql.named(exp.cast(two, "INT"), "two"))
+        columns = [sql.column(self.unit), sql.named(self.when, "vbc p")]
+        columns.append(sql.named(exp.cast(two, "INT"), "vbc two"))
         return self._select(*columns).where(condition.copy()).group_by(sql.column(self.unit))
 
     def _base_rows(self, condition: exp.Expression) -> exp.Select:
@@ -239,10 +239,10 @@ class _Base:
 
         time = ex.value(self.period, self.relation.column(self.period))
         names = [sql.named(sql.column(x), f"{PREFIX}{x}") for x in self.covariates]
-        rows = self._select(sql.column(self.unit), sql.named(time, "t"), *names)
+        rows = self._select(sql.column(self.unit), sql.named(time, "vbc t"), *names)
         columns = [sql.column(self.unit, of="c")]
         columns += [sql.column(f"{PREFIX}{x}", of="c") for x in self.covariates]
-        at_base = exp.EQ(this=sql.column("t", of="c"), expression=sql.column("p", of="b"))
+        at_base = exp.EQ(this=sql.column("vbc t", of="c"), expression=sql.column("vbc p", of="b"))
         return (
             exp.Select(expressions=columns)
             .from_(rows.where(condition.copy()).subquery("c"))

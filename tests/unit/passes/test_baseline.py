@@ -119,3 +119,16 @@ def test_options_that_do_not_fit_are_errors(duck, tmp_path) -> None:
     to.mkdir()
     with pytest.raises(DataError, match="exists already"):
         baseline(frame, duck, **OPTIONS, to=to)
+
+
+@pytest.mark.parametrize("name", ["p", "T", "two"])
+def test_a_unit_named_as_queries_name_their_columns_is_itself(duck, name, tmp_path) -> None:
+    frame = panel(60)
+    found = []
+    for unit in ("person", name):
+        options = {"unit": unit, "period": "q", "covariates": ["hcc"], "at": "first"}
+        path = tmp_path / f"{unit}.parquet"
+        baseline(frame.rename(columns={"person": unit}), duck, to=path, **options)
+        table = pd.read_parquet(path).rename(columns={unit: "person"})
+        found.append(table.sort_values(["person", "q"], ignore_index=True))
+    pd.testing.assert_frame_equal(*found, check_like=True)
