@@ -16,6 +16,8 @@ from vbceval.did.blocks import Block
 Role = Literal["effect", "covariate", "treatment"]
 _COUNTED = 8
 """Possible combinations for each cell up to which they are counted in a table."""
+_ROUNDING = 1e-3
+"""Share of its square, as it is written, that counts where a column is constant: noise is left."""
 CONSTANT = -1
 """Variable of a term that is a dummy: the constant of the moments."""
 
@@ -73,7 +75,8 @@ class Regressors:
     term : int array, shape (p,)
         Which term each column belongs to.
     own : array, shape (p,)
-        Weighted sum of squares of each column, covariates about their overall mean.
+        Weighted sum of squares of each column, covariates about their overall mean, that what is
+        left of it is measured against.
     kind : int array, shape (K,)
         Code without gaps of cells in which the same columns move with covariates.
     pattern : int array, shape (K,)
@@ -144,9 +147,7 @@ def regressors(block: Block, terms: Sequence[Term]) -> Regressors:
         if term.variable != CONSTANT:
             x = block.x[:, term.variable]
             values[:, i] = x if term.centre is None else x - term.centre
-        own[ends[i] : ends[i + 1]] = np.bincount(
-            term.codes[live], squares.of(term.variable)[live], minlength=len(term.names)
-        )
+        own[ends[i] : ends[i + 1]] = _own(term, squares.of(term.variable), block.w, values[:, i])
     moving = [i for i, t in enumerate(terms) if t.variable != CONSTANT and block.xx is not None]
     inner = tuple(sorted({terms[i].variable for i in moving}))
     kind, first = _kinds([terms[i].codes for i in moving], size)
@@ -172,6 +173,17 @@ def regressors(block: Block, terms: Sequence[Term]) -> Regressors:
         np.repeat(np.arange(len(terms)), [len(t.names) for t in terms]), own, kind,
         _kinds([t.codes for t in terms], size)[0],
     )  # fmt: skip
+
+
+def _own(term: Term, squares: FloatArray, w: FloatArray, values: FloatArray) -> FloatArray:
+    """Return what is measured against for each column, from squares of its variable in each cell."""
+    live, size = term.codes >= 0, len(term.names)
+    own = np.bincount(term.codes[live], squares[live], minlength=size)
+    if term.centre is None:
+        return own
+    # centred about something else, a constant one is absorbed but for rounding
+    written = np.bincount(term.codes[live], (w * values**2)[live], minlength=size)
+    return np.maximum(own, _ROUNDING * written)
 
 
 class _Squares:

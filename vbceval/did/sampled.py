@@ -22,6 +22,7 @@ from vbceval.panel import Panel
 
 _MOST_DUMMIES = 4_000
 _CODE = " (code)"
+_NEVER = "never treated"
 
 
 class Sample(NamedTuple):
@@ -31,7 +32,7 @@ class Sample(NamedTuple):
     Parameters
     ----------
     cells : Cells
-        K cells; cohorts that enter after the data end are never treated in it.
+        K cells; cohorts that enter after the last of their periods are never treated in them.
     outcomes : tuple of str
         Names of the m outcomes.
     keys : mapping of str to int array, shape (K,)
@@ -50,8 +51,8 @@ class Sample(NamedTuple):
         Keys whose levels are nested in clusters.
     stratum : str or None
         Name of the stratum; None is all together.
-    last : float
-        Last period plus anticipation.
+    ahead : int
+        Periods of anticipation.
     weight : array, shape (K,)
         Analysis weight, without balance weights.
     made : frozenset of str
@@ -67,7 +68,7 @@ class Sample(NamedTuple):
     owner: tuple[str, ...]
     inside: frozenset[str]
     stratum: str | None
-    last: float
+    ahead: int
     weight: FloatArray
     made: frozenset[str]
 
@@ -112,6 +113,22 @@ class Sample(NamedTuple):
         )  # fmt: skip
         keys = {name: of(codes) for name, codes in self.keys.items()}
         return self._replace(cells=cells, keys=keys, units=of(self.units), weight=of(self.weight))
+
+    def within_data(self) -> Sample:
+        """Return the cells with cohorts as never treated that enter after the last period of them."""
+        block = self.cells.block
+        late = block.cohort > block.period.max(initial=-np.inf) + self.ahead
+        if not late.any():
+            return self
+        levels = self.levels["cohort"]
+        if _NEVER not in levels:
+            levels = (*levels, _NEVER)
+        codes = np.where(late, levels.index(_NEVER), self.keys["cohort"])
+        cohort = np.where(late, np.nan, block.cohort)
+        return self._replace(
+            cells=self.cells._replace(block=block._replace(cohort=cohort)),
+            keys={**self.keys, "cohort": codes}, levels={**self.levels, "cohort": levels},
+        )  # fmt: skip
 
     def reweighted(self, factor: FloatArray) -> Sample:
         """Return the cells with weights multiplied by `factor`, shape (K,)."""
@@ -259,8 +276,6 @@ def _align(samples: list[Sample]) -> list[Sample]:
 def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: pd.Index) -> Sample:
     js = [moments.column(name) for name in outcomes]
     block = make_block(moments, design, labels, outcomes=())
-    last = float(block.period.max()) + design.anticipation
-    cohort = np.where(block.cohort > last, np.nan, block.cohort)
     columns = moments.covariate_positions(design.covariates)
     xy = None if moments.xy is None else products_of(moments.xy, columns, js)
     yy = None if moments.yy is None else moments.yy[:, js]
@@ -269,8 +284,8 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
             factor = np.where(moments.w > 0, block.w / moments.w, 0.0)
         xy = None if xy is None else xy * factor[:, None, None]
         yy = None if yy is None else yy * factor[:, None]
-    cells = Cells(block._replace(cohort=cohort), moments.y_mean[:, js], xy, yy, moments.n, None)
-    keys, levels = _keys(moments, cohort, block.period)
+    cells = Cells(block, moments.y_mean[:, js], xy, yy, moments.n, None)
+    keys, levels = _keys(moments, block.cohort, block.period)
     # clusters have one code in all moments; units are followed within one source only
     unit = block.cluster if moments.unit_name == moments.cluster_name else block.unit
     keys |= {"unit": unit, "cluster": block.cluster}
@@ -279,7 +294,8 @@ def _arrange(moments: Moments, design: Design, outcomes: Sequence[str], labels: 
     return Sample(
         cells, tuple(outcomes), keys, levels, moments.n_units, moments.xx is not None,
         (own, *moments.strata),
-        frozenset(("unit", "cluster", moments.unit_name, moments.cluster_name)), None, last,
+        frozenset(("unit", "cluster", moments.unit_name, moments.cluster_name)), None,
+        design.anticipation,
         moments.w,
         frozenset(f"{name} {x}" for name, found in merged_levels(moments).items() for x in found),
     )  # fmt: skip
@@ -293,7 +309,7 @@ def _keys(
     names = tuple(f"{moments.period_name} {v:g}" for v in values)
     found["period"] = found[moments.period_name] = (codes.astype(np.int64), names)
     values, codes = np.unique(np.nan_to_num(cohort, nan=np.inf), return_inverse=True)
-    names = tuple("never treated" if np.isinf(v) else f"cohort {v:g}" for v in values)
+    names = tuple(_NEVER if np.isinf(v) else f"cohort {v:g}" for v in values)
     found["cohort"] = (codes.astype(np.int64), names)
     for name in moments.strata:
         column = pd.Categorical(moments.cells[name])
@@ -322,7 +338,7 @@ def _by_pattern(sample: Sample) -> list[Sample]:
                 yy=None if c.yy is None else c.yy[:, js],
             )  # fmt: skip
         part = sample._replace(cells=own, outcomes=tuple(sample.outcomes[j] for j in js))
-        out.append(part if rows.all() else part.take(rows))
+        out.append((part if rows.all() else part.take(rows)).within_data())
     return out
 
 

@@ -27,4 +27,5 @@ def samples_by_stratum(whole: Sample, names: Sequence[str]) -> Iterator[Sample]:
                 continue
             rows = whole.keys[name] == i
             if rows.any():
-                yield whole.take(rows)._replace(stratum=f"{name}={text[len(name) + 1 :]}")
+                stratum = f"{name}={text[len(name) + 1 :]}"
+                yield whole.take(rows)._replace(stratum=stratum).within_data()

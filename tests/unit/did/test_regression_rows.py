@@ -156,3 +156,44 @@ def test_rows_of_the_wild_bootstrap_are_those_of_one_outcome(frame) -> None:
         together = both.where(outcome=outcome)
         np.testing.assert_allclose(together.frame[names], alone.frame[names], rtol=1e-9)
     assert (alone.frame["wild_distinct"].dropna() <= 299).all()
+
+
+def test_singletons_leave_no_column_of_rounding_errors(frame) -> None:
+    """A category that only rows alone had is constant without them, and counts no parameter."""
+    data = frame.assign(flag=0.0)
+    alone = data[data["unit"] == 5].head(1).assign(unit=99, flag=1.0, cohort=np.nan)
+    data = pd.concat([data, alone])
+    drop = DID.TWFE(singletons="drop")
+    plain = drop.fit(panel_of(data, weight="w"), Y, vcov="iid")
+    found = drop.fit(
+        panel_of(data, weight="w"), vbc.Design(outcome="y", covariates=["flag"]), vcov="iid"
+    )
+    assert found.meta["dropped"] == {"flag": []}
+    assert found.frame["df"].tolist() == plain.frame["df"].tolist()
+    np.testing.assert_allclose(found.vcov(), plain.vcov(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", [DID.EventStudy(), DID.ETWFE(), DID.SunAbraham()])
+def test_last_period_is_that_of_the_rows_of_a_regression(frame, estimator) -> None:
+    """Without the last period of an outcome or a stratum, those who enter then never enter."""
+    data = frame.assign(cohort=frame["cohort"].replace(2014.0, 2016.0), dual="no")
+    other = data.assign(dual="yes", y=data["y"] + 1.5 * data["x"] * data["period"])
+    other = other[other["period"] < 2016]
+    data = pd.concat([data, other]).assign(gap=lambda d: d["y"].where(d["period"] < 2016))
+    design = vbc.Design(outcome="gap", covariates=["x"])
+    rows = panel_of(data, strata=["dual"])
+    found = estimator.fit(rows, design)
+    short = panel_of(data[data["gap"].notna()], strata=["dual"])
+    for same in (
+        estimator.fit(short, design),
+        estimator.fit(
+            vbc.Moments.from_panel(rows, outcomes=["gap", "y"], covariates=["x"]), design
+        ),
+    ):
+        np.testing.assert_allclose(found.estimate, same.estimate, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(found.vcov(), same.vcov(), atol=1e-10)
+    stratum = estimator.fit(rows, vbc.Design(outcome="y", covariates=["x"])).by("dual")
+    stratum = stratum.where(stratum.frame["stratum"] == "dual=yes")
+    alone = estimator.fit(panel_of(other), vbc.Design(outcome="y", covariates=["x"]))
+    np.testing.assert_allclose(stratum.estimate, alone.estimate, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(stratum.vcov(), alone.vcov(), atol=1e-9)
