@@ -79,12 +79,7 @@ def sum_table(
     numbers = tuple(dict.fromkeys((*weights, *covariates, *outcomes)))
     others = [x for x in (cohort, exit, unit) if x is not None]
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
-    own = [x for x in relation.columns if x.lower().startswith(OWN)]
-    if own:
-        raise DataError(
-            f"{listed(own)} begins with `{OWN}`, as columns that the pass makes do, and one would be "
-            "read in place of the other. Rename it in the source."
-        )
+    _refuse_own_names(relation)
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     problems = Problems(relation.source.title)
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)
@@ -269,6 +264,16 @@ def _describe(relation: Relation) -> dict[str, Any]:
             {"path": f.path, "size": f.size, "footer_sha256": f.footer_sha256} for f in source.files
         ],
     }
+
+
+def _refuse_own_names(relation: Relation) -> None:
+    """Refuse columns that are called as those are that the pass makes."""
+    own = [x for x in relation.columns if x.lower().startswith(OWN)]
+    if own:
+        raise DataError(
+            f"{listed(own)} begins with `{OWN}`, as columns that the pass makes do, and one would be "
+            "read in place of the other. Rename it in the source."
+        )
 
 
 def _check_names(schema: Schema, relation: Relation) -> None:
