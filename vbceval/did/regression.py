@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import listed
+from vbceval.core.disclosure import is_small
 from vbceval.core.errors import DesignError, EstimationError
-from vbceval.core.typing import FloatArray, IntArray
+from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.core.version import versions
 from vbceval.design import Design
 from vbceval.did.covariances import Law, Vcov, Working, read_law
@@ -164,7 +165,7 @@ class Regression(ABC):
         for name, values in errors.columns.items():
             frame[name] = values
         if moments.people:
-            frame = _without_small(frame)
+            frame = _without_small(frame, moments.unit_name == moments.cluster_name)
         used = np.any([p.clusters(len(labels)) for p in pieces], axis=0)
         shared: dict[str, Any] = {
             "frame": frame, "cluster_name": moments.cluster_name,
@@ -346,11 +347,12 @@ def _outcome(piece: Piece) -> str:
 
 
 class _Counts(NamedTuple):
-    """Units of the regression, and units and clusters treated in each row, shape (r,)."""
+    """Units of the regression; units and clusters treated in each row, and if few of one cohort."""
 
     units: int
     treated: IntArray
     clusters: IntArray
+    small: BoolArray
 
 
 def _count(equation: Equation) -> _Counts:
@@ -366,7 +368,20 @@ def _count(equation: Equation) -> _Counts:
         inside = np.isin(support, parts)
         treated[position] = sample.count_units(np.where(inside, 0, -1), 1)[0]
         clusters[position] = len(np.unique(cluster[inside]))
-    return _Counts(units, treated, clusters)
+    return _Counts(units, treated, clusters, _pools_small(equation))
+
+
+def _pools_small(equation: Equation) -> BoolArray:
+    """Whether the treated of a row hold a cohort of 1-10 units that those of other rows do not."""
+    support, cohort = equation.support, equation.sample.keys["cohort"]
+    size = int(cohort.max()) + 1
+    held = np.zeros((max(len(equation.rows), int(support.max()) + 1), size), dtype=bool)
+    held[support[support >= 0], cohort[support >= 0]] = True
+    for position, parts in equation.pooled.items():
+        held[position] = held[list(parts)].any(axis=0)
+    held = held[: len(equation.rows)]
+    few = is_small(equation.sample.count_units(cohort, size)) & ~held.all(axis=0)
+    return np.asarray(held[:, few].any(axis=1) & (held.sum(axis=1) > 1), dtype=bool)
 
 
 def _records(
@@ -389,8 +404,10 @@ def _records(
             "n_units": shown(units, moments.people), "n_clusters": clusters,
         }  # fmt: skip
         if i < n_rows:
-            record["n_treated"] = shown(int(treated[i]), moments.people)
-            record["n_comparison"] = shown(units - int(treated[i]), moments.people)
+            # from row to row a small cohort would be told by differences
+            told = moments.people and counts.small[i]
+            for name, side in (("n_treated", treated[i]), ("n_comparison", units - treated[i])):
+                record[name] = np.nan if told else shown(int(side), moments.people)
             record["note"] = (
                 ONE_CLUSTER if counts.clusters[i] == 1 and equation.contrast[i].any() else ""
             )
@@ -400,15 +417,15 @@ def _records(
     return out
 
 
-def _without_small(frame: pd.DataFrame) -> pd.DataFrame:
+def _without_small(frame: pd.DataFrame, clusters: bool) -> pd.DataFrame:
     """Blank counts from which a suppressed one could be found, also across event times."""
     marked = frame.assign(
         cohort=frame["cohort"].fillna(np.inf),
         period=frame["period"].fillna(frame["event_time"]).fillna(np.inf),
     )
     out = frame.copy()
-    names = ["n_units", "n_treated", "n_comparison"]
-    out[names] = without_small_strata(marked)[names]
+    names = ["n_units", "n_treated", "n_comparison", *(["n_clusters"] if clusters else [])]
+    out[names] = without_small_strata(marked, clusters=clusters)[names]
     return out
 
 
