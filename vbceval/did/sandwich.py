@@ -271,7 +271,13 @@ def _reduced(regression: _Scored, law: Law) -> tuple[Source, BiasReduced]:
     live = np.flatnonzero((piece.contrast != 0).any(axis=0))
     lost = live[made.own[live] > 0]
     if len(lost) and law.kind == "CR3":
-        names = [describe(piece.equation.rows[i]) for i in lost]
+        # rows of covariates, which come last, are one column each
+        rows = piece.equation.rows
+        names = [
+            describe(rows[i]) if i < len(rows)
+            else piece.fit.z.names[int(np.flatnonzero(piece.contrast[:, i])[0])]
+            for i in lost
+        ]  # fmt: skip
         raise EstimationError(
             f"vcov='CR3' leaves out one cluster at a time, and {listed(names)} cannot be estimated "
             "without one of them: it alone determines the effect. Merge cohorts or periods, or "

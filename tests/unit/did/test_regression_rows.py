@@ -197,3 +197,10 @@ def test_last_period_is_that_of_the_rows_of_a_regression(frame, estimator) -> No
     alone = estimator.fit(panel_of(other), vbc.Design(outcome="y", covariates=["x"]))
     np.testing.assert_allclose(stratum.estimate, alone.estimate, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(stratum.vcov(), alone.vcov(), atol=1e-9)
+
+
+def test_cr3_names_a_covariate_that_one_cluster_decides(frame) -> None:
+    data = frame.assign(only=((frame["unit"] == 7) & (frame["period"] > 2013)).astype(float))
+    design = vbc.Design(outcome="y", covariates=["only"])
+    with pytest.raises(vbc.EstimationError, match="`only` cannot be estimated"):
+        DID.TWFE(covariate_rows=True).fit(panel_of(data), design, vcov="CR3")
