@@ -284,12 +284,15 @@ def _check_names(schema: Schema, relation: Relation) -> None:
             f"`{schema.cluster}` holds {kind.engine_type}; a cluster is named by text or a number. "
             "Convert it when the table is made."
         )
-    nested = {k: relation.column(k).engine_type for k in schema.strata}
-    nested = {k: t for k, t in nested.items() if t.endswith(_NESTED) or t.startswith(_INTERVAL)}
-    for name, held in nested.items():
-        raise DataError(
-            f"`{name}` holds {held}; a stratum is named by one value. Convert it when the table is made."
-        )
+    held = {k: relation.column(k).engine_type for k in schema.strata}
+    problems = Problems("the strata")
+    for name, type_ in held.items():
+        if type_.endswith(_NESTED) or type_.startswith(_INTERVAL):
+            problems.add(
+                f"`{name}` holds {type_}; a stratum is named by one value. Convert it when the table "
+                "is made."
+            )
+    problems.raise_if_any()
     people = [people_column(schema.alone(block)) for block in schema.blocks]
     names = [*schema.keys, *schema.sum_columns, *dict.fromkeys(people)]
     twice = [x for x in dict.fromkeys(names) if names.count(x) > 1]

@@ -15,6 +15,7 @@ from vbceval.core.errors import DataError
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import inspect
+from vbceval.moments.queries import OWN
 from vbceval.passes.buckets import PARTS, Size, bucketed, check_unit
 from vbceval.passes.conditions import all_of, any_of, equal, number
 from vbceval.passes.provenance import identity_of, is_known, shown
@@ -192,8 +193,8 @@ class _Base:
 
         columns = [
             sql.named(ex.count_rows(), "units"),
-            sql.named(ex.count(sql.column("vbc p")), "based"),
-            sql.named(ex.count(sql.column("vbc two")), "two"),
+            sql.named(ex.count(sql.column(f"{OWN}p")), "based"),
+            sql.named(ex.count(sql.column(f"{OWN}two")), "two"),
         ]
         periods = exp.Select(expressions=columns).from_(self._periods(condition).subquery("b"))
         found = engine.run(periods).to_pylist()[0]
@@ -230,8 +231,8 @@ class _Base:
                 ),
             )
             two = ex.where(differ, exp.Literal.number(1))
-        columns = [sql.column(self.unit), sql.named(self.when, "vbc p")]
-        columns.append(sql.named(exp.cast(two, "INT"), "vbc two"))
+        columns = [sql.column(self.unit), sql.named(self.when, f"{OWN}p")]
+        columns.append(sql.named(exp.cast(two, "INT"), f"{OWN}two"))
         return self._select(*columns).where(condition.copy()).group_by(sql.column(self.unit))
 
     def _base_rows(self, condition: exp.Expression) -> exp.Select:
@@ -239,10 +240,12 @@ class _Base:
 
         time = ex.value(self.period, self.relation.column(self.period))
         names = [sql.named(sql.column(x), f"{PREFIX}{x}") for x in self.covariates]
-        rows = self._select(sql.column(self.unit), sql.named(time, "vbc t"), *names)
+        rows = self._select(sql.column(self.unit), sql.named(time, f"{OWN}t"), *names)
         columns = [sql.column(self.unit, of="c")]
         columns += [sql.column(f"{PREFIX}{x}", of="c") for x in self.covariates]
-        at_base = exp.EQ(this=sql.column("vbc t", of="c"), expression=sql.column("vbc p", of="b"))
+        at_base = exp.EQ(
+            this=sql.column(f"{OWN}t", of="c"), expression=sql.column(f"{OWN}p", of="b")
+        )
         return (
             exp.Select(expressions=columns)
             .from_(rows.where(condition.copy()).subquery("c"))
