@@ -19,12 +19,12 @@ from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import edges_of, histograms_wanted, nested, positions
 from vbceval.moments.inspection import Inspection, inspect
 from vbceval.moments.queries import (
-    OWN,
     bins_by_cell,
     cluster_table,
     is_once_a_period,
     people_by_cell,
     plain,
+    refuse_own_names,
     sums_by_cell,
 )
 from vbceval.moments.schema import LARGEST, Schema, histogram_column
@@ -79,7 +79,7 @@ def sum_table(
     numbers = tuple(dict.fromkeys((*weights, *covariates, *outcomes)))
     others = [x for x in (cohort, exit, unit) if x is not None]
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
-    _refuse_own_names(relation)
+    refuse_own_names(relation.columns)
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     problems = Problems(relation.source.title)
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)
@@ -264,16 +264,6 @@ def _describe(relation: Relation) -> dict[str, Any]:
             {"path": f.path, "size": f.size, "footer_sha256": f.footer_sha256} for f in source.files
         ],
     }
-
-
-def _refuse_own_names(relation: Relation) -> None:
-    """Refuse columns that are called as those are that the pass makes."""
-    own = [x for x in relation.columns if x.lower().startswith(OWN)]
-    if own:
-        raise DataError(
-            f"{listed(own)} begins with `{OWN}`, as columns that the pass makes do, and one would be "
-            "read in place of the other. Rename it in the source."
-        )
 
 
 def _check_names(schema: Schema, relation: Relation) -> None:

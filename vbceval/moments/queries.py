@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems
+from vbceval.core.checks import Problems, listed
+from vbceval.core.errors import DataError
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import FIELDS
@@ -211,6 +212,23 @@ def plain(table: pa.Table) -> pa.Table:
             column = table.column(place).cast(field.type.value_type)
             table = table.set_column(place, field.name, column)
     return table
+
+
+def refuse_own_names(names: Iterable[str]) -> None:
+    """
+    Refuse columns that are called as those are that queries make.
+
+    Raises
+    ------
+    DataError
+        If there is one.
+    """
+    own = [x for x in names if x.lower().startswith(OWN)]
+    if own:
+        raise DataError(
+            f"{listed(own)} begins with `{OWN}`, as columns that the pass makes do, and one would be "
+            "read in place of the other. Rename it in the source."
+        )
 
 
 def _present(

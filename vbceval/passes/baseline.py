@@ -15,7 +15,7 @@ from vbceval.core.errors import DataError
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import inspect
-from vbceval.moments.queries import OWN
+from vbceval.moments.queries import OWN, refuse_own_names
 from vbceval.passes.buckets import PARTS, Size, bucketed, check_unit
 from vbceval.passes.conditions import all_of, any_of, equal, number
 from vbceval.passes.provenance import identity_of, is_known, shown
@@ -304,7 +304,10 @@ def _check_table(
     for name in needed:
         relation.column(name)
     check_unit(relation.column(unit))
-    taken = [f"{PREFIX}{x}" for x in covariates if f"{PREFIX}{x}" in relation.columns]
+    refuse_own_names([unit])
+    # SQL does not tell BASE_HCC from base_hcc
+    there = {x.lower() for x in relation.columns}
+    taken = [f"{PREFIX}{x}" for x in covariates if f"{PREFIX}{x}".lower() in there]
     if taken:
         problems.add(f"{listed(taken)} is there already. Rename it, or leave it out of `keep`.")
     found = inspect(

@@ -16,6 +16,7 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import Facts, inspect
+from vbceval.moments.queries import OWN, refuse_own_names
 from vbceval.moments.whole import one_zero
 from vbceval.passes.conditions import all_of, is_value
 
@@ -106,6 +107,7 @@ def open_table(
     if twice:
         raise DataError(f"{listed(twice)} has two roles in this pass. Name a column once.")
     relation = engine.register(source, columns=list(dict.fromkeys((*named, *others))))
+    refuse_own_names(relation.columns)
     present = tuple(dict.fromkeys((*keys, *([] if unit is None else [unit]))))
     summed = tuple(dict.fromkeys((*weights, *numbers)))
     # doubles about a pivot near the mean: these passes do not promise bits
@@ -129,13 +131,15 @@ def attributes_of(table: Table, names: Sequence[str]) -> pd.DataFrame:
     """
     Return columns that are the same in all rows of a cluster, one row a cluster, sorted.
 
+    A key of the cells, such as the cluster itself or a stratum, is checked and left out.
+
     Raises
     ------
     DataError
         If one changes within a cluster.
     """
     cluster = table.keys[0]
-    parts: list[exp.Expression] = [sql.column(cluster), sql.named(ex.count_rows(), "rows")]
+    parts: list[exp.Expression] = [sql.column(cluster), sql.named(ex.count_rows(), f"{OWN}rows")]
     for j, name in enumerate(names):
         value = (
             ex.value(name, table.relation.column(name))
@@ -143,9 +147,9 @@ def attributes_of(table: Table, names: Sequence[str]) -> pd.DataFrame:
             else sql.column(name)
         )
         parts += [
-            sql.named(ex.smallest(value), f"low{j}"),
-            sql.named(ex.largest(value.copy()), f"high{j}"),
-            sql.named(ex.count(value.copy()), f"some{j}"),
+            sql.named(ex.smallest(value), f"{OWN}low{j}"),
+            sql.named(ex.largest(value.copy()), f"{OWN}high{j}"),
+            sql.named(ex.count(value.copy()), f"{OWN}some{j}"),
         ]
     query = sql.select(*parts, of=table.relation.name).where(table.where())
     found = table.engine.run(query.group_by(sql.column(cluster))).to_pandas()
@@ -153,15 +157,17 @@ def attributes_of(table: Table, names: Sequence[str]) -> pd.DataFrame:
     problems = Problems("the attributes of clusters")
     out = pd.DataFrame(index=found.index)
     for j, name in enumerate(names):
-        low, high, some = found[f"low{j}"], found[f"high{j}"], found[f"some{j}"]
-        mixed = ((some > 0) & (low != high)) | ((some > 0) & (some < found["rows"]))
+        low, high, some = (found[f"{OWN}{side}{j}"] for side in ("low", "high", "some"))
+        mixed = ((some > 0) & (low != high)) | ((some > 0) & (some < found[f"{OWN}rows"]))
         if mixed.any():
             problems.add(
                 f"`{name}` changes within {int(mixed.sum()):,} of {len(found):,} clusters of "
                 f"`{cluster}`, and an attribute belongs to the whole cluster. Correct the source, "
                 "or name it among the strata or covariates."
             )
-        out[name] = low
+        # cells have their keys already
+        if name not in table.keys:
+            out[name] = low
     problems.raise_if_any()
     return out
 

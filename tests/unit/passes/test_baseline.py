@@ -132,3 +132,9 @@ def test_a_unit_named_as_queries_name_their_columns_is_itself(duck, name, tmp_pa
         table = pd.read_parquet(path).rename(columns={unit: "person"})
         found.append(table.sort_values(["person", "q"], ignore_index=True))
     pd.testing.assert_frame_equal(*found, check_like=True)
+
+
+def test_a_column_called_as_a_new_one_up_to_case_is_named(duck, tmp_path) -> None:
+    frame = panel(60).assign(BASE_HCC=1.0)
+    with pytest.raises(DataError, match="`base_hcc` is there already"):
+        baseline(frame, duck, **OPTIONS, to=tmp_path / "b")

@@ -320,3 +320,26 @@ def test_a_zero_with_a_sign_is_zero(duck) -> None:
     want, found = (within(f, duck, **options) for f in (frame, signed))
     np.testing.assert_allclose(found.gram, want.gram, rtol=1e-12)
     pd.testing.assert_frame_equal(found.cells, want.cells)
+
+
+@pytest.mark.parametrize("name", ["rows", "low0", "some0"])
+def test_clusters_have_any_name(duck, name) -> None:
+    """The query of attributes calls its own columns so that no column of a table is taken for one."""
+    frame = panel()
+    want = within(frame, duck, **COLUMNS).fit("spend", TERMS)
+    sums = within(frame.rename(columns={"provider": name}), duck, **{**COLUMNS, "cluster": name})
+    found = sums.fit("spend", TERMS)
+    np.testing.assert_array_equal(found.coefficients, want.coefficients)
+    np.testing.assert_array_equal(found.std_error, want.std_error)
+
+
+def test_a_key_of_the_cells_may_be_named_as_an_attribute(duck) -> None:
+    frame = panel().assign(urban=lambda f: f["provider"] < "C06")
+    want = within(frame, duck, **COLUMNS, strata=["urban"]).fit("spend", TERMS)
+    columns = {**COLUMNS, "attributes": ["entry", "provider", "urban"]}
+    found = within(frame, duck, **columns, strata=["urban"])
+    assert list(found.cells) == ["provider", "q", "urban", "entry"]
+    np.testing.assert_array_equal(found.fit("spend", TERMS).coefficients, want.coefficients)
+    own = frame.rename(columns={"provider": "VBC rows"})
+    with pytest.raises(DataError, match="`VBC rows` begins with `vbc `"):
+        within(own, duck, **{**COLUMNS, "cluster": "VBC rows"})
