@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vbceval.core.checks import Problems
 from vbceval.core.errors import DataError
 from vbceval.core.files import atomic_path
-from vbceval.engine import sql
+from vbceval.engine import collations, sql
 from vbceval.engine.base import Engine, free_folder
 from vbceval.engine.files import ParquetFiles, is_path, open_files
 from vbceval.engine.frames import is_frame, to_arrow
@@ -260,9 +260,32 @@ class DuckDBEngine(Engine):
         query = exp.Select(expressions=[exp.Star()]).from_(place)
         names = self._attend(lambda: self._types(query))
         chosen = choose([name for name, _ in names], columns, f"`{source}`")
+        equal = self._collated(chosen, place)
+        if equal:
+            found = self.run(collations.spellings(equal, place)).to_pylist()[0]
+            collations.check_spellings(found, source)
         name = self.temporary("table")
-        self._make("VIEW", name, exp.Select(expressions=[*map(sql.column, chosen)]).from_(place))
+        kept = [
+            sql.named(collations.spelled(x), x) if x in equal else sql.column(x) for x in chosen
+        ]
+        self._make("VIEW", name, exp.Select(expressions=kept).from_(place))
         return self._describe(name, Source(origin="table", label=source))
+
+    def _collated(self, names: Sequence[str], place: exp.Expression) -> list[str]:
+        """Return the columns of a table or view that have a collation, which types do not tell."""
+        name = self.temporary("sample")
+        self._make("TABLE", name, collations.sample(names, place))
+
+        def work() -> str:
+            with self._cursor() as cursor:
+                found = cursor.execute(
+                    "SELECT sql FROM duckdb_tables() WHERE table_name = ?", [name]
+                ).fetchall()
+            return str(found[0][0])
+
+        made = self._attend(work)
+        self.drop(name)
+        return collations.collated(made, names)
 
     def _tables(self) -> list[tuple[str, str]]:
         def work() -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from vbceval.core.errors import DataError
 from vbceval.core.progress import counting
 from vbceval.engine import sql
 from vbceval.engine.base import Engine, free_folder
+from vbceval.engine.collations import refuse_collated
 from vbceval.engine.failures import is_gone
 from vbceval.engine.files import ParquetFiles, check_agreement, is_path, open_files, root_of
 from vbceval.engine.frames import is_frame, to_arrow
@@ -305,7 +306,9 @@ class SparkEngine(Engine):
                 self._session.sql(sql.render(query, self.dialect)).createOrReplaceTempView(name)
 
         self._do(work)
-        return self._describe(name, source)
+        relation = self._describe(name, source)
+        refuse_collated(relation)
+        return relation
 
     def _describe(self, name: str, source: Source) -> Relation:
         from sqlglot import exp

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import vbceval as vbc
 from vbceval import Moments
 from vbceval.core.errors import DataError
 from vbceval.moments import passes
@@ -159,6 +161,27 @@ def test_columns_named_as_queries_name_theirs_are_themselves(duck, role, name) -
     with pytest.raises(DataError, match="`VBC 0` begins with `vbc `"):
         Moments.from_table(frame.rename(columns={"dual": "VBC 0"}), engine=duck,
                            **{**OPTIONS, "strata": ["VBC 0"]})  # fmt: skip
+
+
+def test_collations_of_a_table_are_not_taken_over_without_a_word(duck, tmp_path) -> None:
+    """A column with COLLATE NOCASE makes one group of `a` and `A`; Arrow and files make two."""
+    frame = rows(600)
+    path = tmp_path / "claims.db"
+    with duckdb.connect(path) as database:
+        database.register("frame", frame)
+        database.execute("CREATE TABLE t AS SELECT * FROM frame")
+        for name in ("provider", "dual"):
+            database.execute(f"ALTER TABLE t ALTER {name} TYPE VARCHAR COLLATE NOCASE")
+        database.execute("CREATE VIEW same AS SELECT * FROM t")
+        database.execute("CREATE VIEW apart AS SELECT * REPLACE (lower(dual) AS dual, "
+                         "if(quarter = 1, lower(provider), provider) AS provider) FROM t")  # fmt: skip
+    want = Moments.from_table(frame, engine=duck, **OPTIONS)
+    with vbc.connect("duckdb", path=path, threads=1) as engine:
+        for name in ("t", "same"):
+            found = Moments.from_table(name, engine=engine, **OPTIONS)
+            assert found.sums.table.equals(want.sums.table)
+        with pytest.raises(DataError, match=r"^`provider` of `apart` has a collation"):
+            Moments.from_table("apart", engine=engine, **OPTIONS)
 
 
 def test_any_value_of_a_key_is_only_a_value(duck, spark, tmp_path, monkeypatch) -> None:

@@ -383,3 +383,10 @@ def test_a_spark_that_ends_is_said_in_one_message(how: str) -> None:
     assert "SAID the process of the engine ended while the query ran" in done.stdout, done.stderr
     assert "CLOSED" in done.stdout
     assert "ConnectionRefused" not in done.stderr
+
+
+def test_text_with_a_collation_is_named(spark) -> None:
+    table = spark._session.sql("SELECT collate('a', 'UTF8_LCASE') AS dual, 'b' AS provider")
+    with pytest.raises(DataError, match="`dual` of `a Spark DataFrame` has a collation"):
+        spark.register(table)
+    assert list(spark.register(table, columns=["provider"]).columns) == ["provider"]
