@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from scipy.optimize import minimize
 
 import vbceval as vbc
 from vbceval.did import GLMDiD
@@ -161,6 +162,38 @@ def test_pooled_equals_imputation(draw, family) -> None:
         inside = ((g == row.cohort) & (d["period"] == row.period)).to_numpy()
         expected = np.average(gap[inside], weights=d["w"][inside])
         assert row.estimate == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize(("family", "power"), [("gamma", 2.0), ("tweedie", 1.7)])
+def test_heavy_tails(draw, family, power) -> None:
+    """Spending of which a few rows are most: there is one maximum, and steps end at it."""
+    d = draw("gaussian", seed=5, units=60)
+    rng = np.random.default_rng(6)
+    d["y"] = rng.gamma(0.12, 1 / 0.12, len(d)) + (1e-6 if family == "gamma" else 0.0)
+    if family == "tweedie":
+        d.loc[rng.random(len(d)) < 0.3, "y"] = 0.0
+    design = vbc.Design(outcome="y", covariates=["x"])
+    option = {"power": power} if family == "tweedie" else {}
+    est = GLMDiD(family=family, **option).fit(panel(d), design)
+    made = Dummies(d, "poisson", x=True)  # its columns; the mean is of the same form
+    y, w, z = d["y"].to_numpy(), made.w / made.w.sum(), made.columns
+
+    def loss(beta: np.ndarray) -> tuple[float, np.ndarray]:
+        eta = z @ beta
+        spread = eta if power == 2 else np.exp((2 - power) * eta) / (2 - power)
+        value = w @ (y * np.exp((1 - power) * eta) / (power - 1) + spread)
+        return value, -z.T @ (w * (y - np.exp(eta)) * np.exp((1 - power) * eta))
+
+    def curved(beta: np.ndarray) -> np.ndarray:
+        eta = z @ beta
+        by = (power - 1) * y * np.exp((1 - power) * eta) + (2 - power) * np.exp((2 - power) * eta)
+        return z.T @ ((w * by)[:, None] * z)
+
+    found = minimize(
+        loss, np.zeros(z.shape[1]), jac=True, hess=curved, method="trust-exact",
+        options={"gtol": 1e-10},
+    )  # fmt: skip
+    np.testing.assert_allclose(est.estimate, made.effects(found.x), rtol=1e-6)
 
 
 def test_gaussian_is_the_linear_regression(draw) -> None:

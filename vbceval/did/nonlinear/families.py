@@ -62,6 +62,12 @@ class Family:
         """Whether means lie between 0 and 1."""
         return self.name in ("logit", "probit")
 
+    @property
+    def _power(self) -> float:
+        """Power of the mean in the variance of the families with the logarithm as link."""
+        power = _EXPONENTIAL.get(self.name, self.power)
+        return 0.0 if power is None else power
+
     def mean(self, eta: FloatArray) -> FloatArray:
         """Return the mean at an index."""
         if self.exponential:
@@ -81,13 +87,28 @@ class Family:
     def variance(self, eta: FloatArray) -> FloatArray:
         """Return the variance function at an index."""
         if self.exponential:
-            power = _EXPONENTIAL.get(self.name, self.power)
-            return np.exp((0.0 if power is None else power) * eta)
+            return np.exp(self._power * eta)
         if self.name == "logit":
             return self.slope(eta)
         if self.name == "probit":
             return np.asarray(special.ndtr(eta) * special.ndtr(-eta))
         return np.ones_like(eta)
+
+    @property
+    def heavy(self) -> bool:
+        """Whether the logarithm is not the canonical link, so that curvature depends on outcomes."""
+        return self.name in ("gamma", "tweedie")
+
+    def curvature(self, eta: FloatArray, y: FloatArray) -> FloatArray:
+        """Return minus the second derivative of the quasi-likelihood by the index, above 0 (`heavy`)."""
+        power = self._power
+        return np.exp((1 - power) * eta) * ((power - 1) * y + (2 - power) * np.exp(eta))
+
+    def loss(self, eta: FloatArray, y: FloatArray) -> FloatArray:
+        """Return minus the quasi-likelihood, up to a constant (`heavy`)."""
+        power = self._power
+        spread = eta if power == 2 else np.exp((2 - power) * eta) / (2 - power)
+        return y * np.exp((1 - power) * eta) / (power - 1) + spread
 
     def start(self, y: FloatArray, w: FloatArray) -> FloatArray:
         """Return an index from which to begin: that of means halfway to the overall mean."""

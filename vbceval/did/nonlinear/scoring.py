@@ -13,10 +13,12 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.did.least_squares import Cells, Fit, least_squares
 from vbceval.did.nonlinear.families import Family
+from vbceval.did.regressors import Regressors
 
 _MOST_STEPS = 100
 _CONVERGED = 1e-11
 _LARGEST_INDEX = 35.0
+_MOST_HALVES = 40
 
 
 class Scored(NamedTuple):
@@ -80,26 +82,25 @@ def score(cells: Cells, first: Fit, family: Family, outcome: str) -> Scored:
         (mean.data * first.kept[mean.indices], mean.indices, mean.indptr), shape=mean.shape
     )
     z = replace(first.z, rows=rows, inner=(), own=np.zeros(len(first.kept)))
-    plain = block._replace(xx=None, xy=None)
+    plain = cells._replace(block=block._replace(xx=None, xy=None), xy=None, yy=None)
     eta = family.start(y, block.w)
     change = np.inf
     for step in range(1, _MOST_STEPS + 1):
-        slope = family.slope(eta)
-        weight = block.w * slope * slope / family.variance(eta)
-        working = eta + (y - family.mean(eta)) / slope
-        if not (np.isfinite(weight).all() and np.isfinite(working).all() and (weight > 0).all()):
+        # the start is no combination of columns, so that its curvature says little
+        newton = family.heavy and step > 1
+        made = _step(plain, z, family, eta, newton=newton)
+        if made is None:
             break
-        fit = least_squares(
-            Cells(plain._replace(w=weight), working[:, None], None, None, cells.n, cells.absorbed),
-            z,
-        )
-        found = working - fit.residual[:, 0]
+        fit, found = made
         moved = float(np.max(np.abs(found - eta)))
         size = 1.0 + float(np.max(np.abs(found)))
         if moved <= _CONVERGED * size or (moved <= 1e-8 * size and moved >= change):
             # the weighted residuals belong to the index before this last step
-            return Scored(fit._replace(dependent=first.dependent), eta, step)
-        eta, change = found, moved
+            last = _step(plain, z, family, eta, newton=False) if newton else made
+            if last is None:
+                break
+            return Scored(last[0]._replace(dependent=first.dependent), eta, step)
+        eta, change = _no_worse(family, y, block.w, eta, found) if newton else found, moved
         centre = np.average(eta, weights=block.w)
         if family.name != "gaussian" and np.max(np.abs(eta - centre)) > _LARGEST_INDEX:
             break
@@ -109,6 +110,50 @@ def score(cells: Cells, first: Fit, family: Family, outcome: str) -> Scored:
         "scaled. Merge cohorts or periods, leave a covariate out, or divide it by its standard "
         "deviation."
     )
+
+
+def _step(
+    cells: Cells, z: Regressors, family: Family, eta: FloatArray, *, newton: bool
+) -> tuple[Fit, FloatArray] | None:
+    """
+    Return the weighted regression of one step and its index, None where weights leave none.
+
+    Weights are the expected information; with `newton` the observed one. They are equal for
+    canonical links; for gamma and Tweedie, steps by the expected one do not end where outcomes vary
+    much about their means, which spending does.
+    """
+    y, w = cells.y[:, 0], cells.block.w
+    slope = family.slope(eta)
+    weight = w * slope * slope / family.variance(eta)
+    away = (y - family.mean(eta)) / slope
+    if newton:
+        observed = w * family.curvature(eta, y)
+        away, weight = away * weight / observed, observed
+    working = eta + away
+    if not (np.isfinite(weight).all() and np.isfinite(working).all() and (weight > 0).all()):
+        return None
+    own = cells._replace(block=cells.block._replace(w=weight), y=working[:, None])
+    try:
+        fit = least_squares(own, z)
+    except EstimationError:
+        # columns that were told apart before are so no more: weights of separated cells vanish
+        return None
+    return fit, working - fit.residual[:, 0]
+
+
+def _no_worse(
+    family: Family, y: FloatArray, w: FloatArray, eta: FloatArray, found: FloatArray
+) -> FloatArray:
+    """Return the end of a step, halved until the quasi-likelihood does not fall."""
+    loss = family.loss(eta, y)
+    # what rounding can do
+    limit = w @ loss + 1e-13 * (w @ np.abs(loss))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_MOST_HALVES):
+            if w @ family.loss(found, y) <= limit:
+                break
+            found = (eta + found) / 2
+    return found
 
 
 def _refuse_separated(first: Fit, y: FloatArray, w: FloatArray, family: Family) -> None:
