@@ -28,7 +28,9 @@ LARGEST_SCALE = 12
 LARGEST_EXACT_DOUBLE = 2.0**53
 """Below it every whole number is a double."""
 
-_DIGITS = 18
+MOST_DIGITS = 18
+"""Most digits of a fixed-point value, before and after the point."""
+
 # Up to 2**49 the spacing of doubles leaves a quarter of a unit: the integer is still certain.
 _LARGEST_DOUBLE = 2**49
 # A decimal number stored as a double and scaled is off by at most 2**-52 of itself.
@@ -101,14 +103,14 @@ def to_fixed(name: str, kind: Column, *, scale: int, checked: bool = False) -> e
         fixed: exp.Expression = exp.cast(scaled, "BIGINT")
     elif kind.kind == "decimal":
         _, (precision, digits) = _digits(kind)
-        exact = digits <= scale and precision + scale + 1 <= 2 * _DIGITS
+        exact = digits <= scale and precision + scale + 1 <= 2 * MOST_DIGITS
         # decimals must be narrow before they are multiplied: Spark rounds a product past 38 digits
         narrow = column(name) if exact else exp.cast(column(name), f"DECIMAL(19, {scale})")
         # DuckDB holds a product of narrow decimals in 18 digits, and refuses one more: where it may
         # have more, the power is wide
-        wide = precision + scale + 1 > _DIGITS
+        wide = precision + scale + 1 > MOST_DIGITS
         power = exp.cast(
-            exp.Literal.number(10**scale), f"DECIMAL({_DIGITS + 1 if wide else scale + 1}, 0)"
+            exp.Literal.number(10**scale), f"DECIMAL({MOST_DIGITS + 1 if wide else scale + 1}, 0)"
         )
         fixed = exp.cast(exp.Mul(this=narrow, expression=power), "BIGINT")
     else:
@@ -325,11 +327,11 @@ def _held(name: str, kind: Column, scale: int) -> exp.Expression | None:
         return exp.LTE(this=size, expression=_double(repr(float(_LARGEST_DOUBLE))))
     if kind.kind == "boolean":
         return None
-    if kind.kind == "decimal" and _digits(kind)[0] + scale <= _DIGITS:
+    if kind.kind == "decimal" and _digits(kind)[0] + scale <= MOST_DIGITS:
         return None
-    if kind.kind == "integer" and _INTEGER_DIGITS.get(kind.engine_type, 39) + scale <= _DIGITS:
+    if kind.kind == "integer" and _INTEGER_DIGITS.get(kind.engine_type, 39) + scale <= MOST_DIGITS:
         return None
-    limit = exp.Literal.number(10 ** (_DIGITS - scale) - 1)
+    limit = exp.Literal.number(10 ** (MOST_DIGITS - scale) - 1)
     return exp.And(
         this=exp.GTE(this=column(name), expression=exp.Neg(this=limit)),
         expression=exp.LTE(this=column(name), expression=limit.copy()),

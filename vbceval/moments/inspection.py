@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 TRIED = (0, 2, 4, 6)
-"""Digits tried on columns of doubles whose digits are not declared."""
+"""Digits tried on columns of doubles, and of wide decimals, whose digits are not declared."""
 
 # what doubles have beyond a digit and arithmetic explains, in units of that digit
 _NOISE = 1e-6
@@ -197,6 +197,12 @@ def _check_asked(
             problems.add(
                 f"`digits` of `{name}` is {declared!r}. Give a whole number, such as 2 for cents, or None."
             )
+        if whole and not 0 <= int(declared) <= sql.LARGEST_SCALE:
+            problems.add(
+                f"`digits` of `{name}` is {declared}, and up to {sql.LARGEST_SCALE} after the point can be "
+                f"kept. Give those that its values have, such as digits={{'{name}': 2}} for cents, "
+                f"digits={{'{name}': None}} to sum doubles, or cast it to fewer digits in the source."
+            )
     strange = [n for n in (*digits, *pivots) if n not in numbers]
     if strange:
         problems.add(f"`digits` or `pivots` name {listed(strange)}, which is not summed.")
@@ -261,7 +267,12 @@ def _tried(relation: Relation, name: str, digits: Mapping[str, int | None]) -> t
     column = relation.column(name)
     if column.kind == "float":
         return TRIED
-    return (column.scale or 0,)
+    scale, whole = column.scale or 0, (column.precision or 0) - (column.scale or 0)
+    if column.kind != "decimal" or whole + scale <= sql.MOST_DIGITS:
+        return (scale,)
+    # wide types, such as the DECIMAL(38,18) of Spark, have room for more than is in them
+    first = (scale,) if scale <= sql.LARGEST_SCALE else ()
+    return (*first, *(d for d in (*TRIED, sql.LARGEST_SCALE) if d < scale))
 
 
 def _judge(

@@ -14,7 +14,7 @@ from vbceval.core.checks import Problems, listed
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DataError
 from vbceval.core.progress import counting
-from vbceval.engine import Engine, Relation, check_unchanged, sql
+from vbceval.engine import Column, Engine, Relation, check_unchanged, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import edges_of, histograms_wanted, nested, positions
 from vbceval.moments.inspection import Inspection, inspect
@@ -80,6 +80,7 @@ def sum_table(
     others = [x for x in (cohort, exit, unit) if x is not None]
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
     refuse_own_names(relation.columns)
+    _check_cluster(relation.column(cluster))
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     problems = Problems(relation.source.title)
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)
@@ -266,14 +267,18 @@ def _describe(relation: Relation) -> dict[str, Any]:
     }
 
 
-def _check_names(schema: Schema, relation: Relation) -> None:
-    """Refuse a cluster that has no plain label, and columns whose sums would have one name."""
-    kind = relation.column(schema.cluster)
-    if kind.kind not in ("integer", "text", "boolean", "float"):
+def _check_cluster(cluster: Column) -> None:
+    """Refuse a cluster that has no plain label."""
+    if cluster.kind not in ("integer", "text", "boolean", "float"):
         raise DataError(
-            f"`{schema.cluster}` holds {kind.engine_type}; a cluster is named by text or a number. "
-            "Convert it when the table is made."
+            f"`{cluster.name}` holds {cluster.engine_type}, and a cluster is labelled by text or a whole "
+            "number. Cast it when the table is made: to BIGINT where its values are whole numbers, else "
+            "to VARCHAR."
         )
+
+
+def _check_names(schema: Schema, relation: Relation) -> None:
+    """Refuse strata that have no plain label, and columns whose sums would have one name."""
     held = {k: relation.column(k).engine_type for k in schema.strata}
     problems = Problems("the strata")
     for name, type_ in held.items():

@@ -86,7 +86,8 @@ def check_unit(unit: Column) -> None:
     if unit.kind not in ("integer", "text"):
         raise DataError(
             f"`{unit.name}` holds {unit.engine_type}; units are split by a hash, which needs whole "
-            "numbers or text. Convert it when the table is made."
+            "numbers or text. Cast it when the table is made: to BIGINT where its values are whole "
+            "numbers, else to VARCHAR."
         )
 
 
