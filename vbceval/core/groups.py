@@ -52,6 +52,18 @@ class Groups(NamedTuple):
         return mask
 
 
+def in_order(labels: pd.Index) -> pd.Index:
+    """
+    Return labels in their own order, so that what is drawn by label does not depend on that of rows.
+
+    Labels of several types, which have no common order, are sorted within each type.
+    """
+    try:
+        return labels.sort_values()
+    except TypeError:
+        return pd.Index(sorted(labels, key=lambda x: (type(x).__name__, x)), dtype=object)
+
+
 def distinct(values: FloatArray) -> FloatArray:
     """Return different values, increasing, missing ones left out; cost O(n), without sorting rows."""
     found = np.sort(pd.unique(values))

@@ -12,6 +12,7 @@ import pandas as pd
 from vbceval.balance import BalanceWeights
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.groups import in_order
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.inference import SSC, FewTreated, Multiplier, Randomization
@@ -107,16 +108,16 @@ def sources_of(
 
 def cluster_labels(*sources: Moments) -> pd.Index:
     """
-    Return cluster labels of all sources, at least two.
+    Return cluster labels of all sources, at least two, in their order.
 
     Raises
     ------
     DesignError
         If there is one cluster.
     """
-    # by units in the order of their cells: there are fewer than cells
+    # by units that have cells: there are fewer of them than cells
     owners = [m.units["cluster"].take(pd.unique(m.place)) for m in sources]
-    labels: pd.Index = pd.Index(pd.unique(pd.concat(owners)))
+    labels = in_order(pd.Index(pd.unique(pd.concat(owners))))
     if len(labels) < 2:
         raise DesignError(
             f"there is {len(labels)} cluster (`{sources[0].cluster_name}`), but the error of an "

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.groups import in_order
 from vbceval.core.progress import counting
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray
@@ -246,6 +247,7 @@ def _assignment(moments: Moments) -> tuple[pd.Index, _Entry]:
             "assigned to clusters and they cannot change places. Cluster on what was assigned."
         )
     given = table.set_index("cluster")[["cohort", "exit"]]
+    given = given.loc[in_order(given.index)]
     values = given.drop_duplicates().reset_index(drop=True)
     keys = pd.MultiIndex.from_frame(values.fillna(np.inf))
     codes = keys.get_indexer(pd.MultiIndex.from_frame(given.fillna(np.inf)))

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import special
 
 from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.groups import in_order
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.estimates import columns
 
@@ -197,7 +198,7 @@ def rounding_only(matrix: FloatArray, std_error: FloatArray, psi: FloatArray) ->
 
 
 def union_of_labels(labels: Sequence[pd.Index | None]) -> tuple[pd.Index, list[IntArray]]:
-    """Return all cluster labels, once each, and the place of each part's labels among them."""
+    """Return all cluster labels, once each and in order, and the place of each part's among them."""
     parts = [pd.Index(np.asarray(x, dtype=object)) for x in labels]
     for other in parts[1:]:
         if not other.isin(parts[0]).any() and len({type(x[0]) for x in (parts[0], other)}) > 1:
@@ -206,7 +207,7 @@ def union_of_labels(labels: Sequence[pd.Index | None]) -> tuple[pd.Index, list[I
                 f"({type(parts[0][0]).__name__} and {type(other[0]).__name__}): the same clusters "
                 "would count as different ones. Convert the cluster column to one type."
             )
-    union = pd.Index(pd.unique(np.concatenate([np.asarray(x) for x in parts])))
+    union = in_order(pd.Index(pd.unique(np.concatenate([np.asarray(x) for x in parts]))))
     return union, [union.get_indexer(x) for x in parts]
 
 
