@@ -192,12 +192,13 @@ def _check_asked(
             )
         problems.add(f"`{name}` holds {kind.engine_type}, not numbers, {wanted}")
     for name, declared in digits.items():
-        whole = isinstance(declared, Integral) and not isinstance(declared, bool)
-        if declared is not None and not whole:
+        if declared is None:
+            continue
+        if isinstance(declared, bool) or not isinstance(declared, Integral):
             problems.add(
                 f"`digits` of `{name}` is {declared!r}. Give a whole number, such as 2 for cents, or None."
             )
-        if whole and not 0 <= int(declared) <= sql.LARGEST_SCALE:
+        elif not 0 <= int(declared) <= sql.LARGEST_SCALE:
             problems.add(
                 f"`digits` of `{name}` is {declared}, and up to {sql.LARGEST_SCALE} after the point can be "
                 f"kept. Give those that its values have, such as digits={{'{name}': 2}} for cents, "
