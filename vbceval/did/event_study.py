@@ -137,8 +137,9 @@ def event_time_equation(
         )
     absent = [r for r in references if r not in found]
     if absent:
+        said = "reference event times" if len(absent) > 1 else "reference event time"
         raise DesignError(
-            f"reference event time {listed(absent)} is not observed (event times are "
+            f"{said} {listed(absent)} {'are' if len(absent) > 1 else 'is'} not observed (event times are "
             f"{listed(f'{x:g}' for x in found)}). Choose another `reference`."
         )
     free = found[~np.isin(found, references)]

@@ -376,6 +376,20 @@ def test_units_without_events_are_left_out_and_counted(draw) -> None:
     assert est.meta["units_without_events"] >= 3
 
 
+def test_separation_by_several_covariates_is_not_called_collinear() -> None:
+    """Weights of separated rows vanish, so that columns cannot be told apart in a late step."""
+    rng = np.random.default_rng(48)
+    n = int(rng.integers(10, 50))
+    x = rng.standard_normal((n, 3))[np.repeat(np.arange(n), 4)]
+    d = pd.DataFrame({
+        "unit": np.repeat(np.arange(n), 4), "period": np.tile(np.arange(4), n),
+        "cohort": np.where(np.arange(n) % 2, 2.0, np.nan)[np.repeat(np.arange(n), 4)],
+        "y": (x @ [1.0, 2.0, -1.0] > 0).astype(float), "a": x[:, 0], "b": x[:, 1], "c": x[:, 2],
+    })  # fmt: skip
+    with pytest.raises(vbc.EstimationError, match="separation"):
+        GLMDiD(family="probit").fit(panel(d), vbc.Design(outcome="y", covariates=["a", "b", "c"]))
+
+
 def test_refusals(draw) -> None:
     d = draw("poisson")
     design = vbc.Design(outcome="y")
@@ -407,6 +421,9 @@ def test_refusals(draw) -> None:
     sure = d.assign(y=((d["x"] > 0) | (d["unit"] % 9 == 0) & (d["x"] > 5)).astype(float))
     with pytest.raises(vbc.EstimationError, match="separation"):
         GLMDiD(family="logit").fit(panel(sure), vbc.Design(outcome="y", covariates=["x"]))
+    none = d.assign(y=d["y"].where(d["period"] < 2014, 0))
+    with pytest.raises(vbc.DesignError, match=r"`period 2014`, .* have no event"):
+        GLMDiD().fit(panel(none), design)
     with pytest.raises(vbc.DesignError, match="1 cluster"):
         GLMDiD().fit(panel(d.assign(all=1), cluster="all"), design)
     with pytest.raises(vbc.DesignError):

@@ -91,7 +91,7 @@ def score(cells: Cells, first: Fit, family: Family, outcome: str) -> Scored:
         made = _step(plain, z, family, eta, newton=newton)
         if made is None:
             break
-        fit, found = made
+        found = made[1]
         moved = float(np.max(np.abs(found - eta)))
         size = 1.0 + float(np.max(np.abs(found)))
         if moved <= _CONVERGED * size or (moved <= 1e-8 * size and moved >= change):
@@ -166,13 +166,13 @@ def _refuse_separated(first: Fit, y: FloatArray, w: FloatArray, family: Family) 
     dummies &= (total > 0) & first.kept
     events = mean.T @ (w * y)
     lost = dummies & (events <= 0)
-    what = "no event (the outcome is 0 in all of its cells)"
+    what = "no event (the outcome is 0 in all cells)"
     if not lost.any() and family.share:
         lost = dummies & (events >= total)
-        what = "nothing but events (the outcome is 1 in all of its cells)"
+        what = "nothing but events (the outcome is 1 in all cells)"
     if lost.any():
         names = [first.z.names[j] for j in np.flatnonzero(lost)]
         raise DesignError(
-            f"{listed(names)} has {what}, so its coefficient in a {family.name} regression is "
-            "infinite. Merge periods or cohorts, restrict `window`, or use a linear mean (`ETWFE`)."
+            f"{listed(names)} {'have' if len(names) > 1 else 'has'} {what}, so in a {family.name} "
+            "regression the coefficient is infinite. Merge periods or cohorts, restrict `window`, or use a linear mean (`ETWFE`)."
         )
