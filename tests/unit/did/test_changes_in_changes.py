@@ -95,6 +95,23 @@ def test_quantile_did_on_rows(draw) -> None:
     )
 
 
+@pytest.mark.parametrize("most", [2, 6])
+def test_quantile_did_of_values_that_every_row_shares(draw, most) -> None:
+    """Counts: no value occurs once, and interpolation is between rows all the same."""
+    d = draw()
+    d["y"] = (d["y"] / 120).astype(int).clip(0, most - 1)
+    s = groups(d)
+    assert all(np.unique(v, return_counts=True)[1].min() > 1 for v in s.values())
+    est = ChangesInChanges(method="qdid", quantiles=GRID).fit(panel(d), DESIGN)
+    q = {k: np.quantile(v, GRID) for k, v in s.items()}
+    expected = q["t1"] - q["t0"] - q["c1"] + q["c0"]
+    np.testing.assert_allclose(est.estimate[1:], expected, atol=1e-12)
+    rank = ecdf(s["t0"], s["t0"])
+    change = np.quantile(s["c1"], rank) - np.quantile(s["c0"], rank)
+    mean = s["t1"].mean() - s["t0"].mean() - change.mean()
+    assert est.estimate[0] == pytest.approx(mean, rel=1e-10)
+
+
 def test_a_constant_change_is_difference_in_differences(draw) -> None:
     """Each treated person has the outcome of a comparison person, which moves by the same amount."""
     d = draw()
@@ -227,6 +244,16 @@ def test_row_order_names_and_units_of_measure(draw) -> None:
     scaled = ChangesInChanges().fit(panel(d.assign(y=100 * d["y"])), DESIGN)
     np.testing.assert_allclose(scaled.estimate, 100 * est.estimate, rtol=1e-10)
     np.testing.assert_allclose(scaled.std_error, 100 * est.std_error, rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["cic", "qdid"])
+def test_errors_follow_the_unit_where_most_outcomes_are_zero(draw, method) -> None:
+    d = draw()
+    d["y"] = d["y"].where(d["y"] > d["y"].quantile(0.85), 0.0)
+    est = ChangesInChanges(method=method, quantiles=[0.5, 0.9, 0.95])
+    one, cents = (est.fit(panel(d.assign(y=k * d["y"])), DESIGN) for k in (1, 1e6))
+    np.testing.assert_allclose(cents.estimate, 1e6 * one.estimate, rtol=1e-10)
+    np.testing.assert_allclose(cents.std_error, 1e6 * one.std_error, rtol=1e-8)
 
 
 @pytest.fixture

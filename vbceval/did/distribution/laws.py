@@ -77,6 +77,13 @@ class Law:
         held = self._held
         return float(self.mass[held] @ self.mean[held] / self.mass[held].sum())
 
+    @property
+    def _spread(self) -> float:
+        """Standard deviation of the outcome, between bins."""
+        held = self._held
+        share = self.mass[held] / self.mass[held].sum()
+        return float(np.sqrt(share @ (self.mean[held] - self.expectation) ** 2))
+
     def bin_of(self, u: FloatArray, *, after: bool = False) -> IntArray:
         """Return the first bin whose share at or below reaches a rank; with `after`, passes it."""
         upto = self.upto[self._held]
@@ -140,8 +147,9 @@ class Law:
         For single values that weigh the same.
         """
         held = self._held
-        one = self.mass[held].min()
-        values = np.repeat(self.mean[held], np.round(self.mass[held] / one).astype(np.int64))
+        # of rows that weigh the same, n is their number; every value may have several
+        rows = np.round(self.mass[held] / self.mass.sum() * self.n).astype(np.int64)
+        values = np.repeat(self.mean[held], rows)
         return np.asarray(np.quantile(values, u))
 
     def width_at(self, u: FloatArray) -> FloatArray:
@@ -161,12 +169,14 @@ class Law:
 
         A difference quotient of quantiles (Siddiqui 1960), so that it is 0 inside an atom, of the
         outcome's inverse hyperbolic sine about its median: quantiles of skewed outcomes bend too
-        much over the step. Only the slope is taken there, so that no effect depends on it.
+        much over the step. Only the slope is taken there, so that no effect depends on it. Its unit is
+        the spread of the middle half, or of all where that half has one value (most have no spending):
+        errors follow the unit of the outcome.
         """
         h = self.width_at(u)
         left, right = np.maximum(u - h, 0.0), np.minimum(u + h, 1.0)
         first, centre, third = self.quantile(np.array([0.25, 0.5, 0.75]))
-        scale = (third - first) / 1.349 or 1.0
+        scale = (third - first) / 1.349 or self._spread or 1.0
         a, b, at = ((self.quantile(v) - centre) / scale for v in (left, right, u))
         slope = (np.arcsinh(b) - np.arcsinh(a)) / (right - left)
         return np.asarray(slope * np.sqrt(1 + at**2) * scale)
