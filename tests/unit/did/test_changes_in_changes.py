@@ -360,6 +360,8 @@ def test_refusals(draw, staggered, from_table) -> None:
         ({"ties": "upper", "method": "qdid"}, "`ties` is an option"),
         ({"quantile_type": "linear"}, "maps ranks to outcomes that occur"),
         ({"draws": 5}, "at least 100"),
+        ({"quantiles": 0.5}, r"give a sequence of probabilities, as \[0.5\]"),
+        ({"quantiles": [0.5, 0.5000000001]}, "would have the same name"),
     ):
         with pytest.raises(vbc.DesignError, match=message):
             ChangesInChanges(**options)
@@ -391,3 +393,43 @@ def test_refusals(draw, staggered, from_table) -> None:
         ChangesInChanges().fit(panel(d.assign(all=1), cluster="all"), DESIGN)
     with pytest.raises(vbc.DesignError):
         ChangesInChanges().fit(panel(d[d["year"] == 2016]), DESIGN)
+
+
+@pytest.mark.parametrize("method", ["cic", "qdid"])
+def test_one_cluster_a_side_shows_no_error(draw, method) -> None:
+    """The sum over a group of distances to its mean is rounding, and no standard error."""
+    d = draw()
+    whole = panel(d.assign(side=d["entry"].notna().astype(int)), cluster="side", people=False)
+    table = ChangesInChanges(method=method).fit(whole, DESIGN).tidy()
+    assert table["estimate"].notna().all()
+    assert table[["std_error", "p_value"]].isna().all().all()
+    with pytest.raises(vbc.EstimationError, match="every cohort has one cluster"):
+        ChangesInChanges(method=method, draws=100).fit(whole, DESIGN)
+
+
+def test_bootstrap_samples_that_lack_a_group_are_named(draw) -> None:
+    """Visits in clusters of one year: a sample may have none after entry."""
+    d = draw(n=60).assign(visit=np.arange(120))
+    d["site"] = d["aco"] * 10 + (d["year"] - 2015)
+    visits = vbc.Panel.from_frame(
+        d, unit="visit", period="year", cohort="entry", cluster="site",
+        kind="repeated_cross_section", people=False,
+    )  # fmt: skip
+    with pytest.raises(vbc.EstimationError, match="bootstrap sample of clusters cannot") as caught:
+        ChangesInChanges(draws=100, most_outside=1).fit(visits, DESIGN)
+    assert "it has no treated rows" in str(caught.value)
+    rare = d.assign(rare=(d["id"] == 3) * 1.0)
+    with pytest.raises(vbc.EstimationError, match="cannot be estimated: covariates `rare`"):
+        ChangesInChanges(draws=100, most_outside=1, quantiles=()).fit(
+            panel(rare), vbc.Design(outcome="y", covariates=["rare"])
+        )
+
+
+def test_covariates_that_explain_the_outcome_whole(draw) -> None:
+    """Coefficients without error move nothing; they gave missing influences and a warning."""
+    d = draw().assign(x=lambda f: (f["id"] % 7).astype(float))
+    found = ChangesInChanges().fit(
+        panel(d.assign(y=2 * d["x"])), vbc.Design(outcome="y", covariates=["x"])
+    )
+    np.testing.assert_allclose(found.estimate, 0.0, atol=1e-12)
+    assert np.isfinite(found.influence().to_numpy()).all()

@@ -32,6 +32,7 @@ from vbceval.did.inputs import (
     small_sample,
     strata_of,
     vcov_name,
+    without_rounding,
     without_small_strata,
 )
 from vbceval.did.weight_step import with_weight_step
@@ -43,10 +44,11 @@ from vbceval.panel import Panel
 
 
 class _Part(NamedTuple):
-    """One comparison: its keys, values, influence (G, k), treated weight (G,), clusters (G,)."""
+    """One comparison: its keys, name in messages, values, influence (G, k), treated weight (G,), clusters (G,)."""
 
     stratum: str | None
     pair: GroupTimePair
+    where: str
     compared: Compared
     effects: Effects
     psi: FloatArray
@@ -133,7 +135,12 @@ class ChangesInChanges:
     seed: int = 20210101
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "quantiles", tuple(float(q) for q in self.quantiles))
+        try:
+            object.__setattr__(self, "quantiles", tuple(float(q) for q in self.quantiles))
+        except (TypeError, ValueError) as error:
+            raise DesignError(
+                f"`quantiles` is {self.quantiles!r}; give a sequence of probabilities, as [0.5]."
+            ) from error
         if self.method not in get_args(Method) or self.ties not in get_args(Ties):
             raise DesignError(
                 f"`method` is {self.method!r} and `ties` {self.ties!r}; use one of "
@@ -155,7 +162,12 @@ class ChangesInChanges:
                 f"`quantiles` are {self.quantiles} and `most_outside` {self.most_outside}: they "
                 "are probabilities, quantiles strictly between 0 and 1."
             )
-        if self.draws and self.draws < 100:
+        if len({f"{q:g}" for q in self.quantiles}) < len(self.quantiles):
+            raise DesignError(
+                f"`quantiles` are {self.quantiles}: rows are named by six digits, and some would have "
+                "the same name. Leave these out."
+            )
+        if self.draws and (self.draws < 100 or self.draws != int(self.draws)):
             raise DesignError(f"`draws` is {self.draws}; a bootstrap needs at least 100.")
 
     @with_weight_step
@@ -252,16 +264,21 @@ class ChangesInChanges:
     def _bootstrap(self, parts: Sequence[_Part], rule: Rule, found: Observations) -> FloatArray:
         """Effects of samples of clusters, drawn with replacement within cohorts."""
         groups = _alike(found)
+        if max(len(members) for members in groups) == 1:
+            raise EstimationError(
+                "every cohort has one cluster, so bootstrap samples drawn within cohorts are all the "
+                "same. Cluster on a finer unit that still contains the unit of entry."
+            )
         rng = generator(self.seed, "changes-in-changes")
         k = len(rule.q) + 1
-        out = np.zeros((self.draws, len(parts) * k))
+        out = np.zeros((int(self.draws), len(parts) * k))
         for draw in out:
             times = np.zeros(int(found.cluster.max()) + 1)
             for members in groups:
                 times += np.bincount(rng.choice(members, len(members)), minlength=len(times))
             for j, part in enumerate(parts):
                 if not part.pair.is_reference:
-                    draw[j * k : (j + 1) * k] = redraw(part.compared, rule, times)
+                    draw[j * k : (j + 1) * k] = redraw(part.compared, rule, times, part.where)
         return out
 
 
@@ -340,7 +357,8 @@ def _part(
     else:
         effects, by_row = estimate(compared, rule, where)
         psi = sum_by_cluster(by_row, rows.cluster, n_clusters)
-    return _Part(stratum, pair, compared, effects, psi, weight, clusters)
+        psi = without_rounding(psi, float(np.abs(rows.y).max()))
+    return _Part(stratum, pair, where, compared, effects, psi, weight, clusters)
 
 
 def _framed(

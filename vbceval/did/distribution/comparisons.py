@@ -24,6 +24,12 @@ from vbceval.did.distribution.changes import (
 from vbceval.did.distribution.observations import Compared, adjustment
 from vbceval.inference import sum_by_cluster
 
+_GROUPS = (
+    "comparison rows in the base period", "comparison rows", "treated rows before entry",
+    "treated rows",
+)  # fmt: skip
+"""Groups of a comparison, in the order of `Four`."""
+
 
 class Rule(NamedTuple):
     """How comparisons are estimated: options of the estimator that the arrays need."""
@@ -68,12 +74,16 @@ def estimate(compared: Compared, rule: Rule, where: str) -> tuple[Effects, Float
     steps = np.sqrt(np.sum(sums**2, axis=0))
     slopes = []
     for step in np.diag(steps):
+        if not step.any():
+            # known without error, so that it moves nothing
+            slopes.append(np.zeros(len(effects.value)))
+            continue
         up, down = (_value(_without(compared, fitted.beta + s * step), rule) for s in (1.0, -1.0))
         slopes.append((up - down) / (2 * step.sum()))
     return effects, psi + fitted.score @ np.array(slopes)
 
 
-def redraw(compared: Compared, rule: Rule, times: FloatArray) -> FloatArray:
+def redraw(compared: Compared, rule: Rule, times: FloatArray, where: str) -> FloatArray:
     """
     Return effects, shape (k,), with each cluster taken a number of times.
 
@@ -85,12 +95,31 @@ def redraw(compared: Compared, rule: Rule, times: FloatArray) -> FloatArray:
         Options.
     times : array, shape (G,)
         How often each cluster is taken.
+    where : str
+        How messages name the comparison.
+
+    Raises
+    ------
+    EstimationError
+        If the sample has none of the rows of a group, or covariates are collinear in it.
     """
     rows, group = compared
     n = times[rows.cluster].astype(np.int64)
     again = Compared(rows.take(np.repeat(np.arange(len(n)), n)), np.repeat(group, n))
-    if rows.x.shape[1]:
-        again = _without(again, adjustment(again).beta)
+    why = ""
+    empty = np.flatnonzero(np.bincount(again.group, minlength=4) == 0)
+    if len(empty):
+        why = f"it has no {' and no '.join(_GROUPS[g] for g in empty)}"
+    elif rows.x.shape[1]:
+        try:
+            again = _without(again, adjustment(again).beta)
+        except EstimationError as error:
+            why = str(error)
+    if why:
+        raise EstimationError(
+            f"{where}: a bootstrap sample of clusters cannot be estimated: {why.rstrip('.')}. Too few "
+            "clusters hold what it lacks. Use draws=0, errors from the influence."
+        )
     return _value(again, rule)
 
 
@@ -154,13 +183,12 @@ def refuse_empty(
     never_only : bool
         Whether the comparison is with the never treated, so that there is a wider one.
     """
-    names = ("comparison rows in the base period", "comparison rows", "treated rows before entry")
     lines = []
     for pair, rows in compared:
         counts = np.bincount(rows.group, minlength=4)
         if not counts[3]:
             continue
-        missing = [name for name, n in zip(names, counts, strict=False) if not n]
+        missing = [name for name, n in zip(_GROUPS, counts, strict=True) if not n]
         if missing:
             lines.append(
                 f"\n  {within}cohort {pair.cohort:g} at period {pair.period:g}: no "
