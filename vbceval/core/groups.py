@@ -59,9 +59,10 @@ def in_order(labels: pd.Index) -> pd.Index:
     Labels of several types, which have no common order, are sorted within each type.
     """
     try:
-        return labels.sort_values()
+        found: pd.Index = labels.sort_values()
     except TypeError:
-        return pd.Index(sorted(labels, key=lambda x: (type(x).__name__, x)), dtype=object)
+        found = pd.Index(sorted(labels, key=lambda x: (type(x).__name__, x)), dtype=object)
+    return found
 
 
 def distinct(values: FloatArray) -> FloatArray:

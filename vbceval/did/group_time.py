@@ -29,6 +29,7 @@ from vbceval.did.inputs import (
 from vbceval.did.pair_results import PairResult
 from vbceval.did.pairs import Settings, estimate_pairs
 from vbceval.did.randomization import with_randomization
+from vbceval.did.strata import naming
 from vbceval.did.weight_step import DERIVATIVE, with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.estimates.columns import GROUP_TIME
@@ -244,12 +245,11 @@ class GroupTime:
     ) -> dict[str, Any]:
         periods, cohorts = distinct(block.period), distinct(block.cohort)
         try:
-            pairs, dropped = group_time_pairs(periods, cohorts, design)
-        except DesignError as error:
-            if stratum is None:
+            with naming(stratum):
+                pairs, dropped = group_time_pairs(periods, cohorts, design)
+        except DesignError:
+            if stratum is None or self.on_failure == "raise":
                 raise
-            if self.on_failure == "raise":
-                raise DesignError(f"stratum '{stratum}': {error}") from error
             pairs, dropped = [], cohorts
         block = usable_cohorts(block, dropped)
         if self.unbalanced == "balance" and moments.kind == "panel":

@@ -14,6 +14,7 @@ from vbceval.design import Design
 from vbceval.did.imputed import Imputed, impute
 from vbceval.did.inputs import as_moments, cluster_labels, small_sample, strata_of, vcov_name
 from vbceval.did.leads import fit_leads
+from vbceval.did.strata import naming
 from vbceval.did.untreated import Cells, UntreatedFit
 from vbceval.did.untreated_cells import arrange, samples
 from vbceval.did.untreated_effects import (
@@ -172,13 +173,14 @@ class Imputation(UntreatedEffects):
         last = float(whole.block.period[complete].max()) + design.anticipation
         fits = []
         for stratum, rows in strata_of(moments):
-            sample = next(samples(whole.take(rows[complete[rows]]), design, stratum))
-            fits.append(
-                fit_leads(
-                    sample, events, covariate_effect=self.covariate_effect, design=design,
-                    stratum=stratum, last=last, people=moments.people, n_clusters=len(labels),
-                )
-            )  # fmt: skip
+            with naming(stratum):
+                sample = next(samples(whole.take(rows[complete[rows]]), design))
+                fits.append(
+                    fit_leads(
+                        sample, events, covariate_effect=self.covariate_effect, design=design,
+                        stratum=stratum, last=last, people=moments.people, n_clusters=len(labels),
+                    )
+                )  # fmt: skip
         used = np.any([x.clusters for x in fits], axis=0)
         rows_out, roots, dfs = [], [], []
         for x in fits:

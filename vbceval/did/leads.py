@@ -92,9 +92,8 @@ def fit_leads(
     dummies = event_time[:, None] == events
     empty = [f"{e:g}" for e in events[~dummies.any(axis=0)]]
     if empty:
-        within = "" if stratum is None else f" in stratum `{stratum}`"
         raise DesignError(
-            f"no untreated cell has event time {', '.join(empty)}{within}, so these leads cannot "
+            f"no untreated cell has event time {', '.join(empty)}, so these leads cannot "
             "be tested. Ask for fewer `leads`."
         )
     x, names = sample.covariates(covariate_effect)
@@ -106,7 +105,6 @@ def fit_leads(
         np.column_stack([x, dummies.astype(float)]),
         (*names, *(f"event time {e:g}" for e in events)),
         n_clusters=n_clusters,
-        stratum=stratum,
     )
     rows = []
     for event, estimate, dummy in zip(events, fit.beta[p:], dummies.T, strict=True):

@@ -30,7 +30,7 @@ from vbceval.did.sampled import (
     without_singletons,
 )
 from vbceval.did.sandwich import Errors, Piece, joint_errors
-from vbceval.did.strata import samples_by_stratum
+from vbceval.did.strata import naming, samples_by_stratum
 from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.inference import SSC
@@ -104,13 +104,9 @@ class Regression(ABC):
         yield from samples_by_stratum(whole, whole.owner[1:])
 
     def _pieces(self, sample: Sample, design: Design, n_clusters: int) -> list[Piece]:
-        try:
+        with naming(sample.stratum):
             equation = self._kept(self.equation(sample, design, n_clusters), design, n_clusters)
             fit, contrast = self._fitted(equation, design)
-        except (DesignError, EstimationError) as error:
-            if sample.stratum is None:
-                raise
-            raise type(error)(f"stratum '{sample.stratum}': {error}") from error
         return [Piece(equation, fit, j, contrast) for j in range(len(sample.outcomes))]
 
     def _kept(self, equation: Equation, design: Design, n_clusters: int) -> Equation:

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from vbceval.core.errors import DesignError, EstimationError
 from vbceval.did.sampled import Sample
+
+
+@contextmanager
+def naming(stratum: str | None) -> Iterator[None]:
+    """Name the stratum in an error that is raised within, and say how to do without it."""
+    try:
+        yield
+    except (DesignError, EstimationError) as error:
+        if stratum is None:
+            raise
+        raise type(error)(
+            f"stratum '{stratum}': {error} If only this stratum lacks what is needed, leave its rows "
+            "out or merge it with another level."
+        ) from error
 
 
 def samples_by_stratum(whole: Sample, names: Sequence[str]) -> Iterator[Sample]:

@@ -180,7 +180,7 @@ def _constant_within(x: FloatArray, entity: IntArray) -> bool:
     return bool((low == high).all())
 
 
-def samples(arranged: Arranged, design: Design, stratum: str | None = None) -> Iterator[Sample]:
+def samples(arranged: Arranged, design: Design) -> Iterator[Sample]:
     """
     Yield the fits of a design: one on every untreated cell, or one a cohort.
 
@@ -193,10 +193,9 @@ def samples(arranged: Arranged, design: Design, stratum: str | None = None) -> I
         If there is no treated cell, or no comparison.
     """
     block = arranged.block
-    within = "" if stratum is None else f" in stratum `{stratum}`"
     if len(block.y) == 0:
         raise DesignError(
-            f"no cell{within} has the outcome, every covariate and a positive weight, so nothing "
+            "no cell has the outcome, every covariate and a positive weight, so nothing "
             "can be fitted. Check these columns."
         )
     e = block.period - block.cohort
@@ -206,14 +205,14 @@ def samples(arranged: Arranged, design: Design, stratum: str | None = None) -> I
         treated &= (e >= design.window[0]) & (e <= design.window[1])
     if not treated.any():
         raise DesignError(
-            f"no cell{within} is treated (periods {block.period.min():g} to "
+            f"no cell is treated (periods {block.period.min():g} to "
             f"{block.period.max():g}, cohorts "
             f"{listed(f'{g:g}' for g in np.unique(block.cohort[np.isfinite(block.cohort)])) or 'none'}, "
             f"window {design.window}). Check the coding of cohorts, or widen `window`."
         )
     if not untreated.any():
         raise DesignError(
-            f"no cell{within} is untreated, so nothing tells what would have happened without the "
+            "no cell is untreated, so nothing tells what would have happened without the "
             "program. Add periods before entry, or units that have not entered."
         )
     if design.comparison == "not_yet_treated":
@@ -222,7 +221,7 @@ def samples(arranged: Arranged, design: Design, stratum: str | None = None) -> I
     never = np.isnan(block.cohort) | (block.cohort > block.period.max() + design.anticipation)
     if not never.any():
         raise DesignError(
-            f"no unit{within} is never treated, so comparison='never_treated' has nobody to "
+            "no unit is never treated, so comparison='never_treated' has nobody to "
             "compare with. Use comparison='not_yet_treated', and end `window` where the last "
             "cohort enters."
         )
@@ -242,7 +241,6 @@ def fit_sample(
     names: tuple[str, ...],
     *,
     n_clusters: int,
-    stratum: str | None,
 ) -> UntreatedFit:
     """
     Fit the untreated cells of a sample with covariates `x`, shape (K, p).
@@ -250,7 +248,7 @@ def fit_sample(
     Raises
     ------
     EstimationError
-        If a column is absorbed or collinear, with its name and the stratum.
+        If a column is absorbed or collinear, with its name.
     """
     arranged = sample.arranged
     try:
@@ -263,9 +261,8 @@ def fit_sample(
             names=names,
         )
     except ComparisonFailure as error:
-        within = "" if stratum is None else f" in stratum `{stratum}`"
         raise EstimationError(
-            f"untreated outcomes cannot be fitted{within}: {error}. Leave the column out; a "
+            f"untreated outcomes cannot be fitted: {error}. Leave the column out; a "
             "covariate that is constant within units can enter with covariate_effect='trend'; "
             "fewer `leads` leave earlier periods as reference."
         ) from error

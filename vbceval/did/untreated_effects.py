@@ -27,6 +27,7 @@ from vbceval.did.inputs import (
     without_small_strata,
 )
 from vbceval.did.randomization import with_randomization
+from vbceval.did.strata import naming
 from vbceval.did.untreated import Cells, UntreatedFit
 from vbceval.did.untreated_cells import (
     Arranged,
@@ -148,7 +149,8 @@ class UntreatedEffects(ABC):
         parts = []
         for stratum, rows in strata_of(moments):
             arranged = whole.take(rows[complete[rows]])
-            parts.append(self._fit_part(arranged, moments, design, stratum, len(labels)))
+            with naming(stratum):
+                parts.append(self._fit_part(arranged, moments, design, stratum, len(labels)))
         lost = [x for part in parts for x in part.lost]
         if not self.drop_unimputable:
             raise_lost(lost, people=moments.people)
@@ -196,9 +198,9 @@ class UntreatedEffects(ABC):
         rows: list[dict[str, Any]] = []
         results, lost = [], []
         clusters = np.zeros(n_clusters, dtype=bool)
-        for sample in samples(arranged, design, stratum):
+        for sample in samples(arranged, design):
             x, names = sample.covariates(self.covariate_effect)
-            fit = fit_sample(sample, x, names, n_clusters=n_clusters, stratum=stratum)
+            fit = fit_sample(sample, x, names, n_clusters=n_clusters)
             cells = sample.arranged.cells(x)
             covered = fit.covers(cells)
             history, seen = fit.part_of_entity[cells.entity] >= 0, fit.part_of_time[cells.time] >= 0

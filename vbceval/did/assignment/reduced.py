@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vbceval.core.checks import listed
-from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.design import Design
 from vbceval.did.equation import (
@@ -20,6 +20,7 @@ from vbceval.did.least_squares import Fit, least_squares
 from vbceval.did.regressors import Term, regressors
 from vbceval.did.sampled import Sample, with_effects
 from vbceval.did.sandwich import Piece
+from vbceval.did.strata import naming
 
 Form = Literal["did", "cross_section"]
 
@@ -81,7 +82,7 @@ def reduce(
     DesignError
         If assignment cannot be told from the effects.
     """
-    try:
+    with naming(sample.stratum):
         equation = _equation(sample, design, form, blocks, by_event_time=by_event_time)
         effects = equation.effects if design.fixed_effects is None else design.fixed_effects
         made, dummies = with_effects(equation.sample, effects)
@@ -93,10 +94,6 @@ def reduce(
                 f"{listed(lost)} cannot be told from the effects: within them all units are "
                 "assigned, or none. Use coarser `blocks` or fewer fixed effects."
             )
-    except (DesignError, EstimationError) as error:
-        if sample.stratum is None:
-            raise
-        raise type(error)(f"stratum '{sample.stratum}': {error}") from error
     contrast = np.eye(len(fit.z.names))[:, instruments]
     return Reduced(
         Piece(equation, fit, 0, contrast), Piece(equation, fit, 1, contrast), instruments

@@ -26,6 +26,7 @@ from vbceval.did.regression import Regression
 from vbceval.did.sampled import Sample, with_effects
 from vbceval.did.sandwich import Errors, Piece
 from vbceval.did.saturated import ETWFE
+from vbceval.did.strata import naming
 from vbceval.did.twfe import TWFE
 from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates, Shares
@@ -241,15 +242,11 @@ class GLMDiD(Regression):
         return made._replace(effects=("cohort", *made.sample.owner[1:], "period"))
 
     def _pieces(self, sample: Sample, design: Design, n_clusters: int) -> list[Piece]:
-        try:
+        with naming(sample.stratum):
             return [
                 self._piece(only(sample, j), design, n_clusters)
                 for j in range(len(sample.outcomes))
             ]
-        except (DesignError, EstimationError) as error:
-            if sample.stratum is None:
-                raise
-            raise type(error)(f"stratum '{sample.stratum}': {error}") from error
 
     def _piece(self, sample: Sample, design: Design, n_clusters: int) -> Averaged:
         sample, lost = self._with_events(constant_within(sample, design), design)

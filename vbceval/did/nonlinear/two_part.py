@@ -30,7 +30,7 @@ from vbceval.did.nonlinear.families import Family
 from vbceval.did.nonlinear.hurdle import PARTS, Intensity, fit_hurdle, hurdle_effects
 from vbceval.did.sampled import Sample, gather
 from vbceval.did.saturated import ETWFE
-from vbceval.did.strata import samples_by_stratum
+from vbceval.did.strata import naming, samples_by_stratum
 from vbceval.did.weight_step import with_weight_step
 from vbceval.estimates import Estimates, Shares
 from vbceval.inference import SSC, Multiplier
@@ -248,20 +248,16 @@ class TwoPart:
         return data, self.any
 
     def _part(self, sample: Sample, design: Design, moments: Moments, n_clusters: int) -> _Part:
-        equation = ETWFE().equation(sample, design, n_clusters)
-        sample = equation.sample
-        effects = design.fixed_effects or ("cohort", *sample.owner[1:], "period")
-        groups = Groups(sample.cells.block.cluster, n_clusters)
-        share = shares_of(equation.support, sample.cells.block.w, len(equation.rows), {})
-        try:
+        with naming(sample.stratum):
+            equation = ETWFE().equation(sample, design, n_clusters)
+            sample = equation.sample
+            effects = design.fixed_effects or ("cohort", *sample.owner[1:], "period")
+            groups = Groups(sample.cells.block.cluster, n_clusters)
             made = fit_hurdle(
                 equation, design.outcome, Family(name=self.participation), self.intensity, groups,
                 tuple(effects),
             )  # fmt: skip
-        except (DesignError, EstimationError) as error:
-            if sample.stratum is None:
-                raise
-            raise type(error)(f"stratum '{sample.stratum}': {error}") from error
+        share = shares_of(equation.support, sample.cells.block.w, len(equation.rows), {})
         found = hurdle_effects(made, share, groups, random=self.weights_random)
         shape = (n_clusters, len(equation.rows))
         mass = cluster_sums(sample, sample.cells.block.w, equation.support, shape)

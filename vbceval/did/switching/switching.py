@@ -23,6 +23,7 @@ from vbceval.did.inputs import (
     vcov_name,
     without_rounding,
 )
+from vbceval.did.strata import naming
 from vbceval.did.switching.contrasts import Rules, fit_slopes
 from vbceval.did.switching.horizons import NAMES, Plan, Row, estimate_rows
 from vbceval.did.switching.paths import Paths, read_paths
@@ -272,7 +273,7 @@ class Switching:
         plan: Plan,
         design: Design,
     ) -> _Part:
-        try:
+        with naming(stratum):
             table = table_of(treated, rows, labels)
             paths = read_paths(table, differences=self.linear_trends)
             moments = treated.source.moments
@@ -280,16 +281,12 @@ class Switching:
             rules = Rules(design.comparison == "never_treated", self.cohorts, coarse)
             slopes = fit_slopes(paths, rules) if table.x.shape[2] else None
             found = estimate_rows(paths, plan, rules, slopes)
-        except DesignError as error:
-            if stratum is None:
-                raise
-            raise DesignError(f"stratum '{stratum}': {error}") from error
-        if not any(row.horizon is None or row.horizon > 0 for row in found):
-            raise DesignError(
-                f"{'' if stratum is None else f'stratum `{stratum}`: '}no group changes treatment "
-                f"({self.switchers}) while one with the same start has not, so there is no effect "
-                "to estimate. Use other `switchers`, or comparison='not_yet_treated'."
-            )
+            if not any(row.horizon is None or row.horizon > 0 for row in found):
+                raise DesignError(
+                    f"no group changes treatment ({self.switchers}) while one with the same start "
+                    "has not, so there is no effect to estimate. Use other `switchers`, or "
+                    "comparison='not_yet_treated'."
+                )
         return _Part(
             stratum, found, paths.table.cluster, len(paths.first),
             int((paths.sign != 0).sum()),
