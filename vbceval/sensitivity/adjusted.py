@@ -11,6 +11,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
 from vbceval.inference import step_down
+from vbceval.sensitivity.given import require_estimates
 
 Adjustment = Literal["romano_wolf", "holm", "bh", "by"]
 
@@ -77,6 +78,7 @@ def multiplicity(
     >>> vbc.sensitivity.multiplicity(est, method="holm").tidy()["p_adjusted"].round(4).tolist()
     [0.0081, 0.091, 0.6171]
     """
+    require_estimates(est)
     if method not in _WHAT:
         raise DesignError(f"`method` is '{method}'; use one of {', '.join(_WHAT)}.")
     if family is not None and family not in est.frame:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from vbceval.core.errors import DesignError
 from vbceval.estimates import Estimates, stack
+from vbceval.sensitivity.given import require_estimates
 from vbceval.sensitivity.smooth import require_same_units
 
 KEYS = ["estimand", "outcome", "cohort", "period", "event_time", "stratum"]
@@ -23,6 +24,8 @@ def require_same_keys(runs: Mapping[str, Estimates], reference: str) -> None:
     reference : str
         Name of that one.
     """
+    for name, run in runs.items():
+        require_estimates(run, name)
     # a missing key is missing, whether None or nan
     first = runs[reference].frame[KEYS].astype(object).fillna("")
     for name, run in runs.items():

@@ -14,6 +14,7 @@ from vbceval.core.errors import DesignError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates, stack
+from vbceval.sensitivity.given import require_estimates
 
 _DRAWS = 20_000
 
@@ -198,6 +199,8 @@ def specification_curve(
     """
     if len(specifications) < 2:
         raise DesignError("a curve needs at least two specifications.")
+    for name, made in specifications.items():
+        require_estimates(made, name)
     several = [n for n, e in specifications.items() if len(e) != 1]
     if several:
         raise DesignError(

@@ -12,6 +12,7 @@ import pandas as pd
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates, columns
+from vbceval.sensitivity.given import require_estimates
 from vbceval.sensitivity.varying_base import cumulate, has_varying_base
 
 Varying = Literal["refuse", "cumulate"]
@@ -221,6 +222,7 @@ def event_path(
     EstimationError
         If they are a posterior, or the covariance does not have full rank.
     """
+    require_estimates(est)
     one_comparison(est)
     if est.interval == "credible":
         raise EstimationError(

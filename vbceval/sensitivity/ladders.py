@@ -14,6 +14,7 @@ from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates, stack
 from vbceval.sensitivity.compare import KEYS, require_same_keys
+from vbceval.sensitivity.given import require_estimates
 from vbceval.sensitivity.smooth import (
     require_influence,
     require_same_rows,
@@ -213,6 +214,7 @@ def coding_intensity(
     >>> found.tidy()[["estimand", "estimate", "std_error"]].values.tolist()
     [['att_simple', 0.02, 0.01], ['coding_att_simple', 200.0, 100.0]]
     """
+    require_estimates(score, "score")
     k = len(score)
     price, estimated = values_and_rows(dollars_per_point, k, "dollars_per_point")
     if estimated is not None and len(estimated) != 1:

@@ -16,6 +16,7 @@ from vbceval.core.typing import FloatArray
 from vbceval.design import Design
 from vbceval.estimates import Estimates, columns
 from vbceval.panel import Panel
+from vbceval.sensitivity.given import require_estimates, require_fit
 
 FitCall = Callable[[Panel, Design], Estimates]
 """Anything that estimates, such as ``vbc.did.TWFE().fit`` or a function around several steps."""
@@ -124,6 +125,7 @@ def leave_one_out(
     >>> found.tidy()[["left_out", "estimate", "change"]].head(2).round(2).values.tolist()
     [['C', -2.17, 2.17], ['B', -5.67, -1.33]]
     """
+    require_fit(fit)
     label = _groups(panel, by)
     names = list(dict.fromkeys(sorted(label.dropna().unique(), key=_sortable)))
     if len(names) < 2:
@@ -132,6 +134,7 @@ def leave_one_out(
             "'cluster', 'cohort' or a column with several values."
         )
     full = fit(panel, design)
+    require_estimates(full, "fit(panel, design)")
     if full.psi is None:
         raise DesignError(
             "the estimates carry no influence, so changes between runs have no interval. Use a "

@@ -13,6 +13,7 @@ from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates, stack
 from vbceval.inference.fieller import Shape, fieller
+from vbceval.sensitivity.given import require_estimates
 from vbceval.sensitivity.smooth import (
     keys_of,
     places,
@@ -76,6 +77,7 @@ def implied_on_attributed(
     ...     ["estimate", "std_error"]].round(1).values.tolist()
     [[-100.0, 40.8]]
     """
+    require_estimates(itt, "itt")
     _require_level(level)
     k = len(itt)
     s, estimated = values_and_rows(share, k, "share")
@@ -240,6 +242,7 @@ def contaminated_comparison(
     >>> line.break_even(-120.0).round(2).values.tolist()
     [[-120.0, 0.25, 0.0, 0.74, 'interval']]
     """
+    require_estimates(est)
     if len(est) != 1:
         raise DesignError(
             f"`est` has {len(est)} rows, and a comparison is contaminated for one effect at a time. "

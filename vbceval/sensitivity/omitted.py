@@ -13,6 +13,7 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
+from vbceval.sensitivity.given import require_estimates
 
 _COEFFICIENT = "coefficient"
 
@@ -218,6 +219,7 @@ def omitted_variable(
     >>> found[["partial_r2", "robustness_value", "robustness_value_level"]].round(3).values.tolist()
     [[0.022, 0.139, 0.076]]
     """
+    require_estimates(est)
     if not (0 < level < 1 and q > 0 and len(k) and min(k) > 0):
         raise DesignError(
             f"`level` is {level}, `q` {q} and `k` {tuple(k)}: a probability, and numbers above zero."

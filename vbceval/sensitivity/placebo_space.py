@@ -27,6 +27,7 @@ from vbceval.inference.assignments import (
 )
 from vbceval.panel import Panel
 from vbceval.sensitivity.compare import KEYS
+from vbceval.sensitivity.given import require_estimates, require_fit
 from vbceval.sensitivity.leave_out import FitCall
 
 
@@ -112,6 +113,7 @@ def placebo_in_space(
     >>> tested.meta["placebo_in_space"]["assignments"]
     231
     """
+    require_fit(fit)
     law = law or Randomization()
     if entering not in ("number", "share") or (entering == "share" and law.statistic != "t"):
         raise DesignError(
@@ -119,6 +121,7 @@ def placebo_in_space(
             "'share' with statistic='t', which allows for other numbers of clusters."
         )
     observed = fit(panel, design)
+    require_estimates(observed, "fit(panel, design)")
     if law.statistic == "t" and not np.isfinite(observed.std_error).any():
         raise EstimationError(
             "the estimates have no standard error to divide by; use "

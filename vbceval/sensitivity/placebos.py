@@ -12,6 +12,7 @@ from vbceval.core.errors import DesignError
 from vbceval.design import Design
 from vbceval.estimates import Estimates, stack
 from vbceval.panel import Panel
+from vbceval.sensitivity.given import require_fit
 from vbceval.sensitivity.leave_out import FitCall
 
 
@@ -69,6 +70,7 @@ def placebo(
     ...                         shifts=[1]).tidy()[["run", "estimate"]].round(6).values.tolist()
     [['entry moved 1 earlier', -0.25]]
     """
+    require_fit(fit)
     if not shifts and not outcomes:
         raise DesignError("`shifts` and `outcomes` are both empty, so there is no placebo.")
     runs, labels = [], []

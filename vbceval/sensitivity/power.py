@@ -15,6 +15,7 @@ from vbceval.core.rng import generator
 from vbceval.design import Design
 from vbceval.estimates import Estimates
 from vbceval.panel import Panel
+from vbceval.sensitivity.given import require_estimates, require_fit
 from vbceval.sensitivity.leave_out import FitCall
 
 
@@ -69,6 +70,7 @@ def minimum_detectable_effect(
     ...     ["minimum_detectable_effect", "percent_of_baseline"]].round(2).values.tolist()
     [[28.02, 3.11]]
     """
+    require_estimates(est)
     size = 1 - level
     if not (0 < size < 1 and size < power < 1):
         raise DesignError(
@@ -150,6 +152,7 @@ def simulated_power(
     .. [1] Bertrand, M., Duflo, E. and Mullainathan, S. (2004). How much should we trust
        differences-in-differences estimates? *Quarterly Journal of Economics* 119(1), 249-275.
     """
+    require_fit(fit)
     entries = np.atleast_1d(np.asarray(entry, dtype=float))
     _check_untreated(panel, entries, n_treated)
     code, clusters = pd.factorize(panel.frame[panel.cluster], sort=True)

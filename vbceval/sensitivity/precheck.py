@@ -13,6 +13,7 @@ from vbceval.core.errors import DesignError, EstimationError
 from vbceval.estimates import Estimates
 from vbceval.sensitivity.equivalence import equivalence
 from vbceval.sensitivity.event_path import Varying
+from vbceval.sensitivity.given import require_estimates
 from vbceval.sensitivity.honest import Target, honest
 from vbceval.sensitivity.pretrend_power import pretrend_power
 from vbceval.sensitivity.pretrends import pretrends
@@ -70,6 +71,7 @@ def precheck(
     DesignError
         If there are no leads, or several strata, outcomes or runs.
     """
+    require_estimates(est)
     if anticipation is not None:
         design = {**est.meta.get("design", {}), "anticipation": anticipation}
         est = replace(est, meta={**est.meta, "design": design})

@@ -11,6 +11,7 @@ from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.estimates import Estimates
 from vbceval.sensitivity.event_path import one_comparison
+from vbceval.sensitivity.given import require_estimates
 
 
 def pretrends(est: Estimates, *, level: float = 0.95) -> pd.DataFrame:
@@ -53,6 +54,7 @@ def pretrends(est: Estimates, *, level: float = 0.95) -> pd.DataFrame:
     .. [2] Ashenfelter, O. (1978). Estimating the effect of training programs on earnings. *Review
        of Economics and Statistics* 60(1), 47-57.
     """
+    require_estimates(est)
     one_comparison(est)
     anticipation = int(est.meta.get("design", {}).get("anticipation", 0))
     e = est.frame["event_time"].to_numpy(dtype=float)

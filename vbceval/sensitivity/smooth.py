@@ -12,6 +12,7 @@ from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
 from vbceval.estimates import Estimates
+from vbceval.sensitivity.given import require_estimates
 
 _WHEN = ("cohort", "period", "event_time")
 _KEYS = ("outcome", *_WHEN)
@@ -200,6 +201,7 @@ def require_influence(estimates: Estimates, name: str) -> None:
     name : str
         Of the argument.
     """
+    require_estimates(estimates, name)
     if estimates.psi is None:
         raise EstimationError(
             f"`{name}` carries no influence of clusters, so its covariance with the others is "

@@ -75,6 +75,18 @@ def test_what_cannot_be_estimated_is_listed_with_its_reason() -> None:
         found.jackknife()
 
 
+@pytest.mark.parametrize("given", [vbc.did.GroupTime(), vbc.did.TWFE, 3.0])
+def test_an_estimator_is_not_its_method(given) -> None:
+    for call in (leave_one_out, placebo, vbc.sensitivity.placebo_in_space):
+        with pytest.raises(DesignError, match="must be a function of a panel and a design"):
+            call(given, panel(frame()), SPEND)
+    for read in (vbc.sensitivity.honest, vbc.sensitivity.pretrends, vbc.sensitivity.multiplicity):
+        with pytest.raises(DesignError, match=r"`est` is .* but it must be Estimates"):
+            read(given)
+    with pytest.raises(DesignError, match=r"`fit\(panel, design\)` is DataFrame"):
+        leave_one_out(lambda p, d: simple(p, d).tidy(), panel(frame()), SPEND)
+
+
 def test_leaving_out_refuses_people_and_parts_of_clusters() -> None:
     rows = frame(3)
     with pytest.raises(DesignError, match="units are people"):
