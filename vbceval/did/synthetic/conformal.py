@@ -7,14 +7,39 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vbceval.core.errors import EstimationError
+from vbceval.core.checks import Problems
+from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import FloatArray
-from vbceval.did.synthetic.control import Paths
+from vbceval.did.synthetic.control import NOTHING, Paths
 
 Refit = Callable[[Paths], FloatArray]
 """Gaps, treated less synthetic in every period, of weights fitted on the periods before entry."""
 
 Permutations = Literal["block", "iid"]
+
+_FARTHEST = 2.0**20
+_TIE = 1e-12
+
+
+def check_options(
+    level: float,
+    permutations: str = "block",
+    size: int = 1,
+    power: float = 1.0,
+    grid: int = 2,
+) -> None:
+    """Raise a DesignError that names every option out of range; see `SyntheticControl.conformal`."""
+    problems = Problems("the options of tests over periods", DesignError)
+    if not 0 < level < 1:
+        problems.add(f"`level` is {level}: give a probability between 0 and 1.")
+    if permutations not in ("block", "iid"):
+        problems.add(f"`permutations` is {permutations!r}; use 'block' or 'iid'.")
+    for name, value, least in (("size", size, 1), ("grid", grid, 2)):
+        if value < least:
+            problems.add(f"`{name}` is {value}; give {least} or more.")
+    if not power > 0:
+        problems.add(f"`power` is {power}; a norm needs a positive one.")
+    problems.raise_if_any()
 
 
 class PeriodTest(NamedTuple):
@@ -58,6 +83,7 @@ def joint_p_value(
     """
     n = len(paths.y1)
     gaps = refit(paths._replace(n_pre=n))
+    gaps[np.abs(gaps) <= _nothing(paths)] = 0.0
     if permutations == "block":
         orders = (np.arange(n)[None, :] + np.arange(n)[:, None]) % n
     else:
@@ -69,8 +95,10 @@ def joint_p_value(
         return np.asarray(((np.abs(values) ** power).sum(axis=-1) / scale) ** (1 / power))
 
     # shifting by nothing repeats the gaps themselves, up to rounding
-    own = statistic(gaps[paths.n_pre :]) * (1 - 1e-12)
-    return float((own <= statistic(after)).mean())
+    own = statistic(gaps[paths.n_pre :]) * (1 - _TIE)
+    reached = own <= statistic(after)
+    # random orders leave out the observed one, without which p could be zero
+    return float(reached.mean() if permutations == "block" else (1 + reached.sum()) / (1 + size))
 
 
 def period_test(paths: Paths, period: int, refit: Refit, *, level: float, grid: int) -> PeriodTest:
@@ -90,23 +118,67 @@ def period_test(paths: Paths, period: int, refit: Refit, *, level: float, grid: 
     refit : callable
         Fits weights.
     level : float
-        Probability of the interval.
+        Probability of the interval. It is infinite where periods before entry are so few that no
+        p-value can be as small as ``1 - level``.
     grid : int
         Number of values tried, within two root mean square effects of the estimate; 0 as well.
+        Where one of the two outer values is not rejected, the search goes on beyond it; where all
+        are, nearer to the estimate.
     """
     n = paths.n_pre
     gaps = refit(paths)
-    spread = 2 * float(np.sqrt(np.mean(gaps[n:] ** 2)))
-    tried = np.append(np.linspace(gaps[period] - spread, gaps[period] + spread, grid), 0.0)
+    centre = float(gaps[period])
     one = paths.take(np.append(np.arange(n), period), n + 1)
-    p = np.empty(len(tried))
-    for i, value in enumerate(tried):
+    tie = _nothing(paths)
+
+    def p_value(effect: float) -> float:
         y1 = one.y1.copy()
-        y1[-1] -= value
+        y1[-1] -= effect
         size = np.abs(refit(one._replace(y1=y1)))
-        p[i] = (size[-1] * (1 - 1e-12) <= size).mean()
-    kept = tried[p >= 1 - level]
-    return PeriodTest(float(p[-1]), float(kept.min()), float(kept.max()))
+        return float((size[-1] * (1 - _TIE) - tie <= size).mean())
+
+    def kept(effect: float) -> bool:
+        return p_value(effect) > 1 - level + _TIE  # 1 - 0.9 is a little below 0.1
+
+    none = p_value(0.0)
+    if 1 / (n + 1) > 1 - level + _TIE:
+        return PeriodTest(none, -np.inf, np.inf)
+    spread = max(2 * float(np.sqrt(np.mean(gaps[n:] ** 2))), tie)
+    inside = np.zeros(0)
+    while len(inside) < 2 and spread >= max(tie, abs(centre) * _TIE) > 0:
+        tried = np.linspace(centre - spread, centre + spread, grid)
+        inside = tried[[kept(float(value)) for value in tried]]
+        spread /= 10
+    if not len(inside):
+        # the gap that is left at the estimate itself, or data without any variation
+        return PeriodTest(none, centre, centre)
+    low, high = float(inside[0]), float(inside[-1])
+    step = float(tried[1] - tried[0])
+    if low == tried[0]:
+        low = _beyond(kept, low, -step)
+    if high == tried[-1]:
+        high = _beyond(kept, high, step)
+    if none > 1 - level + _TIE:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return PeriodTest(none, low, high)
+
+
+def _beyond(kept: Callable[[float], bool], end: float, step: float) -> float:
+    """Return the last value that is kept from `end` on, up to `step`; infinite if none is not."""
+    inner, outer = 0.0, 1.0
+    while kept(end + outer * step):
+        inner, outer = outer, 2 * outer
+        if outer > _FARTHEST:
+            return float(np.copysign(np.inf, step))
+    while outer - inner > 1:
+        middle = (inner + outer) / 2
+        inner, outer = (middle, outer) if kept(end + middle * step) else (inner, middle)
+    return end + inner * step
+
+
+def _nothing(paths: Paths) -> float:
+    """Return the size of gaps that the solver leaves where donors follow the treated exactly."""
+    return NOTHING * float(np.sqrt(np.mean((paths.y0 - paths.y1) ** 2)))
 
 
 def jackknife_plus(paths: Paths, refit: Refit, *, level: float) -> tuple[FloatArray, FloatArray]:

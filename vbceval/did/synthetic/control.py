@@ -15,6 +15,9 @@ HoldOut = Literal["all", "outcomes"]
 COMMON = 1e-12
 """Spread of a covariate over donors, as a share of its size, that is rounding."""
 
+NOTHING = 1e-7
+"""Share of the spread of outcomes over organizations up to which a gap is that of the solver."""
+
 N_PENALTIES = 20
 SMALLEST_RATIO = 1e-8
 """Ridge penalties tried: from the largest squared singular value down by this ratio, in R's steps."""
@@ -78,7 +81,10 @@ class Match(NamedTuple):
     def centred(self) -> Match:
         """Return the variables less donors' means."""
         mean = self.x0.mean(axis=0)
-        return self._replace(x0=self.x0 - mean, x1=self.x1 - mean)
+        x0 = self.x0 - mean
+        # of donors that are alike the rounding of their mean is left, and ridge would divide by it
+        x0[:, np.abs(x0).max(axis=0) <= COMMON * np.abs(self.x0).max(axis=0)] = 0.0
+        return self._replace(x0=x0, x1=self.x1 - mean)
 
     def without(self, column: int) -> Match:
         """Return the variables but one."""
@@ -220,6 +226,9 @@ def fit_control(
 def ridge_weights(match: Match, weights: FloatArray, penalties: FloatArray) -> FloatArray:
     """Return what the ridge adds to weights, for each penalty, shape (L, N0); `match` centred."""
     left, size, right = np.linalg.svd(match.x0, full_matrices=False)
+    # directions taken out (donors' mean, covariates) are rounding, which a small penalty enlarges
+    size[len(match.x0) - 1 :] = 0.0
+    size[size <= COMMON * size.max(initial=0.0)] = 0.0
     missing = right @ (match.x1 - weights @ match.x0)
     scale = size**2 + penalties[:, None]
     # donors that are alike leave nothing to correct with

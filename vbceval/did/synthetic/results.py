@@ -13,7 +13,7 @@ from vbceval.core.errors import EstimationError
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.core.version import versions
 from vbceval.design import Design
-from vbceval.did.inputs import design_meta
+from vbceval.did.inputs import design_meta, without_rounding
 from vbceval.did.synthetic.cohorts import Cohort
 from vbceval.did.synthetic.replicates import Part, used_clusters
 from vbceval.did.synthetic.wide import Source
@@ -95,6 +95,8 @@ class Made:
         Name of the cluster variable.
     meta : mapping
         Record of the fit.
+    size : float
+        Largest outcome: errors that are its rounding are missing.
     """
 
     frame: pd.DataFrame
@@ -103,6 +105,7 @@ class Made:
     clusters: pd.Index
     cluster_name: str
     meta: Mapping[str, Any]
+    size: float
 
     def with_placebos(self, draws: FloatArray) -> Estimates:
         """
@@ -111,8 +114,9 @@ class Made:
         Divided by B, as in R `synthdid`; with every donor in turn that is the exact variance of
         the placebo distribution.
         """
-        centred = draws - draws.mean(axis=0)
-        return self._made(covariance=centred.T @ centred / len(draws))
+        centred = (draws - draws.mean(axis=0)) / np.sqrt(len(draws))
+        centred = without_rounding(centred, self.size)
+        return self._made(covariance=centred.T @ centred)
 
     def with_draws(self, draws: FloatArray) -> Estimates:
         """Return estimates with bootstrap draws, (B, k)."""
@@ -134,7 +138,7 @@ class Made:
             Codes of these clusters.
         """
         root = np.full(left.shape[1], np.sqrt((len(used) - 1) / len(used)))
-        psi = left.mean(axis=0) - left
+        psi = without_rounding(left.mean(axis=0) - left, self.size)
         shares = Shares(value=self.treated.sum(axis=0), psi=self.treated[used], vcov_scale=root)
         return self._made(
             psi=psi, psi_vcov=psi * root, clusters=self.clusters[used], shares=shares,
@@ -169,6 +173,7 @@ def make(
         frame=rows_of(parts, design), value=value,
         treated=treated_weight(parts, len(source.clusters)), clusters=source.clusters,
         cluster_name=source.moments.cluster_name, meta=meta,
+        size=max(float(np.nanmax(np.abs(part.wide.y))) for part in parts),
     )  # fmt: skip
 
 

@@ -341,8 +341,9 @@ class SyntheticControl:
                         (int(donor), fit_draws([draw], [cohort], self._settings(), [one])[0])
                     )
                 gaps = np.array([fit.control.effects(fit.paths) for _, fit in rows])
-                names = part.wide.labels[[row for row, _ in rows]]
-                tables.append(ratio_rows(part.wide, cohort, names, gaps))
+                places = [row for row, _ in rows]
+                names, paths = part.wide.labels[places], part.wide.y[np.ix_(places, cohort.columns)]
+                tables.append(ratio_rows(part.wide, cohort, names, gaps, paths))
         return pd.concat(tables, ignore_index=True)
 
     def conformal(
@@ -364,7 +365,8 @@ class SyntheticControl:
         data, design
             As in `fit`.
         level : float, default 0.95
-            Probability of the intervals.
+            Probability of the intervals, infinite where too few periods before entry (18 or fewer
+            at 0.95) allow no p-value as small as ``1 - level``.
         permutations : {"block", "iid"}
             Orders of the joint test: shifts, which allow dependence over periods, or `size` random
             orders, the default of R `augsynth`.
@@ -373,7 +375,7 @@ class SyntheticControl:
         power : float, default 1
             Norm of the joint statistic.
         grid : int, default 50
-            Effects tried for each interval.
+            Effects tried for each interval; more where the first or last is not rejected.
 
         Returns
         -------
@@ -383,9 +385,10 @@ class SyntheticControl:
 
         Raises
         ------
-        EstimationError
-            If predictors are chosen: then not every period is matched on.
+        DesignError, EstimationError
+            If an option is out of range; if predictors are chosen, so that not all are matched on.
         """
+        conformal.check_options(level, permutations, size, power, grid)
         tables = []
         for part, (cohort, paths, refit) in self._tested(data, design):
             rng = generator(self.seed, NAME, "conformal")
@@ -420,9 +423,10 @@ class SyntheticControl:
 
         Raises
         ------
-        EstimationError
-            If predictors are chosen: then not every period is matched on.
+        DesignError, EstimationError
+            If an option is out of range; if predictors are chosen, so that not all are matched on.
         """
+        conformal.check_options(level)
         tables = []
         for part, (cohort, paths, refit) in self._tested(data, design):
             low, high = conformal.jackknife_plus(paths, refit, level=level)

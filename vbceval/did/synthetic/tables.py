@@ -10,8 +10,10 @@ import pandas as pd
 
 from vbceval.core.typing import Array, FloatArray
 from vbceval.did.synthetic.cohorts import Cohort
-from vbceval.did.synthetic.control import Control, Paths
+from vbceval.did.synthetic.control import NOTHING, Control, Paths
 from vbceval.did.synthetic.wide import Wide
+
+_TIE = 1e-7
 
 
 def weight_rows(
@@ -83,7 +85,9 @@ def period_rows(
     })  # fmt: skip
 
 
-def ratio_rows(wide: Wide, cohort: Cohort, names: Array, gaps: FloatArray) -> pd.DataFrame:
+def ratio_rows(
+    wide: Wide, cohort: Cohort, names: Array, gaps: FloatArray, paths: FloatArray
+) -> pd.DataFrame:
     """
     Return fits before and after entry, the treated organization first.
 
@@ -95,20 +99,22 @@ def ratio_rows(wide: Wide, cohort: Cohort, names: Array, gaps: FloatArray) -> pd
         Periods.
     names : array, shape (J + 1,)
         Organizations.
-    gaps : array, shape (J + 1, T)
-        Their gaps.
+    gaps, paths : arrays, shape (J + 1, T)
+        Their gaps and outcomes.
     """
     before = np.sqrt(np.mean(gaps[:, : cohort.n_pre] ** 2, axis=1))
     after = np.sqrt(np.mean(gaps[:, cohort.post] ** 2, axis=1))
+    # a gap of the solver's size is none: by it, who is followed exactly would have an order
+    least = NOTHING * float(np.sqrt(np.mean((paths - paths.mean(axis=0)) ** 2)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = after / before
+        ratio = np.where(after > least, after, 0.0) / np.where(before > least, before, 0.0)
     first = np.arange(len(names)) == 0
     return pd.DataFrame({
         "stratum": pd.Series([wide.stratum] * len(names), dtype=object),
         "cohort": cohort.entry, "name": names, "treated": first, "pre_rmspe": before,
         "post_rmspe": after, "ratio": ratio,
-        # a ratio of nothing to nothing is not known to be smaller
-        "p_value": np.where(first, np.mean(~(ratio < ratio[0])), np.nan),
+        # a ratio of nothing to nothing is not known to be smaller; nor is one by rounding
+        "p_value": np.where(first, np.mean(~(ratio < ratio[0] * (1 - _TIE))), np.nan),
     })  # fmt: skip
 
 

@@ -24,6 +24,9 @@ MOST_STEPS = 10_000
 SMALLEST_DECREASE = 1e-5
 """Frank-Wolfe settings of R `synthdid`; the decrease is in units of the noise level."""
 
+ROUNDING = 1e-13
+"""Share of outcomes up to which a noise level is their rounding."""
+
 MOST_ROUNDS = 500
 """Rounds of weights and coefficients in turn before the joint solution is called not found."""
 
@@ -98,9 +101,14 @@ class Weights(NamedTuple):
 
 
 def noise_level(y0: FloatArray) -> float:
-    """Return the standard deviation of first differences of (N0, n_pre); zero for a single one."""
+    """
+    Return the standard deviation of first differences of (N0, n_pre).
+
+    Zero for a single one, and where differences are the rounding of weighted means.
+    """
     changes = np.diff(y0, axis=1)
-    return float(changes.std(ddof=1)) if changes.size > 1 else 0.0
+    noise = float(changes.std(ddof=1)) if changes.size > 1 else 0.0
+    return noise if noise > ROUNDING * np.abs(y0).max() else 0.0
 
 
 def default_penalty(noise: float, n_treated: int, n_post: int, method: Method) -> Penalty:
