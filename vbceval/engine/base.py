@@ -65,8 +65,8 @@ class Engine(ABC):
         source : str, Path, list of paths, pandas.DataFrame, pyarrow.Table, pyspark DataFrame, Relation
             Parquet: a file, a folder (read with its subfolders), a pattern such as
             ``"panel/*.parquet"``, or a list of files. Folders named ``key=value`` become columns:
-            BIGINT when every value is a whole number, text otherwise. Or a table in memory (NaN of
-            pandas becomes NULL), or the name of a table or view: of the database given as
+            BIGINT when every value is a whole number, text otherwise. Or a table in memory, of pandas
+            (NaN becomes NULL), Arrow, or a library that gives Arrow tables, such as polars; or the name of a table or view: of the database given as
             ``path`` of DuckDB, of Spark's catalog. With Spark, also a DataFrame of its session. Or a
             relation that this engine made.
         columns : sequence of str, optional

@@ -93,7 +93,7 @@ class DuckDBEngine(Engine):
             return self._register_table(source, columns)
         raise DataError(
             f"a {type(source).__name__} cannot be registered with DuckDB. Give a path or a list of "
-            "paths of Parquet files, a pandas or Arrow table, or the name of a table."
+            "paths of Parquet files, a table of pandas, polars (collected) or Arrow, or a table's name."
         )
 
     def run(self, expression: exp.Expression) -> pa.Table:
@@ -198,15 +198,14 @@ class DuckDBEngine(Engine):
         return self._attend(work)
 
     def _register_frame(self, source: Any, columns: Sequence[str] | None) -> Relation:
-        table = to_arrow(source)
-        chosen = choose(table.column_names, columns, "the table in memory")
+        table = to_arrow(source, columns)
         name, loaded = self.temporary("frame"), f"vbc_load_{self._token}"
-        query = sql.select(*map(sql.column, chosen), of=loaded)
+        query = sql.select(*map(sql.column, table.column_names), of=loaded)
 
         def work() -> None:
             # a registered frame is seen by its own cursor only; a table is seen by all
             with self._cursor() as cursor:
-                cursor.register(loaded, table.select(chosen))
+                cursor.register(loaded, table)
                 try:
                     cursor.execute(sql.render(_creation("TABLE", name, query), self.dialect))
                 finally:

@@ -268,9 +268,13 @@ def _schemas(paths: Sequence[str], problems: Problems) -> dict[str, dict[str, st
 
     schemas: dict[str, dict[str, str]] = {}
     broken: list[str] = []
+    strange: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         try:
             fields = list(pq.read_schema(path))
+        except pa.ArrowNotImplementedError as error:
+            strange[str(error)].append(path)
+            continue
         except (pa.ArrowException, OSError):
             broken.append(path)
             continue
@@ -278,6 +282,12 @@ def _schemas(paths: Sequence[str], problems: Problems) -> dict[str, dict[str, st
         if len(set(names)) < len(names):
             problems.add(f"`{path}` has two columns of one name. Write it again with one.")
         schemas[path] = {field.name: _type(field.type) for field in fields}
+    for reason, files in strange.items():
+        problems.add(
+            f"{len(files):,} file(s) are Parquet with a column of a type that is not read "
+            f"({listed(files, most=3)}): {reason}. Cast it when the file is written: 128-bit integers "
+            "to 64 bits, decimals or text."
+        )
     if broken:
         problems.add(
             f"{len(broken):,} file(s) are not Parquet, or only part of one ({listed(broken)}). "

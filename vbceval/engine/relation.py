@@ -24,6 +24,8 @@ _KINDS: Mapping[str, Kind] = MappingProxyType(
         **dict.fromkeys(("float", "double", "real"), "float"),
         **dict.fromkeys(("varchar", "string", "char", "enum"), "text"),
         **dict.fromkeys(("date", "timestamp", "timestamp_ntz"), "date"),
+        # no row has a value, as in a cohort where nobody enters: any number does
+        **dict.fromkeys(("null", "void"), "integer"),
         "decimal": "decimal",
         "boolean": "boolean",
     }
@@ -65,9 +67,11 @@ class Column:
         >>> Column.read("spend", "double").kind
         'float'
         """
-        found = re.match(r"\w+", engine_type.strip())
+        # DuckDB writes "NULL" in quotation marks
+        engine_type = engine_type.strip().strip('"')
+        found = re.match(r"\w+", engine_type)
         word = found.group().lower() if found else ""
-        rest = engine_type.strip()[len(word) :]
+        rest = engine_type[len(word) :]
         is_plain = rest == "" or re.fullmatch(r"\(\d+(,\s*\d+)?\)", rest) is not None
         with_zone = word == "timestamp" and rest.upper() == " WITH TIME ZONE"
         if word == "enum":

@@ -66,9 +66,8 @@ class SparkEngine(Engine):
         if isinstance(source, Relation):
             return self._again(source, columns)
         if is_frame(source):
-            table = to_arrow(source)
-            chosen = choose(table.column_names, columns, "the table in memory")
-            frame = self._do(lambda: self._session.createDataFrame(table.select(chosen)))
+            table = to_arrow(source, columns)
+            frame = self._do(lambda: self._session.createDataFrame(table))
             return self._view(
                 "frame", frame, None, Source(origin="frame", label="a table in memory")
             )
@@ -88,7 +87,8 @@ class SparkEngine(Engine):
             return self._table(source, columns)
         raise DataError(
             f"a {type(source).__name__} cannot be registered with Spark. Give a path or a list of "
-            "paths of Parquet files, a pandas or Arrow table, a Spark DataFrame, or a table's name."
+            "paths of Parquet files, a table of pandas, polars (collected), Arrow or Spark, or a "
+            "table's name."
         )
 
     def run(self, expression: exp.Expression) -> pa.Table:

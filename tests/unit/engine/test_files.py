@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import re
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -205,3 +208,58 @@ def test_tables_in_memory(duck) -> None:
         duck.register(pa.table({"": [1], "b\0": [2]}))
     with pytest.raises(DataError, match="a dict cannot be registered"):
         duck.register({"x": [1]})
+
+
+def test_a_file_with_integers_of_128_bits_is_parquet(duck, write) -> None:
+    """Arrow's own description of the column, beside Parquet's, says how many bits it has."""
+    path = write("a.parquet", x=[1])
+    raw = path.read_bytes()
+    described = re.findall(rb"[A-Za-z0-9+/]{100,}=*", raw)[0]
+    bits = base64.b64decode(described)
+    assert bits.count(b"\x40\0\0\0") == 1
+    wide = base64.b64encode(bits.replace(b"\x40\0\0\0", b"\x80\0\0\0"))
+    path.write_bytes(raw.replace(described, wide))
+    with pytest.raises(DataError, match=r"Parquet with a column .* more than 64 bits .*Cast it"):
+        duck.register(path)
+
+
+def test_what_pandas_holds_and_engines_do_not_is_said(duck) -> None:
+    frame = pd.DataFrame({
+        "c": [1j, 2j], "big": pd.Series([2**64, 1], dtype=object), "end": [Decimal("Infinity"), None],
+        "mixed": [1, "a"], "cut": pd.cut(pd.Series([1, 2]), 2), "x": [1, 2],
+        "s": pd.arrays.SparseArray([0, 1]), "u": pd.Series([1, 2], dtype="uint64"),
+    })  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        duck.register(frame)
+    said = str(caught.value)
+    for part in ("`mixed` mix values", "`c (complex128)`", "`big (object)`", "`end (object)`"):
+        assert part in said
+    with pytest.raises(DataError, match=r"`cut .*is of a type that no engine reads"):
+        duck.register(frame[["cut"]])
+    # what is not kept may be of any kind
+    relation = duck.register(frame, columns=["x", "s", "u"])
+    assert {c.engine_type for c in relation.columns.values()} == {"BIGINT"}
+    assert rows(duck, relation) == [{"x": 1, "s": 0, "u": 1}, {"x": 2, "s": 1, "u": 2}]
+
+
+class Lent:
+    """A table of another library: it gives itself as Arrow, as polars does."""
+
+    def __init__(self, held: pa.Table | pa.ChunkedArray) -> None:
+        self.held = held
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.held.__arrow_c_stream__(requested_schema)
+
+
+def test_tables_of_other_libraries_are_read_through_arrow(duck) -> None:
+    text = pa.array(["u", None], pa.string_view())
+    kinds = pa.array(["p", "q"]).dictionary_encode()
+    table = pa.table({"s": text, "k": kinds, "n": pa.array([1, 2], pa.uint8())})
+    relation = duck.register(Lent(table), columns=["n", "s", "k"])
+    assert [c.kind for c in relation.columns.values()] == ["integer", "text", "text"]
+    assert rows(duck, relation) == [{"n": 1, "s": "u", "k": "p"}, {"n": 2, "s": None, "k": "q"}]
+    with pytest.raises(
+        DataError, match=r"the Lent cannot be read as an Arrow table .*Give a table"
+    ):
+        duck.register(Lent(pa.chunked_array([[1]])))

@@ -125,6 +125,22 @@ def test_a_zero_with_a_sign_is_zero(which, key, request) -> None:
 
 
 @pytest.mark.parametrize("which", ["duck", "spark"])
+def test_a_cohort_without_a_value_is_nobody_who_enters(which, tmp_path, request) -> None:
+    """Where every value is missing, a column of pandas or Parquet has no type."""
+    engine = request.getfixturevalue(which)
+    frame = rows(300).assign(entry=None)
+    path = tmp_path / "none.parquet"
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
+    assert pq.read_schema(path).field("entry").type == pa.null()
+    keys = {**OPTIONS, "outcomes": ["spend"], "covariates": [], "unit": None}
+    for source in (frame, path):
+        found = Moments.from_table(source, engine=engine, **keys)
+        assert found.units["cohort"].isna().all()
+    with pytest.raises(DataError, match="`spend` is missing in every row"):
+        Moments.from_table(frame.assign(spend=None), engine=engine, **keys)
+
+
+@pytest.mark.parametrize("which", ["duck", "spark"])
 def test_wide_decimals_have_the_digits_of_their_values(which, request) -> None:
     """Spark's own DECIMAL(38,18) has more digits than can be summed; cents in it are cents."""
     engine = request.getfixturevalue(which)
@@ -136,18 +152,19 @@ def test_wide_decimals_have_the_digits_of_their_values(which, request) -> None:
     def held(values: list[Decimal], kind: pa.DataType) -> pa.Table:
         return table.set_column(place, "spend", pa.array(values, kind))
 
-    want = Moments.from_table(held(cents, pa.decimal128(12, 2)), engine=engine, **OPTIONS)
-    found = Moments.from_table(held(cents, pa.decimal128(38, 18)), engine=engine, **OPTIONS)
+    keys = {**OPTIONS, "outcomes": ["spend"], "covariates": [], "unit": None}
+    want = Moments.from_table(held(cents, pa.decimal128(12, 2)), engine=engine, **keys)
+    found = Moments.from_table(held(cents, pa.decimal128(38, 18)), engine=engine, **keys)
     assert found.meta["digits"]["spend"] == 2
     assert found.sums.table.equals(want.sums.table)
     # of so many digits that none fit, doubles are summed, as of doubles
     third = [(x / 3).quantize(Decimal("1e-18")) for x in cents]
-    odd = Moments.from_table(held(third, pa.decimal128(38, 18)), engine=engine, **OPTIONS)
+    odd = Moments.from_table(held(third, pa.decimal128(38, 18)), engine=engine, **keys)
     assert odd.meta["digits"]["spend"] is None
     np.testing.assert_allclose(odd.y_mean[:, 0] * 3, want.y_mean[:, 0], rtol=1e-12)
     with pytest.raises(DataError, match=r"up to 12 .* digits=\{'spend': 2\} for cents.* cast it"):
         Moments.from_table(held(cents, pa.decimal128(38, 18)), engine=engine,
-                           **{**OPTIONS, "digits": {"spend": 18}})  # fmt: skip
+                           **{**keys, "digits": {"spend": 18}})  # fmt: skip
 
 
 def test_periods_of_decimals_are_the_doubles_of_their_digits(duck) -> None:
