@@ -76,6 +76,12 @@ def test_functions_add_up_to_one_and_reproduce_polynomials() -> None:
         ({"knots": -1}, "`knots` is -1"),
         ({"bins": 1}, "`bins` is 1"),
         ({"basis": "bins", "estimand": "slope"}, "has no slope"),
+        ({"bins": "3 bins"}, "`bins` is '3 bins'; use a whole number, 2 or more"),
+        ({"degree": 2.5}, "`degree` is 2.5; use a whole number"),
+        ({"knots": [np.nan]}, r"`knots` is \[nan\]"),
+        ({"grid": 0.5}, "`grid` is 0.5; use a sequence"),
+        ({"grid": [0.5, np.nan]}, "use a sequence of doses"),
+        ({"grid": []}, "`grid` is empty"),
     ],
 )
 def test_options(options, message) -> None:
@@ -186,3 +192,66 @@ def test_no_count_of_few_people_is_shown(frame) -> None:
     pairs = fit(frame[frame["unit"] < 30], {"people": True}, degree=1, aggregation="group_time")
     assert pairs.frame[["n_units", "n_treated"]].isna().all().all()
     assert fit(frame, {"people": True}, grid=[0.5]).frame["n_treated"].eq(60).all()
+
+
+def test_numbers_of_numpy_and_options_that_are_not_read(frame) -> None:
+    found = fit(frame, knots=np.int64(1), degree=2.0, grid=np.array([0.5]))
+    np.testing.assert_array_equal(
+        found.estimate, fit(frame, knots=1, degree=2, grid=[0.5]).estimate
+    )
+    assert not any("not used" in w for w in found.meta["warnings"])
+    pairs = fit(frame, aggregation="group_time", grid=[99.0], average="simple", degree=1)
+    said = [w for w in pairs.meta["warnings"] if "not used" in w or "extrapolated" in w]
+    assert sorted(said) == [
+        f"`{name}` is an option of aggregation='dose' and was not used."
+        for name in ("average", "grid")
+    ]
+    assert any("`knots`" in w for w in fit(frame, basis="bins", knots=2).meta["warnings"])
+
+
+def test_no_treated_period_and_windows_before_entry(frame) -> None:
+    """With anticipation a cohort may be compared before its first treated period, where no dose is."""
+    early = frame[frame["period"] < frame["cohort"].min()]
+    with pytest.raises(vbc.DesignError, match="no treated unit is seen in or after"):
+        fit(early, design={"anticipation": 1})
+    with pytest.raises(vbc.DesignError, match="no period at or after entry lies in `window`"):
+        fit(frame, design={"window": (-2, -1)})
+    whole = fit(frame, aggregation="group_time", degree=1)
+    leads = fit(frame, design={"window": (-2, -1)}, aggregation="group_time", degree=1)
+    before = whole.where("event_time < 0 and event_time >= -2")
+    np.testing.assert_allclose(leads.estimate, before.estimate, atol=1e-12)
+    np.testing.assert_allclose(leads.std_error, before.std_error, rtol=1e-10)
+
+
+def test_one_cluster_a_side_shows_no_error(frame) -> None:
+    """The sum over a cluster of distances to the curve is rounding, and no standard error."""
+    sides = frame.assign(side=frame["cohort"].notna().astype(int))
+    sides = sides[sides["cohort"] != 2014.0]
+    for options in ({}, {"estimand": "slope"}, {"aggregation": "group_time"}):
+        grid = {} if "aggregation" in options else {"grid": [0.5]}
+        table = fit(sides, {"cluster": "side", "people": False}, degree=2, **options, **grid).tidy()
+        assert table["estimate"].notna().all()
+        assert table[["std_error", "p_value"]].isna().all().all()
+
+
+def test_doses_that_differ_by_rounding_are_one(frame) -> None:
+    clean = frame.assign(step=frame["step"].replace({1.0: 0.3}))
+    noisy = clean.assign(
+        step=clean["step"].where((clean["unit"] % 2 > 0) | (clean["step"] != 0.3), 0.1 + 0.2)
+    )
+    noisy["step"] = noisy["step"].where(noisy.index % 5 > 0, noisy["step"] * (1 + 2e-16))
+    assert noisy.loc[noisy["cohort"].notna(), "step"].nunique() > 3
+    one, two = (fit(f, dose="step", basis="discrete") for f in (clean, noisy))
+    np.testing.assert_allclose(two.frame["dose"], one.frame["dose"], rtol=1e-12)
+    np.testing.assert_allclose(two.estimate, one.estimate, rtol=1e-10)
+    assert fit(noisy, dose="step", basis="discrete", grid=[0.3, 2.0]).estimate[0] == pytest.approx(
+        one.estimate[0]
+    )
+
+
+def test_the_criterion_of_an_exact_fit(frame) -> None:
+    """The logarithm of no residual at all chose knots with a warning of numpy."""
+    flat = fit(frame.assign(y=1.0), degree=1, knots="bic", grid=[0.5])
+    assert flat.meta["knots"]["all"] == []
+    with pytest.raises(vbc.DesignError, match=r"knots 0\.5, 0\.5 are not all different"):
+        fit(frame, knots=[0.5, 0.5])

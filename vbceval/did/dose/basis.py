@@ -10,6 +10,8 @@ from vbceval.core.errors import DesignError
 from vbceval.core.typing import FloatArray, IntArray
 
 Kind = Literal["spline", "discrete", "bins"]
+SAME = 1e-12
+"""Share of a dose within which doses differ by rounding."""
 
 
 class Basis(NamedTuple):
@@ -42,6 +44,18 @@ class Basis(NamedTuple):
     def knots(self) -> FloatArray:
         """Inner knots of a spline."""
         return self.points[self.degree + 1 : len(self.points) - self.degree - 1]
+
+    @property
+    def width(self) -> float:
+        """Range of doses, or the smallest step between distinct ones, from none on."""
+        if self.kind == "discrete":
+            return float(np.diff(self.points, prepend=0.0).min())
+        return float(self.points[-1] - self.points[0])
+
+    def nearest(self, dose: FloatArray) -> FloatArray:
+        """Return doses, those that are a point of the basis but for rounding as that point."""
+        point = self.points[np.abs(self.points[:, None] - dose).argmin(axis=0)]
+        return np.where(np.abs(point - dose) <= SAME * np.abs(point), point, dose)
 
     def values(self, dose: FloatArray) -> FloatArray:
         """
@@ -160,7 +174,12 @@ def make_basis(
     else:
         inner = np.sort(knots)
     low, high = levels[0], levels[-1]
-    if len(levels) < degree + 1 + len(inner) or len(np.unique(inner)) < len(inner):
+    if len(np.unique(inner)) < len(inner):
+        raise DesignError(
+            f"knots {', '.join(f'{k:g}' for k in inner)} are not all different: many units share a dose, or "
+            "a knot is named twice. Use fewer `knots`, or basis='discrete'."
+        )
+    if len(levels) < degree + 1 + len(inner):
         raise DesignError(
             f"{len(levels)} distinct doses cannot carry a spline of degree {degree} with "
             f"{len(inner)} knots. Use a lower `degree`, fewer `knots`, or basis='discrete'."

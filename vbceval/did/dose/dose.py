@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems, listed
+from vbceval.core.checks import listed
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.core.version import versions
@@ -18,6 +18,7 @@ from vbceval.did.blocks import Block, complete, follow, usable_cohorts
 from vbceval.did.disclosed import without_small_counts
 from vbceval.did.dose.basis import Basis, make_basis
 from vbceval.did.dose.curves import Curve, fit_curve
+from vbceval.did.dose.options import checked, unread
 from vbceval.did.dose.parts import Part, counts, group_time, joined, unit_doses
 from vbceval.did.extra_columns import with_columns
 from vbceval.did.inputs import (
@@ -27,6 +28,7 @@ from vbceval.did.inputs import (
     small_sample,
     strata_of,
     vcov_name,
+    without_rounding,
 )
 from vbceval.did.solve import ComparisonFailure
 from vbceval.did.weight_step import with_weight_step
@@ -119,30 +121,8 @@ class Dose:
     weights_random: bool = True
 
     def __post_init__(self) -> None:
-        problems = Problems("the options of Dose", DesignError)
-        choices: dict[str, tuple[str, ...]] = {
-            "estimand": ("level", "slope"), "aggregation": ("dose", "group_time"),
-            "average": ("cohort", "simple"), "basis": ("spline", "discrete", "bins"),
-        }  # fmt: skip
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                problems.add(f"`{name}` is {getattr(self, name)!r}; use one of {allowed}.")
-        if self.degree < 1:
-            problems.add(f"`degree` is {self.degree}; use 1 or more, or basis='bins'.")
-        knots: Any = self.knots
-        if isinstance(knots, str) and knots != "bic":
-            problems.add(f"`knots` is {knots!r}; use a number, the knots, or 'bic'.")
-        if isinstance(knots, int) and knots < 0:
-            problems.add(f"`knots` is {knots}; use 0 or more.")
-        if self.bins < 2:
-            problems.add(f"`bins` is {self.bins}; use 2 or more, or GroupTime.")
-        if self.basis == "bins" and self.estimand == "slope":
-            problems.add("basis='bins' has no slope; use 'spline' or 'discrete'.")
-        problems.raise_if_any()
-        if not isinstance(self.knots, int | str):
-            object.__setattr__(self, "knots", tuple(float(k) for k in self.knots))
-        if self.grid is not None:
-            object.__setattr__(self, "grid", tuple(float(d) for d in self.grid))
+        for name, value in checked(asdict(self)).items():
+            object.__setattr__(self, name, value)
 
     @with_weight_step
     def fit(
@@ -222,7 +202,13 @@ class Dose:
             keys = ["cohort", "period"] if self.aggregation == "group_time" else ["dose"]
             own = moments.unit_name == moments.cluster_name
             frame = without_small_counts(frame, keys, clusters=own)
-        psi = np.concatenate([r.influence().to_numpy() for r in results], axis=1)
+        psi = np.concatenate(
+            [
+                without_rounding(r.influence().to_numpy(), p.size)
+                for r, p in zip(results, parts, strict=True)
+            ],
+            axis=1,
+        )
         known = [r.shares for r in results if r.shares is not None]
         shares = joined(known, root) if self.aggregation == "group_time" else None
         return Estimates(
@@ -255,6 +241,11 @@ class Dose:
         pairs = [pair for pair in pairs if not pair.is_reference]
         if self.aggregation == "dose":
             pairs = [pair for pair in pairs if pair.event_time >= 0]
+        if not pairs:
+            raise DesignError(
+                f"{within}no period at or after entry lies in `window` {design.window}, so there is no "
+                "curve. Widen it, or use aggregation='group_time' for periods before entry."
+            )
 
         def curves(basis: Basis) -> tuple[list[Curve], list[str]]:
             found, failed = [], []
@@ -269,8 +260,13 @@ class Dose:
             return found, failed
 
         basis, (found, failed) = self._chosen(of_unit[treated], curves)
-        if failed or not any(c.pair.event_time >= 0 for c in found):
-            lines = "".join(f"\n  {line}" for line in failed) or " no treated unit is seen twice."
+        if not found and not failed:
+            raise DesignError(
+                f"{within}no treated unit is seen in its base period and in one of the periods asked "
+                "for, so no change is known. Check missing outcomes, or widen `window`."
+            )
+        if failed:
+            lines = "".join(f"\n  {line}" for line in failed)
             raise DesignError(
                 f"{within}{len(failed)} of {len(pairs)} dose curves cannot be estimated:{lines}\n"
                 "Where nobody is left to compare with, end `window` earlier or leave out these "
@@ -287,7 +283,10 @@ class Dose:
         # a cluster that moves a cohort's share is in the sample, even if no change of it is used
         clusters = np.any([*(c.clusters for c in found), *(m > 0 for m in masses.values())], axis=0)
         grid = self._grid(of_unit[treated], basis)
-        return Part(stratum, found, masses, basis, grid, clusters)
+        # slopes are in the unit of the outcome over that of the dose
+        size = float(np.abs(block.y).max())
+        size /= 1.0 if self.estimand == "level" else basis.width
+        return Part(stratum, found, masses, basis, grid, clusters, size)
 
     def _chosen(
         self, dose: FloatArray, curves: Callable[[Basis], tuple[list[Curve], list[str]]]
@@ -311,7 +310,7 @@ class Dose:
             if found[1]:
                 break
             criterion = sum(
-                len(c.dose) * np.log(c.rss) + candidate.size * np.log(len(c.dose))
+                len(c.dose) * np.log(c.rss + 1e-300) + candidate.size * np.log(len(c.dose))
                 for c in found[0] if c.pair.event_time >= 0
             )  # fmt: skip
             if best is None or criterion < best[0]:
@@ -336,7 +335,7 @@ class Dose:
     ) -> Estimates:
         """Average each point of the curve, and the mean of the curve, over cohorts and periods."""
         name = DOSE if self.estimand == "level" else "acrt_dose"
-        rows = self._rows(part.basis, part.grid)
+        rows = self._rows(part.basis, part.basis.nearest(part.grid))
         means = self._means(part)
         results = []
         for dose, row in zip(part.grid, rows, strict=True):
@@ -419,7 +418,7 @@ class Dose:
         ssc: SSC,
         n_clusters: int,
     ) -> dict[str, Any]:
-        said = []
+        said = unread(asdict(self))
         for part in parts:
             within = "" if part.stratum is None else f"{part.stratum}: "
             fewest = min(len(np.unique(c.own)) for c in part.curves)
@@ -430,7 +429,8 @@ class Dose:
                 )
             low = max(c.dose.min() for c in part.curves)
             high = min(c.dose.max() for c in part.curves)
-            if part.basis.kind == "spline" and ((part.grid < low) | (part.grid > high)).any():
+            curve = self.aggregation == "dose" and part.basis.kind == "spline"
+            if curve and ((part.grid < low) | (part.grid > high)).any():
                 said.append(
                     f"{within}some doses of `grid` lie outside the doses of a cohort, whose curve "
                     "is extrapolated there."

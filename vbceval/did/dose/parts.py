@@ -12,7 +12,7 @@ from vbceval.core.disclosure import is_small, say_people
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import BoolArray, FloatArray
 from vbceval.did.blocks import Block, Followed
-from vbceval.did.dose.basis import Basis
+from vbceval.did.dose.basis import SAME, Basis
 from vbceval.did.dose.curves import Curve
 from vbceval.did.inputs import shown
 from vbceval.estimates import Estimates, Shares
@@ -38,6 +38,8 @@ class Part(NamedTuple):
         Doses that are reported.
     clusters : bool array, shape (G,)
         Clusters used.
+    size : float
+        Size of the numbers that effects are computed from.
     """
 
     stratum: str | None
@@ -46,6 +48,7 @@ class Part(NamedTuple):
     basis: Basis
     grid: FloatArray
     clusters: BoolArray
+    size: float
 
 
 def unit_doses(
@@ -84,14 +87,26 @@ def unit_doses(
     known = np.isfinite(seen).any(axis=1)
     high = np.max(np.nan_to_num(seen, nan=-np.inf), axis=1, initial=-np.inf)
     low = np.min(np.nan_to_num(seen, nan=np.inf), axis=1, initial=np.inf)
-    varying = int((high[known] > low[known]).sum())
+    if not (treated & known).any():
+        raise DesignError(
+            f"{within}no treated unit is seen in or after the period of its entry, where its dose "
+            f"`{name}` is read. Add such periods."
+        )
+    varying = int((high[known] - low[known] > SAME * high[known]).sum())
     if varying:
         said = say_people(varying, "units") if people else f"{varying:,} units"
         raise DesignError(
             f"{within}the dose `{name}` changes in treated periods of {said}, but Dose takes one "
             "for each unit. Use its value at entry, or Switching for a treatment that changes."
         )
-    return np.where(known & treated, high, 0.0), treated & known
+    return np.where(known & treated, _levels(high, known & treated), 0.0), treated & known
+
+
+def _levels(dose: FloatArray, known: BoolArray) -> FloatArray:
+    """Return doses that differ by rounding (0.1 + 0.2 and 0.3) as the lowest of them."""
+    found = np.unique(dose[known])
+    apart = found[np.r_[True, np.diff(found) > SAME * found[1:]]]
+    return np.asarray(apart[np.maximum(np.searchsorted(apart, dose, side="right") - 1, 0)])
 
 
 def group_time(
