@@ -243,6 +243,25 @@ def test_influence_is_the_derivative_by_weight(draw, family, scale, units) -> No
     np.testing.assert_allclose(est.influence().sum(), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("units", [False, True])
+@pytest.mark.parametrize("scale", ["response", "percent"])
+def test_influence_of_the_mean_over_event_times(draw, scale, units) -> None:
+    """Weights move the average at each event time, whose part in the mean over them is fixed."""
+    d = draw("poisson", units=48)
+    d = d[d.groupby("unit")["y"].transform("sum") > 0]
+    design = vbc.Design(outcome="y", fixed_effects=("unit", "period") if units else None)
+    estimator = GLMDiD(effect="event_time", scale=scale, weights_random=True)
+
+    def fit(frame: pd.DataFrame) -> vbc.Estimates:
+        return estimator.fit(panel(frame, cluster="cluster"), design, vcov="CR0")
+
+    est, h = fit(d), 1e-5
+    inside = d["cluster"] == est.clusters[0]
+    up, down = (fit(d.assign(w=d["w"] * np.where(inside, 1 + s, 1.0))).estimate for s in (h, -h))
+    psi = est.influence().iloc[0].to_numpy()
+    np.testing.assert_allclose(psi, (up - down) / (2 * h), atol=2e-7 * np.abs(est.psi).max())
+
+
 def test_percent_averages_are_total_over_total(draw) -> None:
     d = draw("poisson")
     design = vbc.Design(outcome="y", covariates=["x"])

@@ -59,6 +59,11 @@ class Average(NamedTuple):
     gradient: FloatArray
     direct: sparse.csr_array
 
+    def mixed(self, weights: FloatArray) -> Average:
+        """Return sums of rows times weights, shape (r, r)."""
+        direct = sparse.csr_array(self.direct @ sparse.csr_array(weights))
+        return Average(self.value @ weights, self.gradient @ weights, direct)
+
     def combined(self, parts: tuple[tuple[FloatArray, Average], ...]) -> Average:
         """Return sums of averages times derivatives by them, with the value of this one."""
         gradient = sum((a.gradient * d for d, a in parts), np.zeros_like(self.gradient))
@@ -114,9 +119,7 @@ def _by_level(values: sparse.csr_array, codes: IntArray, n: int) -> FloatArray:
     return np.asarray((adding @ values).toarray())
 
 
-def shares_of(
-    support: IntArray, w: FloatArray, n_rows: int, pooled: Mapping[int, tuple[int, ...]]
-) -> sparse.csr_array:
+def shares_of(support: IntArray, w: FloatArray, n_rows: int) -> sparse.csr_array:
     """
     Return the weight of each cell among those of its row, shape (K, n_rows).
 
@@ -128,36 +131,56 @@ def shares_of(
         Weight of each cell.
     n_rows : int
         Number of rows.
-    pooled : mapping of int to tuple of int
-        Rows that are plain means of other rows.
     """
     live = np.flatnonzero(support >= 0)
     total = np.bincount(support[live], weights=w[live], minlength=n_rows)
     values = w[live] / total[support[live]]
-    share = sparse.csr_array((values, (live, support[live])), shape=(len(w), n_rows))
+    return sparse.csr_array((values, (live, support[live])), shape=(len(w), n_rows))
+
+
+def mixing(n_rows: int, pooled: Mapping[int, tuple[int, ...]]) -> FloatArray:
+    """
+    Return the matrix that makes rows of rows, shape (n_rows, n_rows).
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows.
+    pooled : mapping of int to tuple of int
+        Rows that are plain means of other rows: weights of cells move each of these, and not the
+        part that it has in the mean.
+    """
     mixed = np.eye(n_rows)
     for row, parts in pooled.items():
+        mixed[:, row] = 0.0
         mixed[list(parts), row] = 1 / len(parts)
-    return sparse.csr_array(share @ sparse.csr_array(mixed)) if pooled else share
+    return mixed
 
 
 def average_effects(
-    fit: Fit, index: Index, family: Family, share: sparse.csr_array, scale: Scale
+    fit: Fit,
+    index: Index,
+    family: Family,
+    share: sparse.csr_array,
+    mixed: FloatArray,
+    scale: Scale,
 ) -> tuple[Average, Average]:
     """
     Return average effects on a scale, and average means without treatment.
 
     "response": mean of h(eta) - h(eta without treatment), in the unit of the outcome. "link": mean
     of the difference of the index. "percent": 100 times the first over the mean without treatment.
+    `share` is that of `shares_of`, `mixed` that of `mixing`.
     """
     e, e0 = index.eta, index.without
-    without = mean_over(fit, family.mean(e0), family.slope(e0), index.z_without, share)
+    without = mean_over(fit, family.mean(e0), family.slope(e0), index.z_without, share).mixed(mixed)
     if scale == "link":
         # eliminated effects are not in a difference of indices
         moved = sparse.csr_array(index.z - index.z_without)
         value, direct = mean_and_direct(e - e0, share)
-        return Average(value, np.asarray((moved.T @ share).toarray()), direct), without
-    with_ = mean_over(fit, family.mean(e), family.slope(e), index.z, share)
+        gradient = np.asarray((moved.T @ share).toarray())
+        return Average(value, gradient, direct).mixed(mixed), without
+    with_ = mean_over(fit, family.mean(e), family.slope(e), index.z, share).mixed(mixed)
     gap = with_.value - without.value
     one = np.ones_like(gap)
     if scale == "response":

@@ -17,7 +17,14 @@ from vbceval.did.equation import Equation, cluster_sums
 from vbceval.did.event_study import EventStudy
 from vbceval.did.inputs import shown
 from vbceval.did.least_squares import Fit, Groups
-from vbceval.did.nonlinear.averages import Average, Index, Scale, average_effects, shares_of
+from vbceval.did.nonlinear.averages import (
+    Average,
+    Index,
+    Scale,
+    average_effects,
+    mixing,
+    shares_of,
+)
 from vbceval.did.nonlinear.cells import constant_within, only
 from vbceval.did.nonlinear.families import Family, Name
 from vbceval.did.nonlinear.rates import as_rates
@@ -263,9 +270,10 @@ class GLMDiD(Regression):
             # covariates of this role are interactions with the effects
             moved = np.concatenate([fit.z.where("covariate"), moved])
         n_rows = len(equation.rows)
-        share = shares_of(equation.support, sample.cells.block.w, n_rows, equation.pooled)
+        share = shares_of(equation.support, sample.cells.block.w, n_rows)
+        mixed = mixing(n_rows, equation.pooled)
         index = Index.of(fit.z.mean, fit.beta[:, 0], scored.eta, moved)
-        made, without = average_effects(fit, index, family, share, self.scale)
+        made, without = average_effects(fit, index, family, share, mixed, self.scale)
         value = np.concatenate([made.value, contrast[:, n_rows:].T @ fit.beta[:, 0]])
         contrast = np.concatenate([made.gradient, contrast[:, n_rows:]], axis=1)
         random = self.weights_random or (

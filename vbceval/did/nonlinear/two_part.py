@@ -257,7 +257,7 @@ class TwoPart:
                 equation, design.outcome, Family(name=self.participation), self.intensity, groups,
                 tuple(effects),
             )  # fmt: skip
-        share = shares_of(equation.support, sample.cells.block.w, len(equation.rows), {})
+        share = shares_of(equation.support, sample.cells.block.w, len(equation.rows))
         found = hurdle_effects(made, share, groups, random=self.weights_random)
         shape = (n_clusters, len(equation.rows))
         mass = cluster_sums(sample, sample.cells.block.w, equation.support, shape)
