@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vbceval.core.typing import BoolArray, FloatArray, IntArray
+from vbceval.inference import sum_by_cluster
 from vbceval.moments.forms import Form
 from vbceval.moments.sums import Sums
 
@@ -106,10 +107,8 @@ class Few:
 
     def merged(self, place: IntArray, size: int) -> Few:
         """Return them of merged cells, of which `place` is the number, shape (K,)."""
-        found = np.zeros((4, size, len(self.spreads)))
-        for whole, parts in zip(found, self.sums, strict=True):
-            np.add.at(whole, place, parts)
-        return replace(self, sums=found)
+        found = [sum_by_cluster(parts, place, size) for parts in self.sums]
+        return replace(self, sums=np.stack(found))
 
     def exposed(self, place: IntArray, rows: IntArray | slice, size: int) -> BoolArray:
         """
