@@ -68,6 +68,15 @@ def _reads_a_column(estimates: Estimates) -> bool:
     return replaced and estimates.meta.get("estimator") in ("TWFE", "Switching")
 
 
+def _in_levels(estimates: Estimates) -> bool:
+    """Whether cohorts without a period before entry have effects, as differences in levels."""
+    if estimates.meta.get("estimator") != "Efficient":
+        return False
+    options = estimates.meta["options"]
+    default = "drop" if options["beta"] == 1 else "keep"
+    return bool((options["without_base"] or default) == "keep")
+
+
 def _outside(estimates: Estimates, entries: Entries) -> Iterator[str]:
     """Yield a sentence for cohorts before, after and between the periods; labels, and no counts."""
     periods, cohorts = distinct(entries.periods), distinct(entries.cohort)
@@ -91,6 +100,11 @@ def _outside(estimates: Estimates, entries: Entries) -> Iterator[str]:
                 f"{said}. They stay in the regression as always treated: their changes count among the "
                 "comparisons, and at late event times. Leave them out of the data where effects may "
                 "grow with time."
+            )
+        elif _in_levels(estimates):
+            yield (
+                f"{said}. They are compared in levels, which rests on random timing alone; leave them out "
+                "with without_base='drop'."
             )
         else:
             yield f"{said}, and they have no effect of their own."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vbceval.core.checks import Problems, listed
-from vbceval.core.disclosure import is_small
+from vbceval.core.disclosure import is_small, say_people
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray, IntArray
@@ -141,9 +141,11 @@ class Efficient:
             problems.add(f"`without_base` is {self.without_base!r}; use 'keep' or 'drop'.")
         if self.singletons not in ("raise", "drop"):
             problems.add(f"`singletons` is {self.singletons!r}; use 'raise' or 'drop'.")
-        if self.permutations < 0:
-            problems.add(f"`permutations` is {self.permutations}; use 0 or more.")
+        draws = _number(self.permutations)
+        if not (draws >= 0 and draws == np.floor(draws)):
+            problems.add(f"`permutations` is {self.permutations!r}; use a whole number, 0 or more.")
         problems.raise_if_any()
+        object.__setattr__(self, "permutations", int(draws))
 
     @says_of_cohorts
     def fit(
@@ -269,10 +271,11 @@ class Efficient:
         wanted = goals(means, comparison, tuple(self.estimand), design.window)
         if not wanted:
             within = "" if stratum is None else f" in stratum `{stratum}`"
+            window = "" if design.window is None else f" and `window` {design.window}"
             raise DesignError(
                 f"no effect{within} has a treated cohort with a later one to compare with, in "
-                f"periods {units.periods[0]:g} to {units.periods[-1]:g} and window "
-                f"{design.window}. Add periods before the last cohort enters, or widen `window`."
+                f"periods {units.periods[0]:g} to {units.periods[-1]:g}{window}. Add periods before "
+                f"the last cohort enters{', or widen `window`' if window else ''}."
             )
         beta = None if self.beta == "efficient" else _number(self.beta)
 
@@ -304,9 +307,8 @@ class Efficient:
         lost = cohorts[early] if drop_early == "drop" else cohorts[:0]
         alone = cohorts[(count < 2) & ~np.isin(cohorts, lost)]
         if len(alone) and self.singletons == "raise":
-            names = listed("never treated" if np.isinf(g) else f"{g:g}" for g in alone)
             raise DesignError(
-                f"{within}cohort {names} has one cluster (`{moments.cluster_name}`), so its "
+                f"{within}cohort {_names(alone)} has one cluster (`{moments.cluster_name}`), so its "
                 "variance cannot be estimated. Leave it out with singletons='drop', or join "
                 "cohorts."
             )
@@ -315,10 +317,7 @@ class Efficient:
             y=units.y[keep], cohort=units.cohort[keep], cluster=units.cluster[keep]
         )
         if len(np.unique(units.cohort)) < 2:
-            raise DesignError(
-                f"{within}fewer than two cohorts are left, so nobody enters later than others or "
-                "never. Add units that enter at another time."
-            )
+            raise DesignError(self._too_few_cohorts(units, moments, design, lost, alone, within))
         dropped = {
             "without_base": [float(g) for g in lost],
             "singletons": [float(g) for g in alone],
@@ -326,13 +325,35 @@ class Efficient:
         }
         return units, dropped
 
+    def _too_few_cohorts(
+        self,
+        units: _Units,
+        moments: Moments,
+        design: Design,
+        lost: FloatArray,
+        alone: FloatArray,
+        within: str,
+    ) -> str:
+        """Say what left fewer than two cohorts, as far as it is known."""
+        count = units.unbalanced
+        number = say_people(count, "units") if moments.people else f"{count:,} units"
+        why = [
+            f"{number} lack `{design.outcome}` in some of {len(units.periods)} periods and are left out"
+        ] * (count > 0)
+        why += [f"cohort {_names(lost)} is treated from the first period on"] * (len(lost) > 0)
+        why += [f"cohort {_names(alone)} has one cluster"] * (len(alone) > 0)
+        remedy = "Leave out periods that units miss, or add" if count else "Add"
+        return (
+            f"{within}fewer than two cohorts are left, so nobody enters later than others or never"
+            f"{': ' if why else ''}{'; '.join(why)}. {remedy} units that enter at another time."
+        )
+
     def _meta(
         self, parts: list[_Part], moments: Moments, design: Design, vcov: str, ssc: SSC
     ) -> dict[str, Any]:
         lost = {p.stratum or "all": p.dropped for p in parts}
         said = [
-            f"{'' if p.stratum is None else p.stratum + ': '}cohorts left out: "
-            f"{listed(f'{g:g}' for g in out)}"
+            f"{'' if p.stratum is None else p.stratum + ': '}cohorts left out: {_names(out)}"
             for p in parts
             if (out := [*p.dropped["without_base"], *p.dropped["singletons"]])
         ]
@@ -348,9 +369,13 @@ class Efficient:
 
 def _number(value: Any) -> float:
     try:
-        return float(value)
+        return float("nan") if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         return float("nan")
+
+
+def _names(cohorts: Iterable[float]) -> str:
+    return listed("never treated" if np.isinf(g) else f"{g:g}" for g in cohorts)
 
 
 def _t(result: Adjusted) -> FloatArray:

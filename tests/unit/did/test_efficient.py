@@ -48,6 +48,8 @@ def test_rows_are_named(frame) -> None:
         ({"without_base": "ignore"}, "`without_base` is"),
         ({"singletons": "ignore"}, "`singletons` is"),
         ({"permutations": -1}, "`permutations` is -1"),
+        ({"permutations": 9.5}, "use a whole number"),
+        ({"beta": "1"}, "`beta` is '1'"),
     ],
 )
 def test_options(options, message) -> None:
@@ -133,3 +135,33 @@ def test_no_count_of_few_people_is_shown(frame) -> None:
     )
     found = fit(many, panel={"people": True})
     assert found.frame["n_treated"].notna().all()
+
+
+def test_what_left_fewer_than_two_cohorts_is_said(frame) -> None:
+    """Units that each miss a period are the common cause, and not the times of entry."""
+    gaps = frame[frame["period"] != 2011 + frame["unit"] % 5]
+    with pytest.raises(vbc.DesignError, match="30 units lack `y` in some of 5 periods") as caught:
+        fit(gaps)
+    assert "Leave out periods that units miss" in str(caught.value)
+    few = frame[frame["unit"].isin([0, 1, 2, 3])]
+    with pytest.raises(vbc.DesignError, match="cohort `2014`, `never treated` has one cluster"):
+        fit(few, singletons="drop")
+    early = frame.assign(cohort=frame["cohort"].replace({2013.0: 2011.0, 2014.0: 2010.0}))
+    with pytest.raises(vbc.DesignError, match="cohort `2010`, `2011` is treated from the first"):
+        fit(early, beta=1)
+    found = fit(frame[frame["cohort"].notna() | (frame["unit"] == 2)], singletons="drop")
+    assert "cohorts left out: `never treated`" in found.meta["warnings"]
+
+
+def test_cohorts_kept_in_levels_are_called_so(frame) -> None:
+    """The sentence of other estimators, that they have no effect, was said beside their effects."""
+    early = frame.assign(cohort=frame["cohort"].replace(2013.0, 2011.0))
+    said = [w for w in fit(early).meta["warnings"] if "first period" in w]
+    assert len(said) == 1
+    assert said[0].endswith(
+        "They are compared in levels, which rests on random timing alone; leave them out with "
+        "without_base='drop'."
+    )
+    for options in ({"beta": 1}, {"without_base": "drop"}):
+        said = [w for w in fit(early, **options).meta["warnings"] if "first period" in w]
+        assert said[0].endswith("they have no effect of their own.")
