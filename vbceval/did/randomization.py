@@ -48,7 +48,8 @@ class _Reading(NamedTuple):
         if not studentised:
             return np.asarray(size)
         variance = self.square[row] - 2 * r * self.cross[row] + r**2 * self.slope_square[row]
-        return np.asarray(size / np.sqrt(np.maximum(variance, 0.0)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num(size / np.sqrt(np.maximum(variance, 0.0)), posinf=np.inf)
 
 
 def randomization_test(
@@ -106,7 +107,8 @@ def randomization_test(
     total = number_of_orders(entry.codes, block)
     if law.too_few(total):
         raise DesignError(
-            f"there are only {total:,} assignments, so the smallest possible p-value is "
+            f"there {'is' if total == 1 else 'are'} only {total:,} "
+            f"assignment{'' if total == 1 else 's'}, so the smallest possible p-value is "
             f"{1 / total:.2g} and an interval of level {law.level:g} does not exist. Merge blocks, "
             "or use a method that rests on a model of the errors (a regression with "
             "vcov='ferman-pinto')."
@@ -175,6 +177,7 @@ def _reported(
 ) -> Estimates:
     """Add p-values and intervals of each row."""
     studentised = law.statistic == "t"
+    alpha = 1 - law.level + _TIE  # 1 - 0.9 is a little below 0.1
     known: dict[str, list[float]] = {"p_value": [], "low": [], "high": []}
     for row, error in enumerate(observed.std_error):
         if not np.isfinite(error):
@@ -185,14 +188,19 @@ def _reported(
         def p_value(r: float, row: int = row) -> float:
             own = float(first.statistic(r, row, studentised=studentised))
             others = drawn.statistic(r, row, studentised=studentised)
-            reached = int(np.sum(np.nan_to_num(others) >= own * (1 - _TIE)))
+            reached = int(np.sum(others >= own * (1 - _TIE)))
             # a list of all assignments has the observed one in it
             return reached / len(others) if enumerated else (1 + reached) / (1 + len(others))
 
-        alpha, centre = 1 - law.level, float(first.value[row])
+        centre = float(first.value[row])
         known["p_value"].append(p_value(0.0))
-        known["low"].append(bound(p_value, centre, -float(error), alpha))
-        known["high"].append(bound(p_value, centre, float(error), alpha))
+        # with few treated clusters the error is far below what assignments show
+        shown = float(np.sqrt(np.mean((drawn.value[row] - centre * drawn.slope[row]) ** 2)))
+        for name, sign in (("low", -1.0), ("high", 1.0)):
+            end = bound(p_value, centre, sign * float(error), alpha)
+            if np.isinf(end) and shown > error:
+                end = bound(p_value, centre, sign * shown, alpha)
+            known[name].append(end)
     frame = observed.frame.assign(**{f"randomization_{k}": v for k, v in known.items()})
     frame["randomization_level"] = frame["randomization_p_value"].where(
         frame["randomization_p_value"].isna(), law.level

@@ -93,6 +93,52 @@ def test_interval_holds_the_effects_that_are_not_rejected() -> None:
         assert p_value(end - outward * 1e-3) > 0.1
 
 
+@pytest.mark.parametrize("statistic", ["t", "estimate"])
+def test_interval_with_one_treated_cluster_of_many(statistic: str) -> None:
+    """Its error by cluster is a tenth of what assignments show: the interval was infinite."""
+    n = 150
+    rows = frame(12, [3.0] + [np.nan] * (n - 1), effect=1.0)
+    law = Randomization(statistic=statistic)  # type: ignore[arg-type]  # from the list above
+    row = randomization_test(quick, panel(rows), SPEND, law=law).frame.iloc[0]
+    wide = rows.pivot_table(index="aco", columns="year", values="spend", sort=False).to_numpy()
+    change = wide[:, 2:].mean(axis=1) - wide[:, :2].mean(axis=1)
+
+    def p_value(effect: float) -> float:
+        """By hand: the effect and error of every cluster as if it were the one treated."""
+        moved = np.append(change[0] - effect, change[1:])
+        mean = (moved.sum() - moved) / (n - 1)
+        gap = moved - mean
+        square = (moved**2).sum() - moved**2 - (n - 1) * mean**2
+        size = np.abs(gap) / (np.sqrt(square) / (n - 1) if statistic == "t" else 1.0)
+        return float(np.mean(size >= size[0] * (1 - 1e-9)))
+
+    assert row["randomization_p_value"] == pytest.approx(p_value(0.0))
+    for end, outward in ((row["randomization_low"], -1), (row["randomization_high"], 1)):
+        assert p_value(end + outward * 1e-3) <= 0.05
+        assert p_value(end - outward * 1e-3) > 0.05
+
+
+def test_the_smallest_p_value_can_reject_at_any_level() -> None:
+    """One in ten at 0.9, as one in twenty at 0.95: 1 - 0.9 is below 0.1 in a computer."""
+    for n, level in ((10, 0.9), (20, 0.95)):
+        rows = frame(11, [3.0] + [np.nan] * (n - 1), effect=30.0)
+        law = Randomization(level=level, statistic="estimate")
+        row = randomization_test(quick, panel(rows), SPEND, law=law).frame.iloc[0]
+        assert row["randomization_p_value"] == pytest.approx(1 / n)
+        assert 20 < row["randomization_low"] < row["randomization_high"] < 40
+
+
+@pytest.mark.filterwarnings("error")
+def test_another_assignment_may_fit_perfectly() -> None:
+    """Its t is infinite, without a warning of numpy."""
+    rows = frame(13, [3.0] * 4 + [np.nan] * 4)
+    changed = ["a0", "a1", "a2", "a4"]
+    rows["spend"] = 2.0 * (rows["aco"].isin(changed) & (rows["year"] >= 3))
+    found = randomization_test(quick, panel(rows), SPEND)
+    # 16 sets share three with these four, and 16 with their complement; both fit perfectly
+    assert found.frame["randomization_p_value"].iloc[0] == pytest.approx(34 / 70)
+
+
 def test_blocks_change_places_within_only() -> None:
     entry = [3.0, np.nan] * 6
     rows = frame(3, entry)
