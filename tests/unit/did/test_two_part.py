@@ -229,8 +229,16 @@ def test_refusals(draw) -> None:
         TwoPart(any="some").fit(panel(d), DESIGN)
     with pytest.raises(vbc.DesignError, match="effects of their own"):
         TwoPart().fit(panel(d), vbc.Design(outcome="y", fixed_effects=("unit", "period")))
-    with pytest.raises(vbc.DataError, match="same in every row"):
+    with pytest.raises(vbc.DataError, match=r"`y` is above 0 in every row, .* Use GLMDiD"):
         TwoPart().fit(panel(d.assign(y=d["y"] + 1)), vbc.Design(outcome="y"))
+    with pytest.raises(vbc.DataError, match="`y` is 0 in every row"):
+        TwoPart().fit(panel(d.assign(y=0.0)), vbc.Design(outcome="y"))
+    with pytest.raises(vbc.DesignError, match="no base period"):
+        TwoPart().fit(panel(d), vbc.Design(outcome="y", base_period="universal"))
+    other = panel(d.assign(some=(d["y"] > d["y"].quantile(0.8)).astype(float)))
+    sums = vbc.Moments.from_panel(other, outcomes=["y", "some"])
+    with pytest.raises(vbc.DataError, match="not of one outcome"):
+        TwoPart(any="some").fit(sums, vbc.Design(outcome="y"))
     cell = (d["cohort"] == 2013) & (d["period"] == 2015)
     with pytest.raises(vbc.DesignError, match="cohort 2013 at period 2015"):
         TwoPart().fit(panel(d.assign(y=d["y"].where(~cell, 0.0))), vbc.Design(outcome="y"))

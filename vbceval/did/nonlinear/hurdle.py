@@ -127,7 +127,7 @@ def fit_hurdle(
     Raises
     ------
     DataError
-        If the outcome is negative.
+        If the outcome is negative, zero in no row or in all, or not above zero where the share is.
     DesignError
         If an effect cannot be estimated in one of the regressions.
     """
@@ -140,6 +140,16 @@ def fit_hurdle(
     mean, share = sample.cells.y.T
     if (mean < 0).any():
         raise DataError(f"`{outcome}` is negative in some rows; two parts are for 0 or more.")
+    if ((share > 0) != (mean > 0)).any():
+        raise DataError(
+            f"`{outcome}` is above 0 in cells where the column that says who has any is 0, or the "
+            "reverse, so the parts are not of one outcome. That column is 1 in rows above 0, else 0."
+        )
+    if (share >= 1).all() or (share <= 0).all():
+        none, remedy = "above 0 in every row", "Use GLMDiD(family='gamma' or 'poisson')."
+        if share[0] <= 0:
+            none, remedy = "0 in every row", "Check the outcome."
+        raise DataError(f"`{outcome}` is {none}, so there is no first part to explain. {remedy}")
     block, n = sample.cells.block, sample.cells.n
     z = regressors(block, [*dummies, *equation.terms])
     every = Cells(block, share[:, None], None, None, n, None)

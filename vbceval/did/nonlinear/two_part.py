@@ -165,13 +165,19 @@ class TwoPart:
         Raises
         ------
         DataError
-            If the outcome is negative, or moments do not say who has any.
+            If the outcome is negative, zero in no row or in all, or moments do not say who has any.
         DesignError
-            If an effect cannot be estimated in one of the regressions.
+            If an effect cannot be estimated in one of the regressions, or the design has a base
+            period that would not count.
         EstimationError
             If covariates vary within cells, or a regression does not converge.
         """
         factor, multiplier = small_sample("TwoPart", vcov, ssc)
+        if design.base_period == "universal" and design.comparison == "not_yet_treated":
+            raise DesignError(
+                "TwoPart has no base period: every untreated period counts. Leave `base_period` at "
+                "its default, or compare with the never treated."
+            )
         moments, any_name = self._moments(data, design)
         found, labels = gather(moments, design, [design.outcome, any_name])
         whole = constant_within(found[0][0], design)
