@@ -197,9 +197,10 @@ def peer(files: str) -> dict[str, Any]:
     import pyfixest
 
     # it took more than 24 GB for 10 million rows
-    columns = ", ".join(("provider_id", "quarter", "months", "spend", *COVARIATES))
+    columns = ", ".join(("provider_id", "quarter", "spend", *COVARIATES))
+    # of weights of one byte it takes square roots in half precision, which moves the fifth digit
     frame = duckdb.sql(
-        f"SELECT {columns}, CASE WHEN cohort IS NULL THEN -1 ELSE quarter - cohort END AS e "
+        f"SELECT {columns}, CAST(months AS DOUBLE) AS months, CASE WHEN cohort IS NULL THEN -1 ELSE quarter - cohort END AS e "
         f"FROM read_parquet('{files}')"
     ).df()
     fit = pyfixest.feols(
