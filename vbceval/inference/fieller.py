@@ -72,6 +72,7 @@ def fieller(numerator: float, denominator: float, vcov: FloatArray, limit: float
         # one end only
         end = float(-constant / linear)
         return Robust(-np.inf, end, "interval") if linear > 0 else Robust(end, np.inf, "interval")
-    root = np.sqrt(max(inside, 0.0))
-    ends = sorted([(-linear - root) / (2 * square), (-linear + root) / (2 * square)])
+    # near the limit one end is far out; by the textbook formula the other would lose its digits
+    larger = -(linear + np.copysign(np.sqrt(max(inside, 0.0)), linear)) / 2
+    ends = sorted([larger / square, constant / larger if larger != 0 else 0.0])
     return Robust(float(ends[0]), float(ends[1]), "interval" if square > 0 else "outside")

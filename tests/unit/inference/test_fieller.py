@@ -45,3 +45,18 @@ def test_a_denominator_exactly_at_the_limit_leaves_one_end(covariance: float) ->
     for ratio in (end - 1, end + 1):
         held = (3.0 - 2.0 * ratio) ** 2 <= limit * (1 - 2 * ratio * covariance + ratio**2)
         assert held == (found.low <= ratio <= found.high)
+
+
+@pytest.mark.parametrize("beyond", [1e-9, -1e-9])
+def test_the_near_end_keeps_its_digits_where_the_other_is_far_out(beyond: float) -> None:
+    """Of a denominator close to the limit; the end was wrong in its seventh digit, or zero."""
+    vcov, limit = np.array([[1.0, 0.5], [0.5, 1.0]]), 4.0
+    found = fieller(3.0, 2.0 * (1 + beyond), vcov, limit)
+    ends = np.array([found.low, found.high])
+    near = float(ends[np.argmin(np.abs(ends))])
+    # at the limit itself: 9 - 12 L + 4 L^2 = 4 (1 - L + L^2), so L = 5 / 8
+    assert near == pytest.approx(0.625, abs=1e-8)
+    slope = -12 + 4  # how fast the test falls there
+    step = -(4 * beyond * (2 * 0.625**2) - 12 * beyond * 0.625) / slope
+    assert near == pytest.approx(0.625 + step, abs=1e-15)
+    assert fieller(0.0, 3.0, np.zeros((2, 2)), limit)[:2] == (0.0, 0.0)
