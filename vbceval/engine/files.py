@@ -186,6 +186,12 @@ def _find(source: object) -> list[str]:
     problems = Problems("the list of files" if len(items) != 1 else f"`{items[0]}`")
     if not items:
         problems.add("it is empty. Name at least one Parquet file.")
+    strange = dict.fromkeys(type(x).__name__ for x in items if not isinstance(x, str | Path))
+    if strange:
+        raise DataError(
+            f"the list of files holds a {listed(strange)}. Give paths; put tables in memory together "
+            "first, or take the moments of each and add them."
+        )
     found: dict[Path, str] = {}
     for item in items:
         path = Path(item)

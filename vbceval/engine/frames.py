@@ -51,6 +51,12 @@ def to_arrow(source: Any, columns: Sequence[str] | None = None) -> pa.Table:
             raise DataError(
                 f"{len(odd)} column name(s) of the frame are not text: {listed(odd)}. Rename them."
             )
+        inside = [x for x in columns or () if x in source.index.names and x not in source]
+        if inside:
+            raise DataError(
+                f"{listed(inside)} is in the index of the frame, which is not read. Make it a column with "
+                "`reset_index()`."
+            )
         table = _from_pandas(source, choose(source.columns, columns, _LABEL))
     else:
         table = source if isinstance(source, pa.Table) else _from_stream(source)

@@ -208,6 +208,11 @@ def test_tables_in_memory(duck) -> None:
         duck.register(pa.table({"": [1], "b\0": [2]}))
     with pytest.raises(DataError, match="a dict cannot be registered"):
         duck.register({"x": [1]})
+    with pytest.raises(DataError, match=r"holds a `DataFrame`.*add them"):
+        duck.register([frame, frame])
+    indexed = frame.set_index(["s", frame.index])
+    with pytest.raises(DataError, match=r"`s` is in the index.*reset_index"):
+        duck.register(indexed, columns=["s", "f"])
 
 
 def test_a_file_with_integers_of_128_bits_is_parquet(duck, write) -> None:

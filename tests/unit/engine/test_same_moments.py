@@ -167,11 +167,13 @@ def test_wide_decimals_have_the_digits_of_their_values(which, request) -> None:
                            **{**keys, "digits": {"spend": 18}})  # fmt: skip
 
 
-def test_periods_of_decimals_are_the_doubles_of_their_digits(duck) -> None:
+@pytest.mark.parametrize("which", ["duck", "spark"])
+def test_periods_of_decimals_are_the_doubles_of_their_digits(which, request) -> None:
+    engine = request.getfixturevalue(which)
     frame = rows(600)
     frame["quarter"] = [Decimal(q) / 10 + 2016 for q in frame["quarter"]]
     frame["entry"] = [Decimal("2016.1") if p < "D" else None for p in frame["provider"]]
-    found = Moments.from_table(frame, engine=duck, **OPTIONS)
+    found = Moments.from_table(frame, engine=engine, **OPTIONS)
     assert sorted(found.cells["period"].unique()) == [2016.1, 2016.2, 2016.3, 2016.4]
     assert found.units["cohort"].dropna().unique().tolist() == [2016.1]
 
@@ -187,22 +189,26 @@ def test_periods_that_doubles_do_not_hold_and_strata_without_order_are_named(duc
 
 
 @pytest.mark.parametrize(
-    ("role", "name"),
-    [("quarter", "V0"), ("person", "v1"), ("provider", "rows"), ("dual", "word 0")],
-)
-def test_columns_named_as_queries_name_theirs_are_themselves(duck, role, name) -> None:
+    ("role", "name", "which"),
+    [
+        ("quarter", "V0", "duck"), ("person", "v1", "duck"), ("provider", "rows", "duck"),
+        ("dual", "word 0", "duck"), ("quarter", "V0", "spark"),
+    ],
+)  # fmt: skip
+def test_columns_named_as_queries_name_theirs_are_themselves(role, name, which, request) -> None:
     """R calls columns V1, V2, and SQL does not tell V1 from v1."""
+    engine = request.getfixturevalue(which)
     frame = rows(600)
-    want = Moments.from_table(frame, engine=duck, histograms=["spend"], **OPTIONS)
+    want = Moments.from_table(frame, engine=engine, histograms=["spend"], **OPTIONS)
     options = {k: name if v == role else v for k, v in OPTIONS.items()}
     options["strata"] = [name if role == "dual" else "dual"]
     renamed = frame.rename(columns={role: name})
-    found = Moments.from_table(renamed, engine=duck, histograms=["spend"], **options)
+    found = Moments.from_table(renamed, engine=engine, histograms=["spend"], **options)
     for y in ("spend", "visits"):
         np.testing.assert_array_equal(found.of(y).yy, want.of(y).yy)
     assert found.n_units.tolist() == want.n_units.tolist()
     with pytest.raises(DataError, match="`VBC 0` begins with `vbc `"):
-        Moments.from_table(frame.rename(columns={"dual": "VBC 0"}), engine=duck,
+        Moments.from_table(frame.rename(columns={"dual": "VBC 0"}), engine=engine,
                            **{**OPTIONS, "strata": ["VBC 0"]})  # fmt: skip
 
 
