@@ -45,6 +45,11 @@ MOVED = (
     "a file of the source was removed or moved while it was read, so that its rows would be missing. "
     "Run again when the files are in place."
 )
+ILLEGAL = (
+    "Spark does not read the type of a column of the source from Parquet, of time stamps in nanoseconds, "
+    "times of day or half-precision numbers, say, whether it is kept or not. Cast it when the file is "
+    "written (time stamps to microseconds), leave it out of the file, or use DuckDB."
+)
 CANCELLED = "the query was cancelled before it finished; nothing was written. Run it again."
 
 # A word of the failure, and what to say. The first that is found wins, so the order matters:
@@ -60,6 +65,7 @@ _CLASSES: tuple[tuple[str, type[VbcevalError], str], ...] = (
     ),
     (r"^Conversion Error|CAST_INVALID_INPUT|CANNOT_PARSE|^Invalid Input Error: Failed to cast",
      DataError, CONVERSION),
+    (r"PARQUET_TYPE_ILLEGAL|PARQUET_TYPE_NOT_|UNSUPPORTED_TIME_TYPE", DataError, ILLEGAL),
     (r"^IO Error: (Cannot open file|No files found)|FAILED_READ_FILE\.FILE_NOT_EXIST", DataError, MOVED),
     (
         r"^Parquet file is likely corrupted|Corrupted file\?$|^Varint-decoding|^don't know what type"

@@ -24,6 +24,7 @@ from vbceval.moments.queries import (
     is_once_a_period,
     people_by_cell,
     plain,
+    refuse_nested,
     refuse_own_names,
     sums_by_cell,
 )
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _MEMORY = 2**30
 # bytes of memory that one sum of one cell is given: each thread has one, and tables grow by doubling
 _STATE = 128
-# types without an order or a label: STRUCT(a BIGINT), BIGINT[], ARRAY<BIGINT>, INTERVAL DAY TO SECOND
-_NESTED, _INTERVAL = ("]", ">"), ("STRUCT", "MAP", "UNION", "ARRAY", "LIST", "INTERVAL")
 
 
 def sum_table(
@@ -279,15 +278,7 @@ def _check_cluster(cluster: Column) -> None:
 
 def _check_names(schema: Schema, relation: Relation) -> None:
     """Refuse strata that have no plain label, and columns whose sums would have one name."""
-    held = {k: relation.column(k).engine_type for k in schema.strata}
-    problems = Problems("the strata")
-    for name, type_ in held.items():
-        if type_.endswith(_NESTED) or type_.startswith(_INTERVAL):
-            problems.add(
-                f"`{name}` holds {type_}; a stratum is named by one value. Convert it when the table "
-                "is made."
-            )
-    problems.raise_if_any()
+    refuse_nested(relation, schema.strata)
     people = [people_column(schema.alone(block)) for block in schema.blocks]
     names = [*schema.keys, *schema.sum_columns, *dict.fromkeys(people)]
     twice = [x for x in dict.fromkeys(names) if names.count(x) > 1]

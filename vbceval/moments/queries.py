@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LARGEST = 2**62
 OWN = "vbc "
 """What names of columns begin with that queries make beside those of the source, in any case."""
+# types without an order or a label: STRUCT(a BIGINT), BIGINT[], ARRAY<BIGINT>, INTERVAL DAY TO SECOND
+_NESTED, _INTERVAL = ("]", ">"), ("STRUCT", "MAP", "UNION", "ARRAY", "LIST", "INTERVAL")
 # a set of periods fits into the bits of a BIGINT
 _MOST_PERIODS = 62
 
@@ -229,6 +231,26 @@ def refuse_own_names(names: Iterable[str]) -> None:
             f"{listed(own)} begins with `{OWN}`, as columns that the pass makes do, and one would be "
             "read in place of the other. Rename it in the source."
         )
+
+
+def refuse_nested(relation: Relation, names: Sequence[str]) -> None:
+    """
+    Refuse keys whose values are lists, structures or spans of time, which have no order or no label.
+
+    Raises
+    ------
+    DataError
+        If there are some.
+    """
+    problems = Problems("the strata")
+    for name in names:
+        held = relation.column(name).engine_type
+        if held.endswith(_NESTED) or held.startswith(_INTERVAL):
+            problems.add(
+                f"`{name}` holds {held}; a stratum is named by one value. Convert it when the table "
+                "is made."
+            )
+    problems.raise_if_any()
 
 
 def _present(

@@ -17,6 +17,7 @@ from vbceval.core.progress import counting
 from vbceval.engine import Engine, Relation, check_unchanged, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import inspect
+from vbceval.moments.queries import refuse_nested
 from vbceval.passes.conditions import all_of, equal, is_value
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Groups:
         numbers = (column, *([] if weight is None else [weight]))
         for name in dict.fromkeys((*by, *numbers)):
             relation.column(name)
+        refuse_nested(relation, by)
         # the column itself stands for a period: both must be numbers
         facts = inspect(
             engine, relation, keys=tuple(by), within=(), period=column, numbers=numbers,

@@ -16,7 +16,7 @@ from vbceval.core.typing import BoolArray, FloatArray, IntArray
 from vbceval.engine import Engine, Relation, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.inspection import Facts, inspect
-from vbceval.moments.queries import OWN, refuse_own_names
+from vbceval.moments.queries import OWN, refuse_nested, refuse_own_names
 from vbceval.moments.whole import one_zero
 from vbceval.passes.conditions import all_of, is_value
 
@@ -108,6 +108,7 @@ def open_table(
         raise DataError(f"{listed(twice)} has two roles in this pass. Name a column once.")
     relation = engine.register(source, columns=list(dict.fromkeys((*named, *others))))
     refuse_own_names(relation.columns)
+    refuse_nested(relation, keys)
     present = tuple(dict.fromkeys((*keys, *([] if unit is None else [unit]))))
     summed = tuple(dict.fromkeys((*weights, *numbers)))
     # doubles about a pivot near the mean: these passes do not promise bits

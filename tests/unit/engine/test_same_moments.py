@@ -186,6 +186,8 @@ def test_periods_that_doubles_do_not_hold_and_strata_without_order_are_named(duc
     for value, kind in (([1], r"BIGINT\[\]"), ({"a": 1}, "STRUCT"), (pd.Timedelta(1), "INTERVAL")):
         with pytest.raises(DataError, match=f"`dual` holds {kind}.*named by one value"):
             Moments.from_table(frame.assign(dual=[value] * 600), engine=duck, **OPTIONS)
+        with pytest.raises(DataError, match=f"`dual` holds {kind}.*named by one value"):
+            quantiles(frame.assign(dual=[value] * 600), duck, column="spend", q=0.5, by=["dual"])
 
 
 @pytest.mark.parametrize(

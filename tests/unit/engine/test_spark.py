@@ -390,3 +390,10 @@ def test_text_with_a_collation_is_named(spark) -> None:
     with pytest.raises(DataError, match="`dual` of `a Spark DataFrame` has a collation"):
         spark.register(table)
     assert list(spark.register(table, columns=["provider"]).columns) == ["provider"]
+
+
+def test_types_that_spark_does_not_read_are_said(spark, tmp_path) -> None:
+    when = pa.array([1], pa.timestamp("ns"))
+    pq.write_table(pa.table({"x": [1], "when": when}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"time stamps in nanoseconds.* to microseconds"):
+        spark.register(tmp_path / "a.parquet", columns=["x"])
