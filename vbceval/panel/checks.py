@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -29,6 +31,38 @@ class _PanelProblems(Problems):
         return f"{len(where):,} rows (positions {first}{more})"
 
 
+def check_columns(frame: pd.DataFrame, names: Sequence[str | None]) -> None:
+    """
+    Refuse what is no DataFrame, and columns that it does not have, or has twice; None is no column.
+
+    Raises
+    ------
+    DataError
+        With the names, and where the index holds them.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(
+            f"a panel is made from a pandas DataFrame, not {type(frame).__name__}. Convert it: "
+            "`pandas.DataFrame(...)`, or `.to_pandas()` of Arrow and polars tables."
+        )
+    needed = [name for name in names if name is not None]
+    absent = missing_columns(frame, needed)
+    if absent:
+        inside = [name for name in absent if name in frame.index.names]
+        remedy = "Name columns that exist."
+        if inside:
+            remedy = f"Its index holds {listed(inside)}: call `reset_index()` first."
+        raise DataError(
+            f"the frame has no column {listed(absent)}. It has {listed(frame.columns, most=20)}. {remedy}"
+        )
+    twice = frame.columns[frame.columns.duplicated()].unique()
+    if len(twice):
+        raise DataError(
+            f"the frame has several columns of one name: {listed(twice, most=20)}, so that it is open "
+            "which is meant. Rename them, or keep one of each."
+        )
+
+
 def check_frame(
     frame: pd.DataFrame,
     *,
@@ -50,13 +84,6 @@ def check_frame(
     unit may be a person; where it may be, no count of 1-10 rows either.
     """
     numeric = [c for c in (period, cohort, exposure, weight, exit) if c is not None]
-    needed = [unit, *numeric, cluster, *strata]
-    absent = missing_columns(frame, needed)
-    if absent:
-        raise DataError(
-            f"the frame has no column {listed(absent)}. It has {listed(frame.columns, most=20)}. "
-            "Name columns that exist."
-        )
     if kind not in ("panel", "repeated_cross_section"):
         raise DataError(f"`kind` is '{kind}'; use 'panel' or 'repeated_cross_section'.")
     if frame.empty:

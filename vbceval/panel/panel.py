@@ -12,7 +12,7 @@ from vbceval.core.disclosure import say_people
 from vbceval.core.errors import DataError
 from vbceval.core.groups import Groups
 from vbceval.core.typing import PanelKind
-from vbceval.panel.checks import check_frame, check_once, increasing
+from vbceval.panel.checks import check_columns, check_frame, check_once, increasing
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,6 +127,7 @@ class Panel:
         """
         if isinstance(strata, str):
             raise DataError(f"`strata` is the text '{strata}'; give a list, ['{strata}'].")
+        check_columns(df, [unit, period, cohort, cluster, *strata, exposure, weight, exit])
         cluster = unit if cluster is None else cluster
         people = (kind != "panel" or unit != cluster) if people is None else people
         # columns are replaced, never written into, so the caller's frame stays as it is

@@ -182,3 +182,20 @@ def test_repr_counts_people_without_small_cells() -> None:
     assert "3 units" in repr(vbc.Panel.from_frame(frame(), **KEYS))
     people = vbc.Panel.from_frame(frame(market=list("xxyyyy")), **KEYS, cluster="market")
     assert "fewer than 11 units in 2 clusters" in repr(people)
+
+
+def test_what_is_no_frame() -> None:
+    message = refused(frame().to_dict("list"))
+    assert "not dict" in message
+    assert "to_pandas" in message
+
+
+def test_keys_in_the_index() -> None:
+    message = refused(frame().set_index(["aco", "year"]))
+    assert "Its index holds `aco`, `year`: call `reset_index()` first." in message
+
+
+def test_two_columns_of_one_name() -> None:
+    data = frame()
+    message = refused(pd.concat([data, data[["spend"]]], axis=1))
+    assert "several columns of one name: `spend`" in message
