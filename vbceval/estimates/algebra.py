@@ -66,6 +66,8 @@ def contrast_matrix(
                 f"the contrast has {matrix.shape[1]} coefficients, but there are {k} estimates."
             )
         return [f"contrast_{i + 1}" for i in range(len(matrix))], matrix
+    if not weights:
+        raise DesignError("no contrast was given: name one row of coefficients or more.")
     matrix = np.zeros((len(weights), k))
     for i, (name, parts) in enumerate(weights.items()):
         if not isinstance(parts, Mapping) or not parts:
@@ -87,7 +89,8 @@ def _one_row(frame: pd.DataFrame, row: Any, name: str) -> int:
                 "exactly one."
             )
         return int(found[0])
-    if not 0 <= int(row) < len(frame):
+    whole = isinstance(row, (int, np.integer)) or (isinstance(row, float) and row.is_integer())
+    if not whole or not 0 <= int(row) < len(frame):
         raise DesignError(
             f"contrast `{name}` uses row {row}, but there are {len(frame)} estimates (0 to "
             f"{len(frame) - 1})."
@@ -159,6 +162,8 @@ def is_covariance(matrix: FloatArray) -> bool:
     """
     known = np.isfinite(np.diag(matrix))
     part = matrix[np.ix_(known, known)]
+    if not np.isfinite(part).all():
+        return False
     size = float(np.abs(part).max(initial=0.0))
     if not np.allclose(part, part.T, rtol=0.0, atol=1e-8 * size):
         return False
@@ -223,6 +228,24 @@ def spread(
         full[place] = matrix
         out.append(full)
     return np.concatenate(out, axis=1)
+
+
+def factors_of(factor: float | FloatArray, k: int) -> FloatArray:
+    """
+    Return one factor a row, shape (k,).
+
+    Raises
+    ------
+    DesignError
+        If there are neither one nor k factors.
+    """
+    given = np.asarray(factor, dtype=float)
+    if given.shape not in ((), (1,), (k,)):
+        raise DesignError(
+            f"`factor` has shape {given.shape}, but there are {k} rows. Give one factor for all rows, "
+            "or one for each."
+        )
+    return np.broadcast_to(given, (k,))
 
 
 def scaled_frame(frame: pd.DataFrame, factors: FloatArray) -> pd.DataFrame:

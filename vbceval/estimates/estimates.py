@@ -346,7 +346,7 @@ class Estimates:
 
     def scale(self, factor: float | FloatArray, *, unit_of_measure: str) -> Estimates:
         """Return the rows multiplied by known constants, in a new unit of measure."""
-        factors = np.broadcast_to(np.asarray(factor, dtype=float), (len(self),))
+        factors = algebra.factors_of(factor, len(self))
         frame = algebra.scaled_frame(self.frame, factors).assign(unit_of_measure=unit_of_measure)
         degrees = None if self.degrees is None else self.degrees.scaled(factors)
         return self._linear(frame, lambda x: x * factors, shares=self.shares, degrees=degrees)

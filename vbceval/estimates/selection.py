@@ -26,7 +26,7 @@ def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -
     rows : str, mask, positions or mapping, optional
         A query string; a bool mask; positions, kept in their order; or columns and values.
     keys : mapping
-        Columns and values: None selects missing, a list any of its values.
+        Columns and values: None or NaN selects missing, a list any of its values.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -
         if name not in frame:
             raise DesignError(f"the estimates have no column `{name}`.")
         column = frame[name]
-        if value is None:
+        if value is None or (isinstance(value, float) and np.isnan(value)):
             mask &= np.asarray(column.isna())
         elif isinstance(value, (list, tuple, set)):
             mask &= np.asarray(column.isin(list(value)))

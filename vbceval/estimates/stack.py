@@ -37,6 +37,12 @@ def stack(parts: Sequence[Estimates], *, labels: Sequence[str] | None = None) ->
     """
     if not parts:
         raise EstimationError("`stack` was given no estimates.")
+    other = sorted({type(p).__name__ for p in parts if not isinstance(p, Estimates)})
+    if other:
+        raise EstimationError(
+            f"`stack` was given {', '.join(other)} beside or in place of Estimates. Give results of "
+            "`fit`."
+        )
     names = {p.cluster_name for p in parts}
     if any(p.psi is None for p in parts) or len(names) > 1:
         raise EstimationError(

@@ -82,8 +82,8 @@ def wald_test(
     if rank < q and not allow_rank_deficient:
         raise EstimationError(
             f"the covariance of the {q} tested estimates has rank {rank}, so their joint test is "
-            "not defined. Test fewer rows, or pass allow_rank_deficient=True for a test of the "
-            f"{rank} directions that are identified."
+            "not defined. Test fewer rows, or pass allow_rank_deficient=True for a test of what is "
+            "identified."
         )
     projected = vectors[:, keep].T @ (estimate / sd)
     statistic = float(np.sum(projected**2 / values[keep]))

@@ -117,8 +117,11 @@ def equivalence(
     for name, value in (("margin", margin), ("slope_margin", slope_margin), ("baseline", baseline)):
         if value is not None and not 0 < value < np.inf:
             raise DesignError(f"`{name}` is {value}: give a positive number.")
-    if not 0 < level < 1:
-        raise DesignError(f"`level` is {level}: give a probability between 0 and 1.")
+    if not 0.5 < level < 1:
+        raise DesignError(
+            f"`level` is {level}: one-sided tests exclude nothing at one half or less. Give a "
+            "probability between 0.5 and 1."
+        )
     path = event_path(est, anticipation=anticipation, varying=varying)
     k = path.n_pre
     x = path.event_time[:k] - path.reference

@@ -145,6 +145,11 @@ def from_numbers(
             f"`estimate` has shape {beta.shape} and `vcov` {v.shape}: give K coefficients and "
             "their (K, K) covariance, both without the reference period."
         )
+    if not (np.isfinite(beta).all() and np.isfinite(v).all()):
+        raise DesignError(
+            "`estimate` or `vcov` has values that are missing or infinite. Leave these coefficients "
+            "out of both."
+        )
     if (pre is None) == (event_time is None):
         raise DesignError("give either `pre` (and `post`) or `event_time`.")
     if event_time is not None:
@@ -278,10 +283,11 @@ def _relative(est: Estimates, anticipation: int, notes: list[str]) -> EventPath:
     live = np.isfinite(est.std_error)
     value = est.estimate
     zero = ~live & (value == 0)
-    if (~live & ~zero).any():
+    lost = (~live & ~zero) | ~np.isfinite(value)
+    if lost.any():
         raise EstimationError(
-            f"{int((~live & ~zero).sum())} effects have no standard error. Leave these event times "
-            "out with `where` or `window`."
+            f"effects at event times {', '.join(f'{t:g}' for t in e[lost])} have no value or no "
+            "standard error. Leave these event times out with `where` or `window`."
         )
     before = e < -anticipation
     if not (before & live).any():

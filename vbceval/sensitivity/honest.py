@@ -154,8 +154,8 @@ def honest(
     Raises
     ------
     DesignError
-        If leads are too few or of a varying base, options do not fit together, or `target` is of
-        the wrong length.
+        If leads are too few or of a varying base, options do not fit together, `target` is of the
+        wrong length, or `null` or `grid` are no numbers in order.
     EstimationError
         If the covariance is singular.
 
@@ -182,6 +182,9 @@ def honest(
         raise DesignError(
             f"`level` is {level} and `first_share` {first_share}: both lie between 0 and 1."
         )
+    if not np.isfinite(null):
+        raise DesignError(f"`null` is {null}: give the value of the effect that is sought.")
+    _require_grid(grid)
     weights, words = target_weights(path, target)
     problem = Problem(
         path=path, target=weights, restriction=allowed, method=_method(method, allowed),
@@ -197,6 +200,19 @@ def honest(
         restriction=allowed.label, relative=allowed.relative, method=problem.method, level=level,
         target=words, path=path, notes=(*path.notes, *table["note"].dropna().unique()),
     )  # fmt: skip
+
+
+def _require_grid(grid: Grid | Literal["honestdid"] | None) -> None:
+    if grid is None or isinstance(grid, str):
+        if grid not in (None, "honestdid"):
+            raise DesignError(f"`grid` is {grid!r}; use 'honestdid' or (low, high, points).")
+        return
+    low, high, points = grid
+    if not (-np.inf < low < high < np.inf and points >= 2 and points == int(points)):
+        raise DesignError(
+            f"`grid` is {tuple(grid)}; give its lower end, its upper end, and a number of points of 2 "
+            "or more."
+        )
 
 
 def target_weights(path: EventPath, target: Target) -> tuple[FloatArray, str]:

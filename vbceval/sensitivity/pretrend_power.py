@@ -142,6 +142,8 @@ def pretrend_power(
     leads = _Leads(path, test, level, critical)
     if slope is not None and trend is not None:
         raise DesignError("give `slope` or `trend`, not both.")
+    if slope is not None and not np.isfinite(slope):
+        raise DesignError(f"`slope` is {slope}: give a change of the outcome a period.")
     targets = [float(p) for p in power]
     if not targets and slope is None and trend is None:
         raise DesignError("give a `slope`, a `trend`, or a `power` whose slope is sought.")
@@ -192,12 +194,14 @@ class _Leads:
         here = float(stats.ncx2.cdf(self.critical, k, distance))
         # E[x; x'V^-1 x <= c] is the mean times the same probability with two more degrees
         above = float(stats.ncx2.cdf(self.critical, k + 2, distance))
-        return Inside(here, delta * above / here)
+        # under a trend that never passes there is no mean given that it does
+        return Inside(here, delta * above / here if here > 0 else np.full(k, np.nan))
 
     def likelihood_ratio(self, delta: FloatArray) -> float:
         """Return the likelihood of the leads under a trend over that under none."""
         solved = np.linalg.solve(self._vcov, delta)
-        return float(np.exp(solved @ self._estimate - solved @ delta / 2))
+        with np.errstate(over="ignore"):
+            return float(np.exp(solved @ self._estimate - solved @ delta / 2))
 
     def slope_for(self, power: float) -> float:
         """Return the positive slope that is detected with a power; by symmetry its negative too."""
@@ -227,7 +231,9 @@ def _values(path: EventPath, trend: Trend) -> FloatArray:
     elif isinstance(trend, Mapping):
         if all(e in trend for e in path.event_time):
             values = np.array([float(trend[e]) for e in path.event_time])
-            return values - float(trend.get(path.reference, 0.0))
+            values = values - float(trend.get(path.reference, 0.0))
+            if np.isfinite(values).all():
+                return values
     else:
         values = np.asarray(trend, dtype=float).ravel()
         if values.shape == path.event_time.shape and np.isfinite(values).all():

@@ -81,7 +81,8 @@ def test_contrasts_carry_the_joint_covariance() -> None:
 @pytest.mark.parametrize(
     ("weights", "said"),
     [({"x": {"cohort == 2014": 1.0}}, "selects 2 estimates"), ({"x": {7: 1.0}}, "row 7"),
-     (np.ones((1, 5)), "5 coefficients, but there are 3")],
+     (np.ones((1, 5)), "5 coefficients, but there are 3"), ({}, "no contrast was given"),
+     ({"x": {0.7: 1.0}}, "row 0.7"), ({"x": {None: 1.0}}, "row None")],
 )  # fmt: skip
 def test_contrasts_say_what_they_cannot_find(weights, said) -> None:
     with pytest.raises(vbc.DesignError, match=said):
@@ -202,6 +203,7 @@ def test_selection() -> None:
     assert len(est.where("event_time == 0")) == 2
     assert len(est.where(period=[2015.0, 2016.0])) == 2
     assert len(est.where(stratum=None)) == 3
+    assert len(est.where(stratum=np.nan)) == 3
     for bad in ({"cohort": 1999}, {"colour": 1}):
         with pytest.raises(vbc.DesignError):
             est.where(**bad)
@@ -216,6 +218,10 @@ def test_strata_are_read_by_variable() -> None:
 
 def test_scaling() -> None:
     est = group_time()
+    with pytest.raises(vbc.DesignError, match="there are 3 rows"):
+        est.scale(np.array([2.0, 3.0]), unit_of_measure="USD million")
+    with pytest.raises(vbc.EstimationError, match="was given TWFE"):
+        vbc.stack([est, vbc.did.TWFE()])
     total = est.scale(np.array([2.0, 3.0, 4.0]), unit_of_measure="USD million")
     assert total.estimate.tolist() == [-2.0, -9.0, -8.0]
     np.testing.assert_allclose(total.std_error, est.std_error * [2, 3, 4], rtol=1e-14)

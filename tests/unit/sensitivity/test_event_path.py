@@ -140,6 +140,16 @@ def test_from_numbers_refuses(options: dict, said: str) -> None:
         from_numbers([1.0, 2.0, 3.0], np.eye(2), pre=2)
 
 
+def test_coefficients_without_a_value_say_nothing_of_trends() -> None:
+    """They made every set empty, as if trends violated the restriction, and the breakdown infinite."""
+    for bad in (np.nan, np.inf):
+        with pytest.raises(vbc.DesignError, match="missing or infinite"):
+            from_numbers([bad, 1.0, 2.0], np.eye(3), pre=2)
+        frame = table([-3.0, -2.0, 0.0], [bad, 1.0, 2.0])
+        with pytest.raises(vbc.EstimationError, match="event times -3 have no value"):
+            vbc.sensitivity.honest(frame)
+
+
 def table(times: list[float], estimates: list[float] | None = None) -> vbc.Estimates:
     k = len(times)
     frame = pd.DataFrame({

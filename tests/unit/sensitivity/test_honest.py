@@ -360,6 +360,10 @@ def test_breakdown_at_its_ends() -> None:
         ({"target": [0.0, 0.0]}, "not all zero"),
         ({"target": "last"}, "`target` is 'last'"),
         ({"level": 1.5}, "`level` is 1.5"),
+        ({"null": np.nan}, "`null` is nan"),
+        ({"grid": (5.0, 1.0, 10)}, "its lower end, its upper end"),
+        ({"grid": (0.0, 1.0, 0)}, "its lower end, its upper end"),
+        ({"grid": "default"}, "`grid` is 'default'"),
     ],
 )
 def test_bad_options(options: dict, said: str) -> None:

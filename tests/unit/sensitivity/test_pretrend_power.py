@@ -94,6 +94,8 @@ def test_trends_in_every_form() -> None:
         ({"power": []}, "give a `slope`"),
         ({"test": "joint"}, "`test` is 'joint'"),
         ({"critical": -1.0}, "positive critical"),
+        ({"slope": np.nan}, "`slope` is nan"),
+        ({"trend": dict.fromkeys(EST.frame["event_time"], np.nan)}, "at each event time"),
     ],
 )
 def test_power_refuses(options: dict, said: str) -> None:
@@ -127,8 +129,19 @@ def test_equivalence_by_hand(df: float) -> None:
     assert bool(out["equivalent"]["max"]) == (out["p_value"]["max"] < 0.05)
 
 
+@pytest.mark.parametrize("test", ["individual", "wald"])
+def test_trends_that_never_pass(test) -> None:
+    """There is no mean given that the test passes, and nothing is divided by zero."""
+    with np.errstate(divide="raise", invalid="raise"):
+        out = pretrend_power(EST, slope=1e4, test=test)
+    assert out.power == 1.0
+    assert out.bayes_factor == 0.0
+    leads = out.tidy()["event_time"] < out.path.reference
+    assert out.tidy()["expected_if_passed"][leads].isna().all()
+
+
 def test_equivalence_refuses() -> None:
-    for options in ({"margin": 0.0}, {"baseline": -5.0}, {"level": 1.0}):
+    for options in ({"margin": 0.0}, {"baseline": -5.0}, {"level": 1.0}, {"level": 0.5}):
         with pytest.raises(vbc.DesignError):
             equivalence(EST, **options)
 
