@@ -11,6 +11,7 @@ import pandas as pd
 from vbceval.core.errors import DesignError
 from vbceval.core.typing import Array, BoolArray, IntArray
 from vbceval.estimates.algebra import queried
+from vbceval.estimates.columns import GROUP_TIME
 
 Rows = str | Mapping[str, Any] | BoolArray | IntArray | Sequence[int] | Sequence[bool]
 
@@ -53,10 +54,13 @@ def positions(frame: pd.DataFrame, rows: Rows | None, keys: Mapping[str, Any]) -
             mask &= np.asarray((column == value).fillna(False), dtype=bool)
     chosen = chosen[mask[chosen]]
     if not len(chosen):
+        estimands = sorted(frame["estimand"].dropna().unique())
+        # the estimates of cohorts in periods, of which averages are wanted
+        remedy = " Make averages of them with `aggregate`." if estimands == [GROUP_TIME] else ""
         raise DesignError(
             f"no row of the estimates matches {rows if rows is not None else dict(keys)!r}: "
-            f"`estimand` has {sorted(frame['estimand'].dropna().unique())}, `stratum` has "
-            f"{sorted(frame['stratum'].dropna().unique())}."
+            f"`estimand` has {estimands}, `stratum` has "
+            f"{sorted(frame['stratum'].dropna().unique())}.{remedy}"
         )
     return chosen
 

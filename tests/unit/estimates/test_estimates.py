@@ -207,6 +207,8 @@ def test_selection() -> None:
     for bad in ({"cohort": 1999}, {"colour": 1}):
         with pytest.raises(vbc.DesignError):
             est.where(**bad)
+    with pytest.raises(vbc.DesignError, match="Make averages of them with `aggregate`"):
+        est.overall()
 
 
 def test_strata_are_read_by_variable() -> None:
