@@ -352,6 +352,50 @@ def test_bounds_of_histograms_hold(draw, from_table) -> None:
     np.testing.assert_allclose(found.std_error, exact.std_error, rtol=0.1)
 
 
+@pytest.mark.parametrize("seed", [17, 21, 4])
+def test_bounds_of_histograms_hold_at_the_lower_end_of_a_bin(from_table, seed) -> None:
+    """A treated row may lie below all comparison rows of its bin; ranks within a mass are one."""
+    rng = np.random.default_rng(seed)
+    i, t = np.repeat(np.arange(400), 3), np.tile(np.arange(2014, 2017), 400)
+    spend = np.exp(5 + 0.7 * rng.standard_normal(400)[i] + 0.6 * rng.standard_normal(1200))
+    d = pd.DataFrame({
+        "id": i, "year": t, "aco": i // 10, "entry": np.array([2015.0, 2016, np.nan, np.nan])[i // 10 % 4],
+        "y": np.where(rng.random(1200) < 0.2, 0.0, spend).round(2),
+    })  # fmt: skip
+    moments = from_table(d, histograms=["y"], digits={"y": 2})
+    for method in ("cic", "qdid"):
+        q = np.arange(0.3, 0.96, 0.05)
+        estimator = ChangesInChanges(
+            method=method, quantiles=q, quantile_type="inverse" if method == "qdid" else None,
+            most_outside=1.0,
+        )  # fmt: skip
+        rows = estimator.fit(panel(d, cluster="aco"), DESIGN)
+        bins = estimator.fit(moments, DESIGN)
+        inside = bins.frame[["bound_low", "bound_high"]].to_numpy()
+        for held in (rows.estimate, bins.estimate):
+            assert (inside[:, 0] <= held + 1e-9).all()
+            assert (inside[:, 1] >= held - 1e-9).all()
+        mean = bins.frame["quantile"].isna().to_numpy()
+        assert (np.abs(bins.estimate - rows.estimate) < 0.3 * rows.std_error)[mean].all()
+
+
+def test_mean_of_quantile_did_says_that_a_mass_moves_its_rank(draw) -> None:
+    """Its influence is that of the difference-in-differences of means, without ranks of zeros."""
+    d = draw()
+    zeros = d.assign(y=d["y"].where(d["y"] > d["y"].quantile(0.3), 0.0))
+    estimator = ChangesInChanges(method="qdid", quantiles=[0.5])
+    found = estimator.fit(panel(zeros), DESIGN)
+    assert found.frame["note"].tolist()[0].startswith("many treated outcomes before entry share")
+    assert any("use draws=" in w for w in found.meta["warnings"])
+    for other in (
+        estimator.fit(panel(d), DESIGN),
+        estimator.fit(panel(zeros), vbc.Design(outcome="y", covariates=["x"])),
+        ChangesInChanges(method="qdid", quantiles=(), draws=100).fit(panel(zeros), DESIGN),
+        ChangesInChanges(quantiles=()).fit(panel(zeros), DESIGN),
+    ):
+        assert not any("use draws=" in w for w in other.meta["warnings"])
+
+
 def test_refusals(draw, staggered, from_table) -> None:
     d = draw()
     for options, message in (

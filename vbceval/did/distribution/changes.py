@@ -104,13 +104,14 @@ def changes_in_changes(four: Four, q: FloatArray, ties: Ties) -> Effects:
     c1, t0, t1 = four.c1, four.t0, four.t1
     ranks = _ranks(four, ties)
     first, last = _ends(c1, ranks)
+    lowest = _lowest(c1, ranks, first)
     mapped = _mapped(c1, ranks, first, ties)
     held = t0.mass > 0
     share = t0.mass / t0.mass.sum()
     mean = float(share[held] @ mapped[held])
     at, u = _rank_of_quantile(four, ranks, q, ties)
     value_q = _at_rank(c1, u, first[at], ties)
-    low = np.r_[share[held] @ c1.grid.low[first[held]], c1.grid.low[first[at]]]
+    low = np.r_[share[held] @ c1.grid.low[lowest[held]], c1.grid.low[lowest[at]]]
     high = np.r_[share[held] @ c1.grid.high[last[held]], c1.grid.high[last[at]]]
     own = t1.bin_of(q)
     return Effects(
@@ -124,6 +125,12 @@ def _ends(c1: Law, ranks: _Ranks) -> tuple[IntArray, IntArray]:
     """First and last bin of the comparison group after entry that ranks lead to."""
     last = c1.bin_of(ranks.high)
     return np.minimum(c1.bin_of(ranks.low, after=True), last), last
+
+
+def _lowest(c1: Law, ranks: _Ranks, first: IntArray) -> IntArray:
+    """First bin that ranks lead to, for any distribution within bins."""
+    # a treated row may lie below all comparison rows of its bin, and then has the rank of the bin below
+    return np.where(c1.grid.wide, np.minimum(c1.bin_of(ranks.low), first), first)
 
 
 def _at_rank(c1: Law, u: FloatArray, first: IntArray, ties: Ties) -> FloatArray:
@@ -223,8 +230,8 @@ def quantile_did(four: Four, q: FloatArray, *, linear_quantiles: bool) -> Effect
     """
     Add the change of the comparison group's quantile to the same quantile of the treated.
 
-    The mean adds the change at the rank of each treated outcome before entry; in large samples it
-    is the difference-in-differences of means, whose influence it has.
+    The mean adds the change at the rank of each treated outcome before entry; without shared values it
+    is in large samples the difference-in-differences of means, whose influence it has.
 
     Parameters
     ----------
@@ -247,21 +254,45 @@ def quantile_did(four: Four, q: FloatArray, *, linear_quantiles: bool) -> Effect
         return law.linear_quantile(u) if linear_quantiles else law.quantile(u)
 
     held = np.flatnonzero(t0.mass > 0)
-    rank = t0.upto[held]
-    change = at(c1, rank) - at(c0, rank)
-    if t0.grid.wide.any():
-        # uniform ranks within bins: the change of means
-        change = np.full(len(held), c1.expectation - c0.expectation)
-    mean = t1.expectation - t0.expectation - share[held] @ change
-    value = np.r_[mean, at(t1, q) - at(t0, q) - at(c1, q) + at(c0, q)]
-    edges = []
-    for law, sign in zip(four, _SIGNS, strict=True):
-        found = law.bin_of(q)
-        ends = (law.grid.low[found], law.grid.high[found])
-        edges.append(ends if sign > 0 else (-ends[1], -ends[0]))
-    low = value.copy() if linear_quantiles else np.r_[mean, sum(e[0] for e in edges)]
-    high = value.copy() if linear_quantiles else np.r_[mean, sum(e[1] for e in edges)]
-    return Effects(value, low, high)
+    wide = t0.grid.wide[held]
+    below, upto = t0.below[held], t0.upto[held]
+    change = at(c1, upto) - at(c0, upto)
+    if wide.any():
+        # ranks are uniform within a bin, and the highest of a single value
+        width = np.where(wide, upto - below, 1.0)
+        whole = [law.integral(upto) - law.integral(below) for law in (c1, c0)]
+        change = np.where(wide, (whole[0] - whole[1]) / width, change)
+    value = np.r_[
+        t1.expectation - t0.expectation - share[held] @ change,
+        at(t1, q) - at(t0, q) - at(c1, q) + at(c0, q),
+    ]
+    if linear_quantiles:
+        return Effects(value, value.copy(), value.copy())
+    edges = [
+        _edges(law, law.bin_of(q), law.bin_of(q), sign)
+        for law, sign in zip(four, _SIGNS, strict=True)
+    ]
+    # of the change at ranks within bins
+    first = [np.where(wide, law.bin_of(below, after=True), law.bin_of(upto)) for law in (c1, c0)]
+    moves = [
+        _edges(law, start, law.bin_of(upto), sign)
+        for law, start, sign in zip((c1, c0), first, (1.0, -1.0), strict=True)
+    ]  # fmt: skip
+    fixed = t1.expectation - t0.expectation
+    low = fixed - share[held] @ sum(m[1] for m in moves)
+    high = fixed - share[held] @ sum(m[0] for m in moves)
+    if not t0.grid.wide.any():
+        # rounding aside, the bounds of rows are the value
+        low = high = value[0]
+    return Effects(
+        value, np.r_[low, sum(e[0] for e in edges)], np.r_[high, sum(e[1] for e in edges)]
+    )
+
+
+def _edges(law: Law, first: IntArray, last: IntArray, sign: float) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest value of bins from `first` to `last`, times a sign."""
+    ends = law.grid.low[np.minimum(first, last)], law.grid.high[last]
+    return ends if sign > 0 else (-ends[1], -ends[0])
 
 
 def qdid_influence(four: Four, q: FloatArray) -> Influence:

@@ -42,6 +42,13 @@ from vbceval.inference import SSC, Multiplier, sum_by_cluster
 from vbceval.moments import Moments
 from vbceval.panel import Panel
 
+TIED_MEAN = (
+    "many treated outcomes before entry share a value, and std_error of the mean does not count how its "
+    "rank moves: use draws="
+)
+"""``note`` of the mean of quantile difference-in-differences with a mass, as at 0."""
+_MANY = 0.05
+
 
 class _Part(NamedTuple):
     """One comparison: its keys, name in messages, values, influence (G, k), treated weight (G,), clusters (G,)."""
@@ -231,7 +238,10 @@ class ChangesInChanges:
             parts += made
             dropped |= set(left_out.tolist())
         sizes = [int(p.clusters.sum()) for p in parts]
-        frame = _framed(parts, rule.q, moments, design, [factor.df(n) for n in sizes])
+        frame = _framed(parts, rule, moments, design, [factor.df(n) for n in sizes])
+        if self.draws:
+            # samples of clusters move ranks, too
+            frame["note"] = frame["note"].replace(TIED_MEAN, "")
         used = np.any([p.clusters for p in parts], axis=0)
         meta = {
             "estimator": "ChangesInChanges", "options": asdict(self),
@@ -362,18 +372,34 @@ def _part(
 
 
 def _framed(
-    parts: Sequence[_Part], q: FloatArray, moments: Moments, design: Design, df: Sequence[float]
+    parts: Sequence[_Part], rule: Rule, moments: Moments, design: Design, df: Sequence[float]
 ) -> pd.DataFrame:
-    rows = [r for p, d in zip(parts, df, strict=True) for r in _records(p, q, moments, design, d)]
-    frame = pd.DataFrame(rows).iloc[_means_first(len(parts), len(q) + 1)]
+    rows = [
+        r for p, d in zip(parts, df, strict=True) for r in _records(p, rule, moments, design, d)
+    ]
+    frame = pd.DataFrame(rows).iloc[_means_first(len(parts), len(rule.q) + 1)]
     own = moments.unit_name == moments.cluster_name
     return without_small_strata(frame, clusters=own) if moments.people else frame
 
 
-def _note(treated: int, width: float, psi: FloatArray) -> str:
-    """Say what the error of a row leaves out."""
+def _share_of_one(compared: Compared) -> float:
+    """Return the largest share of treated outcomes before entry that have one value."""
+    if compared.rows.x.shape[1]:
+        return 0.0  # covariates are taken out, and tell rows apart
+    own = compared.rows.take(compared.group == 2)
+    if own.low is not None and own.high is not None:
+        own = own.take(own.low == own.high)
+    total = compared.rows.w[compared.group == 2].sum()
+    by_value = np.bincount(np.unique(own.y, return_inverse=True)[1], weights=own.w)
+    return float(by_value.max(initial=0.0) / total)
+
+
+def _note(treated: int, width: float, psi: FloatArray, *, tied: bool) -> str:
+    """Say what the error of a row leaves out; `tied`: whether it is a mean at ranks of shared values."""
     if treated == 1:
         return ONE_CLUSTER
+    if tied:
+        return TIED_MEAN
     if width > np.linalg.norm(psi):
         return (
             "bounds from ties or bins are wider than the standard error: see bound_low, bound_high"
@@ -382,7 +408,7 @@ def _note(treated: int, width: float, psi: FloatArray) -> str:
 
 
 def _records(
-    part: _Part, q: FloatArray, moments: Moments, design: Design, df: float
+    part: _Part, rule: Rule, moments: Moments, design: Design, df: float
 ) -> list[dict[str, Any]]:
     """Mean, then quantiles, of one comparison."""
     rows, group = part.compared
@@ -390,8 +416,9 @@ def _records(
     sides = [len(np.unique(rows.unit[chosen])) for chosen in (group >= 2, group < 2)]
     treated = len(np.unique(rows.cluster[group >= 2]))
     own = moments.people and moments.unit_name == moments.cluster_name
+    tied = rule.method == "qdid" and not pair.is_reference and _share_of_one(part.compared) > _MANY
     out = []
-    for i, at in enumerate((np.nan, *q)):
+    for i, at in enumerate((np.nan, *rule.q)):
         name = design.outcome if i == 0 else f"{design.outcome}, quantile {at:g}"
         out.append({
             "estimand": GROUP_TIME, "outcome": name, "unit_of_measure": design.unit_of_measure,
@@ -403,6 +430,8 @@ def _records(
             "n_treated": shown(sides[0], moments.people),
             "n_comparison": shown(sides[1], moments.people),
             "n_clusters": shown(int(part.clusters.sum()), own),
-            "note": _note(treated, effects.high[i] - effects.low[i], part.psi[:, i]),
+            "note": _note(
+                treated, effects.high[i] - effects.low[i], part.psi[:, i], tied=tied and i == 0
+            ),
         })  # fmt: skip
     return out
