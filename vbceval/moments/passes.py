@@ -14,7 +14,7 @@ from vbceval.core.checks import Problems, listed
 from vbceval.core.disclosure import suppress_small
 from vbceval.core.errors import DataError
 from vbceval.core.progress import counting
-from vbceval.engine import Column, Engine, Relation, check_unchanged, sql
+from vbceval.engine import Engine, Relation, check_unchanged, sql
 from vbceval.moments import expressions as ex
 from vbceval.moments.histograms import edges_of, histograms_wanted, nested, positions
 from vbceval.moments.inspection import Inspection, inspect
@@ -78,8 +78,7 @@ def sum_table(
     numbers = tuple(dict.fromkeys((*weights, *covariates, *outcomes)))
     others = [x for x in (cohort, exit, unit) if x is not None]
     relation = engine.register(source, columns=list(dict.fromkeys((*keys, *others, *numbers))))
-    refuse_own_names(relation.columns)
-    _check_cluster(relation.column(cluster))
+    _check_keys(relation, cluster)
     whole = tuple(dict.fromkeys((*keys, *([unit] if unit is not None else []))))
     problems = Problems(relation.source.title)
     clusters = cluster_table(engine, relation, cluster, cohort, exit, never, problems)
@@ -266,8 +265,10 @@ def _describe(relation: Relation) -> dict[str, Any]:
     }
 
 
-def _check_cluster(cluster: Column) -> None:
-    """Refuse a cluster that has no plain label."""
+def _check_keys(relation: Relation, name: str) -> None:
+    """Refuse names that queries make, and a cluster that has no plain label."""
+    refuse_own_names(relation.columns)
+    cluster = relation.column(name)
     if cluster.kind not in ("integer", "text", "boolean", "float"):
         raise DataError(
             f"`{cluster.name}` holds {cluster.engine_type}, and a cluster is labelled by text or a whole "
