@@ -49,7 +49,8 @@ class _Reading(NamedTuple):
             return np.asarray(size)
         variance = self.square[row] - 2 * r * self.cross[row] + r**2 * self.slope_square[row]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(size / np.sqrt(np.maximum(variance, 0.0)), posinf=np.inf)
+            t = size / np.sqrt(np.maximum(variance, 0.0))
+        return np.asarray(np.nan_to_num(t, posinf=np.inf))
 
 
 def randomization_test(
