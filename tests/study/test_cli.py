@@ -7,9 +7,7 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -265,36 +263,3 @@ def test_data_check_reads_the_published_files(
     assert out.startswith(
         "mssp_puf_py2014.csv.gz: performance year 2014, 333 ACOs, passes\n535 cells"
     )
-
-
-@pytest.mark.parametrize("ignored", [False, True])
-def test_ctrl_c_while_the_imports_are_under_way_says_one_line(
-    repo_root: Path, ignored: bool
-) -> None:
-    """Half of a second after the command is typed it has begun nothing but imports."""
-    press = (
-        "import os, signal, sys\n"
-        f"if {ignored}: signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "class Press:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name in ('pandas', 'vbceval.study'): os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Press())\n"
-        "sys.argv = ['vbceval', '--version']\n"
-        "from vbceval_command import main\n"
-        "main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", press], capture_output=True, text=True, check=False, cwd=repo_root
-    )
-    if ignored:
-        assert (done.returncode, done.stderr) == (0, "")
-    else:
-        assert (done.returncode, done.stderr) == (130, "Interrupted, nothing written.\n")
-        assert done.stdout == ""
-
-
-def test_the_command_is_the_one_that_is_installed(repo_root: Path) -> None:
-    project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["scripts"] == {"vbceval": "vbceval_command:main"}
-    held = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
-    assert held == ["vbceval", "vbceval_command.py"]
