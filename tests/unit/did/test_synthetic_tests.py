@@ -10,6 +10,7 @@ import vbceval as vbc
 from vbceval.did import InteractiveFE, SyntheticControl, SyntheticDiD
 from vbceval.did.synthetic.conformal import period_test
 from vbceval.did.synthetic.control import Paths
+from vbceval.did.synthetic.weights import Problem, default_penalty, fit_weights
 
 Y = vbc.Design(outcome="y")
 PLAIN = SyntheticControl(augmented=False)
@@ -152,3 +153,60 @@ def test_errors_that_are_rounding_are_missing() -> None:
         SyntheticDiD().fit(panel(flat, 6, weight=weight), Y)
     steady = InteractiveFE(n_factors=0).fit(panel(flat, 6), Y, vcov="none")
     np.testing.assert_allclose(steady.estimate, 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["sdid", "did", "sc"])
+def test_covariates_that_effects_take_up_are_named(method: str) -> None:
+    """Their coefficient was one rounding divided by another, and moved effects."""
+    rng = np.random.default_rng(10)
+    y = rng.normal(size=(9, 8)).cumsum(axis=1)
+    data = panel(y, 5, treated=2)
+    frame = data.frame.assign(
+        own=data.frame["unit"].map({f"u{i:02d}": v for i, v in enumerate(rng.normal(size=9))}),
+        common=np.sqrt(data.frame["t"]), same=0.3, x=rng.normal(size=len(data.frame)),
+    )  # fmt: skip
+    panels = vbc.Panel.from_frame(frame, unit="unit", period="t", cohort="entry")
+    estimator = SyntheticDiD(method=method)
+
+    def fit(*names: str) -> vbc.Estimates:
+        return estimator.fit(panels, vbc.Design(outcome="y", covariates=list(names)), vcov="none")
+
+    for name in ("common", "same", *(() if method == "sc" else ("own",))):
+        with pytest.raises(vbc.EstimationError, match=f"covariate `?{name}`? does not vary"):
+            fit("x", name)
+    assert np.isfinite(fit("x").estimate).all()
+
+
+def test_a_replicate_without_variation_of_a_covariate() -> None:
+    """Drawn without the one donor in which it varies, its coefficient is zero."""
+    rng = np.random.default_rng(3)
+    y0, own = rng.normal(size=(7, 8)).cumsum(axis=1), rng.normal(size=8)
+    x = np.tile(own[:, None, None], (1, 8, 1))
+    problem = Problem(
+        y0, y0[:3].mean(axis=0), x[1:], x[0], np.ones(7), 5, np.arange(8) >= 5
+    )  # fmt: skip
+    plain = problem._replace(x0=x[1:, :, :0], x1=x[0, :, :0])
+    penalty = default_penalty(1.0, 1, 3, "sdid")
+    with_x, without = (fit_weights(p, penalty, "sdid", "exact") for p in (problem, plain))
+    assert with_x.beta == 0
+    np.testing.assert_allclose(with_x.effects(problem), without.effects(plain), atol=1e-12)
+
+
+def test_placebos_of_names_of_several_types() -> None:
+    y = np.random.default_rng(12).normal(size=(9, 6)).cumsum(axis=1)
+    frame = panel(y, 4).frame
+    mixed = frame.assign(unit=frame["unit"].map(lambda u: int(u[1:]) if u < "u04" else u))
+    for estimator in (PLAIN, SyntheticDiD()):
+        found, same = (
+            estimator.fit(
+                vbc.Panel.from_frame(f, unit="unit", period="t", cohort="entry"), Y, vcov="placebo"
+            )
+            for f in (mixed, frame)
+        )
+        np.testing.assert_allclose(found.std_error, same.std_error, rtol=1e-6)
+
+
+def test_nothing_to_match_on() -> None:
+    data = panel(np.random.default_rng(13).normal(size=(5, 6)), 4)
+    with pytest.raises(vbc.DesignError, match="nothing to match on"):
+        SyntheticControl(augmented=False, lags=()).fit(data, Y)

@@ -252,6 +252,11 @@ def match_of(
         return _match_every(paths, settings), None
     lags = _positions(draw.wide.periods[cohort.columns[: cohort.n_pre]], settings.lags, cohort)
     size = len(lags) + paths.z0.shape[1]
+    if not size:
+        raise DesignError(
+            "`lags` is empty and the design has no covariates, so there is nothing to match on. "
+            "Name periods before entry, or leave `lags` out for all of them."
+        )
     if importance is None and settings.importance == "nested":
         importance = nested_importance(paths, lags)
     elif importance is None:

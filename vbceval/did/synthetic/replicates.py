@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from vbceval.core.errors import DesignError, EstimationError
+from vbceval.core.groups import in_order
 from vbceval.core.typing import FloatArray, IntArray
 from vbceval.did.synthetic.cohorts import Cohort
 from vbceval.did.synthetic.wide import Wide
@@ -77,14 +79,13 @@ def placebo(
         problem = placebo_problem(part)
         if problem is not None:
             raise EstimationError(problem)
-    names = np.unique(
-        np.concatenate([p.wide.labels[d] for p, d in zip(parts, donors, strict=True)])
-    )
+    every = np.concatenate([p.wide.labels[d] for p, d in zip(parts, donors, strict=True)])
+    names = in_order(pd.Index(every).unique())
     out = []
     for order in _orders(parts, donors, len(names), replications, rng):
         row = []
         for i, (part, rows) in enumerate(zip(parts, donors, strict=True)):
-            ranked = rows[np.argsort(order[np.searchsorted(names, part.wide.labels[rows])])]
+            ranked = rows[np.argsort(order[names.get_indexer(pd.Index(part.wide.labels[rows]))])]
             used = 0
             treated = sum(len(c.treated) for c in part.cohorts)
             rest = np.sort(ranked[treated:])

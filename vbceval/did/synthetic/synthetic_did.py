@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vbceval.core.checks import Problems
+from vbceval.core.checks import Problems, listed
 from vbceval.core.errors import DesignError, EstimationError
 from vbceval.core.rng import generator
 from vbceval.core.typing import FloatArray
@@ -28,6 +28,7 @@ from vbceval.did.synthetic.weights import (
     Problem,
     Solver,
     Weights,
+    absorbed,
     default_penalty,
     fit_weights,
     noise_level,
@@ -165,7 +166,7 @@ class SyntheticDiD:
             If cells are missing, a cohort has no donor or fewer than two periods before entry, or
             an option does not apply.
         EstimationError
-            If units may be people, or the kind of error cannot be had.
+            If units may be people, the kind of error cannot be had, or a covariate does not vary.
         """
         results.refuse_factor(ssc, NAME)
         results.require_known(vcov, KNOWN, NAME)
@@ -277,6 +278,13 @@ class SyntheticDiD:
 
     def _fit_cohort(self, wide: Wide, cohort: Cohort) -> _Fit:
         problem = self._problem(whole(0, 0, wide, cohort.treated, cohort.donors), cohort)
+        lost = [n for n, a in zip(wide.names, absorbed(problem, self.method), strict=True) if a]
+        if lost:
+            raise EstimationError(
+                f"covariate {listed(lost)} does not vary among the organizations of cohort "
+                f"{cohort.entry:g} beside effects {'' if self.method == 'sc' else 'of them and '}"
+                "of periods, so its coefficient is not known. Leave it out."
+            )
         # uniform weights have no penalty, whose unit the noise level is
         noise = 1.0 if self.method == "did" else noise_level(problem.y0[:, : cohort.n_pre])
         if not noise > 0:

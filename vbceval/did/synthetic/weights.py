@@ -24,6 +24,9 @@ MOST_STEPS = 10_000
 SMALLEST_DECREASE = 1e-5
 """Frank-Wolfe settings of R `synthdid`; the decrease is in units of the noise level."""
 
+ABSORBED = 1e-9
+"""Share of a covariate up to which what is left beside effects is rounding."""
+
 ROUNDING = 1e-13
 """Share of outcomes up to which a noise level is their rounding."""
 
@@ -109,6 +112,23 @@ def noise_level(y0: FloatArray) -> float:
     changes = np.diff(y0, axis=1)
     noise = float(changes.std(ddof=1)) if changes.size > 1 else 0.0
     return noise if noise > ROUNDING * np.abs(y0).max() else 0.0
+
+
+def absorbed(problem: Problem, method: Method) -> BoolArray:
+    """
+    Return which covariates are the same for all, or beside the effects that `method` allows, (p,).
+
+    Their coefficients would be a rounding divided by another: effects of organizations and periods
+    take them up; of periods only, and before entry, for "sc".
+    """
+    x = np.concatenate([problem.x0, problem.x1[None]])
+    if method == "sc":
+        x = x[:, : problem.n_pre]
+    left = x - x.mean(axis=0)
+    if method != "sc":
+        left = left - left.mean(axis=1, keepdims=True)
+    size = np.abs(x).max(axis=(0, 1), initial=0.0)
+    return np.asarray(np.abs(left).max(axis=(0, 1), initial=0.0) <= ABSORBED * size)
 
 
 def default_penalty(noise: float, n_treated: int, n_post: int, method: Method) -> Penalty:
@@ -236,6 +256,9 @@ def _given_weights(problem: Problem, found: Weights) -> FloatArray:
     x = _residuals(problem.x0, problem.x1, problem, found, intercept=not sc)
     used = 1 if sc else 2
     left, right = np.concatenate(x[:used]), np.concatenate(y[:used])
+    # in a replicate nothing may be left of a covariate but rounding
+    size = np.abs(np.concatenate([problem.x0, problem.x1[None]])).max(axis=(0, 1))
+    left[:, np.abs(left).max(axis=0) <= ABSORBED * size] = 0.0
     return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])
 
 
