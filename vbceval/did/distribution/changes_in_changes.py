@@ -238,10 +238,7 @@ class ChangesInChanges:
             parts += made
             dropped |= set(left_out.tolist())
         sizes = [int(p.clusters.sum()) for p in parts]
-        frame = _framed(parts, rule, moments, design, [factor.df(n) for n in sizes])
-        if self.draws:
-            # samples of clusters move ranks, too
-            frame["note"] = frame["note"].replace(TIED_MEAN, "")
+        frame = _framed(parts, rule, moments, design, factor, drawn=self.draws > 0)
         used = np.any([p.clusters for p in parts], axis=0)
         meta = {
             "estimator": "ChangesInChanges", "options": asdict(self),
@@ -372,12 +369,22 @@ def _part(
 
 
 def _framed(
-    parts: Sequence[_Part], rule: Rule, moments: Moments, design: Design, df: Sequence[float]
+    parts: Sequence[_Part],
+    rule: Rule,
+    moments: Moments,
+    design: Design,
+    factor: SSC,
+    *,
+    drawn: bool,
 ) -> pd.DataFrame:
+    df = [factor.df(int(p.clusters.sum())) for p in parts]
     rows = [
         r for p, d in zip(parts, df, strict=True) for r in _records(p, rule, moments, design, d)
     ]
     frame = pd.DataFrame(rows).iloc[_means_first(len(parts), len(rule.q) + 1)]
+    if drawn:
+        # samples of clusters move ranks, too
+        frame["note"] = frame["note"].replace(TIED_MEAN, "")
     own = moments.unit_name == moments.cluster_name
     return without_small_strata(frame, clusters=own) if moments.people else frame
 

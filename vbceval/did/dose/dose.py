@@ -19,7 +19,7 @@ from vbceval.did.disclosed import without_small_counts
 from vbceval.did.dose.basis import Basis, make_basis
 from vbceval.did.dose.curves import Curve, fit_curve
 from vbceval.did.dose.options import checked, unread
-from vbceval.did.dose.parts import Part, counts, group_time, joined, unit_doses
+from vbceval.did.dose.parts import Part, counts, group_time, joined, refuse_failed, unit_doses
 from vbceval.did.extra_columns import with_columns
 from vbceval.did.inputs import (
     cluster_labels,
@@ -260,19 +260,7 @@ class Dose:
             return found, failed
 
         basis, (found, failed) = self._chosen(of_unit[treated], curves)
-        if not found and not failed:
-            raise DesignError(
-                f"{within}no treated unit is seen in its base period and in one of the periods asked "
-                "for, so no change is known. Check missing outcomes, or widen `window`."
-            )
-        if failed:
-            lines = "".join(f"\n  {line}" for line in failed)
-            raise DesignError(
-                f"{within}{len(failed)} of {len(pairs)} dose curves cannot be estimated:{lines}\n"
-                "Where nobody is left to compare with, end `window` earlier or leave out these "
-                "periods; where doses are too few or alike, leave the cohort out or use a simpler "
-                "curve; a collinear covariate leave out."
-            )
+        refuse_failed(found, failed, len(pairs), within)
         first = index.first
         masses = {
             float(g): sum_by_cluster(

@@ -109,6 +109,41 @@ def _levels(dose: FloatArray, known: BoolArray) -> FloatArray:
     return np.asarray(apart[np.maximum(np.searchsorted(apart, dose, side="right") - 1, 0)])
 
 
+def refuse_failed(found: list[Curve], failed: list[str], n_pairs: int, within: str) -> None:
+    """
+    Refuse curves that cannot be estimated.
+
+    Parameters
+    ----------
+    found : list of Curve
+        Those that can.
+    failed : list of str
+        A line for each that cannot.
+    n_pairs : int
+        Cohorts and periods asked for.
+    within : str
+        How messages name the stratum.
+
+    Raises
+    ------
+    DesignError
+        If any failed, or there is none.
+    """
+    if not found and not failed:
+        raise DesignError(
+            f"{within}no treated unit is seen in its base period and in one of the periods asked "
+            "for, so no change is known. Check missing outcomes, or widen `window`."
+        )
+    if failed:
+        lines = "".join(f"\n  {line}" for line in failed)
+        raise DesignError(
+            f"{within}{len(failed)} of {n_pairs} dose curves cannot be estimated:{lines}\n"
+            "Where nobody is left to compare with, end `window` earlier or leave out these "
+            "periods; where doses are too few or alike, leave the cohort out or use a simpler "
+            "curve; a collinear covariate leave out."
+        )
+
+
 def group_time(
     curves: list[Curve],
     values: list[tuple[float, FloatArray]],
