@@ -165,8 +165,8 @@ def joint_errors(pieces: Sequence[Piece], law: Law, n_clusters: int) -> Errors:
     if not law.by_cluster:
         if any(p.equation.estimated is not None for p in pieces):
             raise EstimationError(
-                f"vcov='{law.name}' cannot carry the error of estimated means and shares; use a "
-                "covariance by cluster, or weights_random=False."
+                f"vcov='{law.name}' cannot carry the error of means and shares that are estimated; use "
+                "a covariance by cluster, or, where they can be taken as fixed, weights_random=False."
             )
         if law.few is not None:
             draws, said = untreated_draws(pieces, law.few, n_clusters)
