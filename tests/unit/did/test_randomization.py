@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, permutations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from vbceval.did import randomization_test
 from vbceval.inference import Randomization
 
 SPEND = vbc.Design(outcome="spend")
+Statistic = Literal["t", "estimate"]
 
 
 def frame(seed: int, entry: list[float], effect: float = 0.0) -> pd.DataFrame:
@@ -55,9 +57,9 @@ ENTRY = [3.0, 2.0, np.nan, np.nan, np.nan, np.nan]
 
 
 @pytest.mark.parametrize("statistic", ["t", "estimate"])
-def test_p_value_is_that_of_all_assignments_refitted(statistic: str) -> None:
+def test_p_value_is_that_of_all_assignments_refitted(statistic: Statistic) -> None:
     rows = frame(1, ENTRY, effect=-1.0)
-    law = Randomization(statistic=statistic)  # type: ignore[arg-type]  # from the list above
+    law = Randomization(statistic=statistic)
     found = randomization_test(twfe, panel(rows), SPEND, law=law)
     assert found.meta["randomization"]["assignments"] == 30  # 6! / 4!
     assert found.meta["randomization"]["enumerated"]
@@ -94,11 +96,11 @@ def test_interval_holds_the_effects_that_are_not_rejected() -> None:
 
 
 @pytest.mark.parametrize("statistic", ["t", "estimate"])
-def test_interval_with_one_treated_cluster_of_many(statistic: str) -> None:
+def test_interval_with_one_treated_cluster_of_many(statistic: Statistic) -> None:
     """Its error by cluster is a tenth of what assignments show: the interval was infinite."""
     n = 150
     rows = frame(12, [3.0] + [np.nan] * (n - 1), effect=1.0)
-    law = Randomization(statistic=statistic)  # type: ignore[arg-type]  # from the list above
+    law = Randomization(statistic=statistic)
     row = randomization_test(quick, panel(rows), SPEND, law=law).frame.iloc[0]
     wide = rows.pivot_table(index="aco", columns="year", values="spend", sort=False).to_numpy()
     change = wide[:, 2:].mean(axis=1) - wide[:, :2].mean(axis=1)
